@@ -1,0 +1,61 @@
+# The commands of this project; `make` lists them.
+SHELL := /bin/bash -o pipefail
+.DEFAULT_GOAL := help
+ENV ?= prod
+VENV := .venv
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: $(VENV)/.complete .vault-password ## Install Ansible and the tools, pinned, into .venv
+
+$(VENV)/.complete: requirements.lock lab/venv.sh
+	lab/venv.sh $(VENV)
+	touch $@
+
+.vault-password:
+	umask 077 && head -c 32 /dev/urandom | base64 > $@
+	@echo "Made .vault-password, which opens every encrypted file of this project. Keep a copy in a safe place."
+
+.PHONY: lab
+lab: lab-base ## Provision a lab host with the real playbook: ENV=prod (prod1) or ENV=dev (dev1)
+	ansible-playbook playbooks/lab.yml -i inventories/lab --limit 'localhost,$(ENV)'
+	ansible-playbook site.yml -i inventories/lab --limit $(ENV)
+	lab/summary.sh $(ENV)
+
+.PHONY: lab-base
+lab-base: setup
+	lab/engine.sh
+	ansible-playbook playbooks/secrets.yml -i inventories/lab
+	ansible-playbook playbooks/lab.yml -i inventories/lab --limit localhost
+
+.PHONY: lab-down
+lab-down: setup ## Remove the lab's hosts, registry and network; images stay cached
+	ansible-playbook playbooks/lab_destroy.yml -i inventories/lab --tags all,everything
+
+.PHONY: test
+test: lint unit scenarios ## Run every test: lint, unit, and the Molecule scenarios on lab hosts
+
+.PHONY: lint
+lint: setup ## Check style and pitfalls
+	ruff check
+	ruff format --check
+	yamllint --strict .
+	ansible-lint --offline
+
+.PHONY: unit
+unit: setup ## Run the tests that need no host
+	pytest
+
+.PHONY: scenarios
+scenarios: lab-base ## Provision lab hosts anew and test them from inside and outside
+	molecule test --scenario-name prod
+	molecule test --scenario-name dev
+	molecule test --scenario-name interrupted
+
+.PHONY: bench
+bench: setup ## Time a run that changes nothing on prod1, which must be provisioned
+	python lab/bench.py
