@@ -1,0 +1,185 @@
+"""Stands in for Grafana, Loki, Promtail or cAdvisor in a lab that cannot have the real ones.
+
+Honours command line, port, health path and mounted configuration, and ends with one clear line on a configuration that
+the real program would refuse. STANDIN_SERVICE says which program to stand in for.
+"""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import html
+import json
+import os
+import signal
+import socket
+import sys
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+import checks
+
+#: Flags that each program is known to take: those that need no value, those that need one. Most change nothing here.
+BARE_FLAGS = {
+    "loki": "config.expand-env verify-config print-config-stderr",
+    "promtail": "config.expand-env dry-run check-syntax print-config-stderr",
+    "cadvisor": "allow_dynamic_housekeeping docker_only enable_load_reader logtostderr store_container_labels",
+    "grafana": "",
+}
+VALUED_FLAGS = {
+    "loki": "config.file target log.level",
+    "promtail": "config.file log.level client.external-labels",
+    "cadvisor": """
+        port listen_ip housekeeping_interval max_housekeeping_interval global_housekeeping_interval disable_metrics
+        enable_metrics whitelisted_container_labels storage_duration url_base_prefix raw_cgroup_prefix_whitelist docker
+        containerd event_storage_age_limit event_storage_event_limit v
+    """,
+    "grafana": "homepath config packaging",
+}
+DEFAULT_CONFIG = {"loki": "/etc/loki/local-config.yaml", "promtail": "/etc/promtail/config.yml"}
+
+#: An answer: status, content type, body.
+Answer = tuple[int, str, str]
+Route = Callable[[dict[str, str]], Answer]
+
+
+def flags(service: str, arguments: list[str]) -> dict[str, str]:
+    """Read Go-style flags (-name=value, --name value). Raises ConfigError for one that the program does not have."""
+    bare, valued = BARE_FLAGS[service].split(), VALUED_FLAGS[service].split()
+    values: dict[str, str] = {}
+    queue = list(arguments)
+    while queue:
+        argument = queue.pop(0)
+        name, given, value = argument.lstrip("-").partition("=")
+        if not argument.startswith("-") or name not in bare + valued:
+            raise checks.ConfigError(f"unknown argument {argument!r}")
+        if not given:
+            if name in valued and not queue:
+                raise checks.ConfigError(f"flag needs an argument: -{name}")
+            value = "true" if name in bare else queue.pop(0)
+        values[name] = value
+    return values
+
+
+def metrics(service: str) -> Answer:
+    """A minimal page for Prometheus, truthful about what answers."""
+    lines = [
+        "# HELP openmates_lab_stand_in A stand-in of the lab answers in place of this program.",
+        "# TYPE openmates_lab_stand_in gauge",
+        f'openmates_lab_stand_in{{service="{service}"}} 1',
+    ]
+    if service == "cadvisor":
+        lines += [
+            "# HELP cadvisor_version_info A metric with a constant '1' value labeled by version.",
+            "# TYPE cadvisor_version_info gauge",
+            'cadvisor_version_info{cadvisorVersion="lab-stand-in"} 1',
+            "# HELP machine_cpu_cores Number of logical CPU cores.",
+            "# TYPE machine_cpu_cores gauge",
+            f"machine_cpu_cores {os.cpu_count() or 1}",
+        ]
+    return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
+
+
+def grafana_routes(environment: dict[str, str]) -> dict[str, Route]:
+    """Grafana's health, a page that lists its data sources, and /api/datasources for the admin. Raises ConfigError."""
+    provisioning = Path(environment.get("GF_PATHS_PROVISIONING", "/etc/grafana/provisioning"))
+    sources = checks.grafana(provisioning)
+    user = environment.get("GF_SECURITY_ADMIN_USER", "admin")
+    token = base64.b64encode(f"{user}:{checks.admin_password(environment)}".encode()).decode()
+    rows = "".join(
+        f"<li>{html.escape(str(source['name']))} ({html.escape(str(source['type']))})</li>" for source in sources
+    )
+    page = (
+        '<!doctype html><html lang="en"><meta charset="utf-8"><title>Stand-in for Grafana</title>'
+        "<h1>Stand-in for Grafana</h1><p>This lab has no image of Grafana. This page stands in; it draws nothing."
+        f"<p>Data sources it was given:<ul>{rows or '<li>none</li>'}</ul></html>\n"
+    )
+
+    def datasources(headers: dict[str, str]) -> Answer:
+        kind, _, given = headers.get("Authorization", "").partition(" ")
+        if kind.lower() != "basic" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+            return 401, "application/json", '{"message":"Unauthorized"}\n'
+        return 200, "application/json", json.dumps(sources) + "\n"
+
+    health = json.dumps({"database": "ok", "version": "lab-stand-in", "commit": "none"}) + "\n"
+    return {
+        "/": lambda _: (200, "text/html; charset=utf-8", page),
+        "/login": lambda _: (200, "text/html; charset=utf-8", page),
+        "/api/health": lambda _: (200, "application/json", health),
+        "/api/datasources": datasources,
+    }
+
+
+def prepare(service: str, arguments: list[str], environment: dict[str, str]) -> tuple[int, dict[str, Route]]:
+    """Port and routes for a service, or ConfigError for a command line or a mounted file that it would refuse."""
+    values = flags(service, arguments)
+    routes: dict[str, Route] = {"/metrics": lambda _: metrics(service)}
+    if service == "grafana":
+        return _port(environment.get("GF_SERVER_HTTP_PORT", "3000")), routes | grafana_routes(environment)
+    if service == "cadvisor":
+        return _port(values.get("port", "8080")), routes | {"/healthz": lambda _: (200, "text/plain", "ok")}
+    config = Path(values.get("config.file", DEFAULT_CONFIG[service]))
+    check = {"loki": checks.loki, "promtail": checks.promtail}[service]
+    port = check(config, values.get("config.expand-env") == "true")
+    ready = "ready\n" if service == "loki" else "Ready"
+    return port, routes | {"/ready": lambda _: (200, "text/plain", ready)}
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or not 0 < int(text) < 65536:
+        raise checks.ConfigError(f"{text!r} is no port number")
+    return int(text)
+
+
+def serve(port: int, routes: dict[str, Route]) -> None:
+    """Answer on all addresses, both families where the kernel has them, until SIGTERM or SIGINT."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            route = routes.get(self.path.partition("?")[0])
+            status, kind, body = route(dict(self.headers)) if route else (404, "text/plain", "not found\n")
+            content = body.encode()
+            self.send_response(status)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(content)))
+            if status == 401:
+                self.send_header("WWW-Authenticate", 'Basic realm="lab"')
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
+
+        do_HEAD = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Stay quiet: a health check every few seconds is no news."""
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
+
+        def server_bind(self) -> None:
+            if self.address_family == socket.AF_INET6:
+                self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+            super().server_bind()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: sys.exit(0))
+    Server(("", port), Handler).serve_forever()
+
+
+def main() -> None:
+    """Serve, or end with status 1 and the reason."""
+    service = os.environ.get("STANDIN_SERVICE", "")
+    if service not in BARE_FLAGS:
+        sys.exit(f"stand-in: STANDIN_SERVICE must be one of {', '.join(BARE_FLAGS)}")
+    try:
+        port, routes = prepare(service, sys.argv[1:], dict(os.environ))
+    except checks.ConfigError as error:
+        sys.exit(f"{service} (lab stand-in): {error}")
+    print(f"{service} (lab stand-in): answers on port {port}", file=sys.stderr)
+    serve(port, routes)
+
+
+if __name__ == "__main__":
+    main()
