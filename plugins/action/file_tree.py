@@ -1,0 +1,65 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Render a local directory of templates and hand all of it to the file_tree module in one call."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.template import trust_as_template
+
+
+class ActionModule(ActionBase):
+    """Turns ``src`` into ``files``; everything else is the module's."""
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        source = arguments.pop("src", None)
+        exclude = arguments.pop("exclude", None) or []
+        if source:
+            rendered = self._render(Path(source), exclude, task_vars or {})
+            arguments["files"] = rendered + list(arguments.get("files") or [])
+        return self._execute_module(
+            module_name="openmates.server.file_tree", module_args=arguments, task_vars=task_vars
+        )
+
+    def _render(self, source: Path, exclude: list[str], variables: dict) -> list[dict]:
+        if not source.is_dir():
+            raise AnsibleActionFail(f"src: {source} is not a directory on the controller.")
+        paths = sorted(path for path in source.rglob("*") if path.is_file() and self._name(path, source) not in exclude)
+        nested = [path for path in paths if path.parent != source]
+        contents = {self._name(path, source): self._text(path, variables) for path in nested}
+        variables = {**variables, "config_digests": config_digests(contents)}
+        contents |= {self._name(path, source): self._text(path, variables) for path in paths if path.parent == source}
+        return [
+            {"path": name, "content": content, "mode": "0755" if name.endswith(".sh") else None}
+            for name, content in contents.items()
+        ]
+
+    @staticmethod
+    def _name(path: Path, source: Path) -> str:
+        return str(path.relative_to(source)).removesuffix(".j2")
+
+    def _text(self, path: Path, variables: dict) -> str:
+        text = path.read_text()
+        if path.suffix != ".j2":
+            return text
+        templar = self._templar.copy_with_new_env(searchpath=[str(path.parent)], available_variables=variables)
+        try:
+            return templar.template(trust_as_template(text), escape_backslashes=False, preserve_trailing_newlines=True)
+        except Exception as error:
+            raise AnsibleActionFail(f"{path}: {error}") from error
+
+
+def config_digests(contents: dict[str, str]) -> dict[str, str]:
+    """Map each directory below ``config/`` to the SHA-256 of its files' names and texts."""
+    digests: dict[str, hashlib._Hash] = {}
+    for name, content in sorted(contents.items()):
+        parts = name.split("/")
+        if parts[0] == "config" and len(parts) > 2:
+            digests.setdefault(parts[1], hashlib.sha256()).update(f"{name}\0{content}\0".encode())
+    return {directory: digest.hexdigest() for directory, digest in digests.items()}

@@ -1,0 +1,337 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What was seen of a live server, as a table for a person and as a list of what is wrong.
+
+Both filters take the same dictionary, whose keys the page of ``verify_report`` describes.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+FAMILIES = {4: "IPv4", 6: "IPv6"}
+PUBLISHED = re.compile(r"(?P<address>\S*):(?P<first>\d+)(-(?P<last>\d+))?->\S+/tcp")
+MIN_DAYS_LEFT = 7
+
+
+def _family(address: str) -> str:
+    return FAMILIES[ipaddress.ip_address(str(address).partition("%")[0]).version]
+
+
+def _selected(seen: Mapping) -> list[str]:
+    """The families that are to be probed, as they are written in the report."""
+    wanted = seen.get("families") or ["ipv4", "ipv6"]
+    return [name for name in FAMILIES.values() if name.lower() in {str(family).lower() for family in wanted}]
+
+
+def _expected(seen: Mapping) -> list[int]:
+    return sorted({int(port) for port in seen.get("expected_ports") or []})
+
+
+def _probed(seen: Mapping) -> dict[str, Mapping]:
+    """What the probe found, by address, of the addresses it had a way to."""
+    found = (seen.get("probe") or {}).get("addresses") or {}
+    return {address: entry for address, entry in found.items() if entry.get("reachable")}
+
+
+def _port_name(seen: Mapping, port: int) -> str:
+    return (seen.get("port_names") or {}).get(str(port), "")
+
+
+def unexpected_ports(seen: Mapping) -> dict[int, list[str]]:
+    """Ports that are open and must not be, each with the addresses at which they are."""
+    return _ports_where(seen, lambda port, entry: port not in _expected(seen) and port in entry["open"])
+
+
+def missing_ports(seen: Mapping) -> dict[int, list[str]]:
+    """Ports that must be open and are not, each with the addresses at which they are not."""
+    return _ports_where(seen, lambda port, entry: port in _expected(seen) and port not in entry["open"])
+
+
+def _ports_where(seen: Mapping, condition: Any) -> dict[int, list[str]]:
+    probed = _probed(seen)
+    ports = sorted({port for entry in probed.values() for port in entry["open"]} | set(_expected(seen)))
+    found = {port: [address for address, entry in probed.items() if condition(port, entry)] for port in ports}
+    return {port: addresses for port, addresses in found.items() if addresses}
+
+
+def who_listens(seen: Mapping, port: int) -> str:
+    """The process and the container behind a host port, as far as the host was asked."""
+    processes = [entry for entry in seen.get("listeners") or [] if int(entry.get("port", 0)) == port]
+    # What only listens to the host itself is behind an open port just when nothing else is.
+    processes = [entry for entry in processes if not _is_loopback(entry.get("address", ""))] or processes
+    words = [f"process {e.get('name') or '?'} (pid {e.get('pid') or '?'}) on {e.get('address')}" for e in processes]
+    for line in seen.get("containers") or []:
+        try:
+            container = json.loads(line)
+        except ValueError:
+            continue
+        published = [
+            match["address"]
+            for match in PUBLISHED.finditer(container.get("Ports", ""))
+            if int(match["first"]) <= port <= int(match["last"] or match["first"])
+        ]
+        if published:
+            words.append(f"container {container.get('Names')} publishes it on {', '.join(published)}")
+    return "; ".join(dict.fromkeys(words))
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(str(address).partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def failing_checks(ready: Mapping) -> list[str]:
+    """The dependencies that an api calls not ready, with its own words, from the answer to a readiness request."""
+    return [f"{name}: {detail}" if detail else name for name, ok, detail in _checks(ready) if not ok]
+
+
+def _checks(ready: Mapping) -> list[tuple[str, bool, str]]:
+    body = ready.get("json")
+    checks = body.get("checks") if isinstance(body, Mapping) else None
+    if not isinstance(checks, Mapping):
+        return []
+    found = []
+    for name, check in checks.items():
+        if isinstance(check, Mapping):
+            found.append((str(name), bool(check.get("ok")), str(check.get("detail") or "")))
+        else:
+            found.append((str(name), check in (True, "ok", "up"), ""))
+    return sorted(found)
+
+
+def _is_ready(ready: Mapping) -> bool:
+    return ready.get("status") == 200 and not failing_checks(ready)
+
+
+def service_trouble(seen: Mapping, name: str) -> str:
+    """What is wrong with a service, or an empty string."""
+    service = (seen.get("services") or {}).get(name) or {"state": "missing"}
+    state, health = service.get("state"), service.get("health") or ""
+    if state == "missing":
+        return "it has no container"
+    if name in (seen.get("one_shots") or []) or service.get("one_shot"):
+        if state != "exited":
+            return f"it runs once and is {state}, not exited"
+        return "" if service.get("exit_code") == 0 else f"it ended with exit code {service.get('exit_code')}"
+    if state != "running":
+        return f"it is {state}, with exit code {service.get('exit_code')}"
+    return "" if health in ("", "healthy") else f"it is {health}"
+
+
+def _service_names(seen: Mapping) -> list[str]:
+    return list(dict.fromkeys([*(seen.get("expected_services") or []), *(seen.get("services") or {})]))
+
+
+def _problems_of_addresses(seen: Mapping) -> Iterator[str]:
+    selected = _selected(seen)
+    addresses = list(seen.get("addresses") or [])
+    found = (seen.get("probe") or {}).get("addresses") or {}
+    for address in addresses:
+        entry = found.get(address)
+        if _family(address) not in selected or entry is None:
+            continue
+        if not entry["reachable"]:
+            family = _family(address)
+            other = ", ".join(name.lower() for name in selected if name != family)
+            yield (
+                f"{family} {address} could not be probed from here: {entry['reason']}. Run verify from a machine that "
+                f"has {family}, or set verify_families: [{other}] to leave it unproven"
+            )
+        elif not entry["reliable"]:
+            yield f"The scan of {address} cannot be relied on: {entry['reason']}"
+        elif not entry["answered"]:
+            yield f"Nothing answered at {address}: the host is down, or a network between drops everything"
+    if seen.get("require_ipv6") and "IPv6" not in map(_family, addresses):
+        yield "The host has no IPv6 address, but needs one (verify_require_ipv6)"
+    if not any(_family(address) in selected for address in addresses):
+        yield "No address was probed: set verify_addresses to the server's public addresses"
+
+
+def _problems_of_ports(seen: Mapping) -> Iterator[str]:
+    for port, addresses in unexpected_ports(seen).items():
+        who = who_listens(seen, port) or "the host does not know who listens there"
+        yield (
+            f"Port {port} is open to the world at {', '.join(addresses)} and must not be: {who}. "
+            "Stop it, or bind it to 127.0.0.1, and see why the firewall let it through"
+        )
+    for port, addresses in missing_ports(seen).items():
+        if not _probed(seen)[addresses[0]]["answered"]:
+            continue  # said for the address as a whole
+        who = who_listens(seen, port)
+        why = f"{who}, so look at the firewalls on the way" if who else "nothing listens there on the host"
+        why = why if _asked(seen) else "no answer"
+        name = f" ({_port_name(seen, port)})" if _port_name(seen, port) else ""
+        yield f"Port {port}{name} must be open and is not at {', '.join(addresses)}: {why}"
+
+
+def _asked(seen: Mapping) -> bool:
+    """Whether the host was asked what listens."""
+    return bool(seen.get("listeners") or seen.get("containers"))
+
+
+def _problems_of_web(seen: Mapping) -> Iterator[str]:
+    for answer in _web(seen):
+        if not answer["ok"]:
+            issuer = f" (certificate by {answer['issuer']})" if answer.get("issuer") else ""
+            yield f"{answer['url']} at {answer['address']}: {answer['error']}{issuer}"
+        elif answer.get("days_left") is not None and answer["days_left"] < MIN_DAYS_LEFT:
+            days = answer["days_left"]
+            yield f"{answer['url']} at {answer['address']}: its certificate ends in {days} days and was not renewed"
+
+
+def _web(seen: Mapping) -> list[Mapping]:
+    return list((seen.get("probe") or {}).get("web") or [])
+
+
+def _problems_of_readiness(seen: Mapping) -> Iterator[str]:
+    url, ready = seen.get("ready_url"), seen.get("ready") or {}
+    if not url or _is_ready(ready):
+        return
+    failing = failing_checks(ready)
+    if failing:
+        yield f"The api is not ready: {'; '.join(failing)}"
+    elif ready.get("status", -1) > 0:
+        yield f"The api is not ready: {url} answers with status {ready['status']}"
+    else:
+        yield f"The api does not answer at {url} on the host: {ready.get('msg') or 'it was not asked'}"
+
+
+def _problems_of_services(seen: Mapping) -> Iterator[str]:
+    if seen.get("services_problem"):
+        yield f"The services could not be read: {seen['services_problem']}"
+        return
+    for name in _service_names(seen):
+        trouble = service_trouble(seen, name)
+        if trouble:
+            yield f"Service {name}: {trouble}. See `docker compose logs {name}` on the host"
+
+
+def verify_problems(seen: Mapping) -> list[str]:
+    """Everything that is not as it should be, one sentence each; empty when all is well."""
+    parts = (
+        _problems_of_addresses,
+        _problems_of_ports,
+        _problems_of_web,
+        _problems_of_readiness,
+        _problems_of_services,
+    )
+    return [problem for part in parts for problem in part(seen)]
+
+
+def _table(rows: list[list[str]], indent: str = "  ") -> list[str]:
+    """Rows of equally many cells as aligned lines."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
+    return [
+        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
+        for row in rows
+    ]
+
+
+def _lines_of_ports(seen: Mapping) -> Iterator[str]:
+    found = (seen.get("probe") or {}).get("addresses") or {}
+    probed, expected = _probed(seen), _expected(seen)
+    yield "Open from outside"
+    ports = sorted({port for entry in probed.values() for port in entry["open"]} | set(expected))
+    rows = [["port", "who", *(f"{_family(address)} {address}" for address in found)]]
+    for port in ports:
+        who = _port_name(seen, port) or ("" if port in expected else "not expected")
+        rows.append([str(port), who, *(_port_cell(port, entry, expected) for entry in found.values())])
+    yield from _table(rows)
+    for address, entry in found.items():
+        if entry["reachable"]:
+            yield (
+                f"  {address}: {len(entry['open'])} open, {entry['closed']} refused, {entry['silent']} silent, "
+                f"in {entry['elapsed']:.1f} s"
+            )
+        else:
+            yield f"  {address}: NOT PROBED, {entry['reason']}"
+    for address in seen.get("addresses") or []:
+        if _family(address) not in _selected(seen):
+            yield f"  {address}: NOT PROBED, {_family(address)} is not in verify_families"
+
+
+def _port_cell(port: int, entry: Mapping, expected: list[int]) -> str:
+    if not entry["reachable"]:
+        return "?"
+    if port in entry["open"]:
+        return "open" if port in expected else "OPEN, MUST NOT BE"
+    return "NOT OPEN" if port in expected else "-"
+
+
+def _lines_of_web(seen: Mapping) -> Iterator[str]:
+    if not _web(seen):
+        return
+    yield ""
+    yield "Web"
+    rows = []
+    for answer in _web(seen):
+        state = str(answer["status"] or "-") if answer["ok"] else "FAILED"
+        target = f" to {answer['location']}" if answer["ok"] and answer["location"] else ""
+        certificate = ""
+        if answer.get("days_left") is not None:
+            certificate = f"certificate by {answer['issuer']}, {answer['days_left']} days left"
+        rows.append([answer["url"], _family(answer["address"]), state + target, answer["error"] or certificate])
+    yield from _table(rows)
+
+
+def _lines_of_readiness(seen: Mapping) -> Iterator[str]:
+    url, ready = seen.get("ready_url"), seen.get("ready") or {}
+    if not url:
+        return
+    yield ""
+    yield f"The api {'is ready' if _is_ready(ready) else 'is NOT READY'}, says {url}"
+    yield from _table([[name, "ok" if ok else "FAILED", detail] for name, ok, detail in _checks(ready)])
+
+
+def _lines_of_services(seen: Mapping) -> Iterator[str]:
+    names, services = _service_names(seen), seen.get("services") or {}
+    if not names:
+        return
+    fine = sum(not service_trouble(seen, name) for name in names)
+    stand_ins = [name for name in names if (services.get(name) or {}).get("stand_in")]
+    yield ""
+    yield f"Services: {fine} of {len(names)} as they should be" + (f", {len(stand_ins)} stand-ins" if stand_ins else "")
+    rows = []
+    for name in names:
+        service = services.get(name) or {}
+        state = service.get("state", "missing")
+        # How healthy it was before it ended says nothing any more.
+        detail = f"code {service.get('exit_code')}" if state == "exited" else service.get("health") or ""
+        what = service.get("software") or service.get("image", "")
+        kind = f"STAND-IN for {service['stand_in'].partition(';')[0]}" if service.get("stand_in") else "real"
+        trouble = "PROBLEM" if service_trouble(seen, name) else "ok"
+        rows.append([name, trouble, f"{state} {detail}".strip(), kind if service else "", what])
+    yield from _table(rows)
+
+
+def verify_report(seen: Mapping) -> list[str]:
+    """What was seen, as lines of text."""
+    problems = verify_problems(seen)
+    count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+    verdict = f"{count}, listed below" if problems else "everything is as it should be"
+    title = f"{seen.get('host', 'the host')} ({seen.get('environment') or 'unknown environment'}): {verdict}"
+    parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services)
+    return [title, "", *(line for part in parts for line in part(seen))]
+
+
+def verify_ask_host(seen: Mapping) -> bool:
+    """Whether the host has to be asked what listens: only if a port is open that must not be, or the reverse."""
+    return bool(unexpected_ports(seen) or missing_ports(seen))
+
+
+class FilterModule:
+    """Filters of openmates.server that judge a live server."""
+
+    def filters(self) -> dict:
+        return {
+            "verify_ask_host": verify_ask_host,
+            "verify_problems": verify_problems,
+            "verify_report": verify_report,
+        }

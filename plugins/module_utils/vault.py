@@ -1,0 +1,244 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the vault_* modules share: the connection, the state of a Vault, the init marker and safe file writing.
+
+"Vault" is HashiCorp Vault or OpenBao throughout: the calls made here are the same on both.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import tempfile
+import time
+import traceback
+import typing as t
+
+try:
+    import hvac
+    import requests
+except ImportError:
+    hvac = requests = None
+    HVAC_IMPORT_ERROR: str | None = traceback.format_exc()
+else:
+    HVAC_IMPORT_ERROR = None
+
+POLL_SECONDS = 0.1
+
+UNREACHABLE = "unreachable"
+UNINITIALIZED = "uninitialized"
+SEALED = "sealed"
+STANDBY = "standby"
+ACTIVE = "active"
+
+# Answers of /v1/sys/health. 472 and 473 are replicas; a lone server that is not active yet says 429.
+_HEALTH = {200: ACTIVE, 429: STANDBY, 472: STANDBY, 473: STANDBY, 501: UNINITIALIZED, 503: SEALED}
+
+
+class VaultProblem(Exception):
+    """Something the operator has to know, told in one sentence that holds no secret."""
+
+
+class VaultUnreachable(VaultProblem):
+    """Nothing that speaks Vault's API answers at the address."""
+
+
+def connect(url: str, token: str = "", timeout: int = 60) -> hvac.Client:
+    """Return a client for the Vault at `url` that uses `token` and nothing else.
+
+    A proxy, a netrc file or a token that the host keeps in its environment must not take part, so the session ignores
+    them, and the token is never None (hvac would then look for one itself). `timeout` is in seconds, for each call.
+    """
+    session = requests.Session()
+    session.trust_env = False
+    return hvac.Client(url=url, token=token, timeout=timeout, session=session)
+
+
+def state_of(client: hvac.Client) -> str:
+    """Return UNINITIALIZED, SEALED, STANDBY or ACTIVE.
+
+    Raises VaultUnreachable when nothing answers, VaultProblem when something answers that is not a Vault.
+    """
+    try:
+        status = client.sys.read_health_status(method="HEAD").status_code
+    except requests.exceptions.RequestException as error:
+        raise VaultUnreachable(f"Nothing answers at {client.url}: {type(error).__name__}.") from error
+    try:
+        return _HEALTH[status]
+    except KeyError:
+        raise VaultProblem(f"{client.url}/v1/sys/health answers with status {status}, which no Vault gives.") from None
+
+
+def wait_for(client: hvac.Client, accepted: t.Container[str], deadline: float) -> str:
+    """Poll until the state of the Vault is one of `accepted`, at most `deadline` seconds, and return it.
+
+    Raises VaultProblem with the last state seen when the time is up.
+    """
+    end = time.monotonic() + deadline
+    while True:
+        try:
+            seen = state_of(client)
+            problem = f"Vault at {client.url} is still {seen} after {deadline:g} s; see the log of its container."
+        except VaultUnreachable as error:
+            seen = UNREACHABLE
+            problem = f"{error} Is the Vault container running? Waited {deadline:g} s."
+        if seen in accepted:
+            return seen
+        if time.monotonic() >= end:
+            raise VaultProblem(problem)
+        time.sleep(POLL_SECONDS)
+
+
+def answering_state(client: hvac.Client, deadline: float, check_mode: bool) -> str:
+    """Return the state of the Vault, waiting up to `deadline` seconds until it answers.
+
+    In check mode there may be nothing yet, which is a state like any other: UNREACHABLE is returned at once.
+    """
+    if check_mode:
+        try:
+            return state_of(client)
+        except VaultUnreachable:
+            return UNREACHABLE
+    return wait_for(client, (UNINITIALIZED, SEALED, STANDBY, ACTIVE), deadline)
+
+
+def seconds(duration: str | int) -> int:
+    """Return a duration as Vault writes it (`768h`, `90m`, `1h30m`, `32d`, `60` or 60) in seconds.
+
+    Raises VaultProblem for anything else.
+    """
+    text = str(duration).strip()
+    if re.fullmatch(r"\d+", text):
+        return int(text)
+    if not re.fullmatch(r"(\d+[dhms])+", text):
+        raise VaultProblem(f"{text!r} is not a duration; write it like 768h, 90m or 60s.")
+    unit = {"d": 86400, "h": 3600, "m": 60, "s": 1}
+    return sum(int(number) * unit[letter] for number, letter in re.findall(r"(\d+)([dhms])", text))
+
+
+def pad_length(shares: int) -> int:
+    """Return how many bytes of pad hide the keys of a Vault with that many shares, with room to spare."""
+    return 1024 + 128 * shares
+
+
+def with_pad(data: bytes, pad: bytes) -> bytes:
+    """Encrypt or decrypt `data` with a one-time pad: random bytes, at least as many, never used again.
+
+    Raises VaultProblem if the pad is too short.
+    """
+    if len(pad) < len(data):
+        raise VaultProblem("The pad is shorter than the keys that it has to hide.")
+    return bytes(left ^ right for left, right in zip(data, pad, strict=False))
+
+
+def sync_folder(folder: pathlib.Path) -> None:
+    """Make a rename or removal in `folder` survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_atomically(
+    path: pathlib.Path, content: bytes, mode: int, uid: int | None = None, gid: int | None = None
+) -> None:
+    """Put `content` at `path` so that a reader sees the old file or the new one, with its owner and mode, never a part.
+
+    `uid` and `gid` default to the caller's. The folder has to exist. Raises OSError and then leaves nothing behind.
+    """
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
+    temporary = pathlib.Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            os.fchown(file.fileno(), -1 if uid is None else uid, -1 if gid is None else gid)
+            os.fchmod(file.fileno(), mode)
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.rename(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    sync_folder(path.parent)
+
+
+def read_marker(path: pathlib.Path) -> str | None:
+    """Return the id of the initialisation that the marker at `path` belongs to, or None without a marker.
+
+    A marker that cannot be understood still is one: it gets the id "unreadable", which no keys file carries.
+    """
+    try:
+        return str(json.loads(path.read_text("utf-8"))["init_id"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError):
+        return "unreadable"
+
+
+def write_marker(path: pathlib.Path, init_id: str) -> None:
+    """Say on disk that initialisation `init_id` is under way. Raises VaultProblem if that cannot be done."""
+    note = {
+        "init_id": init_id,
+        "note": "Vault is being initialised and its keys are not in custody yet. The next run mends this.",
+    }
+    try:
+        write_atomically(path, (json.dumps(note, indent=2) + "\n").encode(), 0o600)
+    except OSError as error:
+        raise VaultProblem(f"The marker {path} cannot be written: {error.strerror}.") from error
+
+
+def drop_marker(path: pathlib.Path) -> None:
+    """Remove the marker for good."""
+    with contextlib.suppress(FileNotFoundError):
+        path.unlink()
+        sync_folder(path.parent)
+
+
+def custody_verdict(
+    *, state: str, marker: str | None, keys_file: str, keys_present: bool, keys_init_id: str | None
+) -> str:
+    """Say what has to be done about a Vault's keys, from what is on the host and on the controller.
+
+    `state` is the Vault's, `marker` the id in its init marker (None: no marker), `keys_file` a path for messages,
+    `keys_init_id` the id that the keys file carries. Returns one of
+
+    - `init`: nothing there yet, initialise
+    - `settled`: initialised, keys in custody
+    - `confirm`: as `settled`, but the marker has outlived its run: remove it
+    - `reset`: initialised by a run whose keys never reached the controller; so nothing was seeded, start anew
+
+    Raises VaultProblem with the remedy where going on could lose something.
+    """
+    if state == UNINITIALIZED:
+        if keys_present:
+            raise VaultProblem(
+                f"Vault is empty (uninitialised), yet {keys_file} holds the keys of an earlier one. Bring its data back"
+                " from a backup; or, if that data is given up, move the keys file away and run again."
+            )
+        return "init"
+    if keys_present:
+        if marker is None:
+            return "settled"
+        if marker == keys_init_id:
+            return "confirm"
+        raise VaultProblem(
+            f"{keys_file} holds the keys of another initialisation than the one that was interrupted on this host."
+            " Move that file away (keep it) and run again; or bring back the file that belongs to this host."
+        )
+    if marker is None:
+        raise VaultProblem(
+            f"Vault is initialised, but its keys are not at {keys_file}. Bring that file back from the machine that"
+            " provisioned this server or from its backup. Only if every secret in this Vault may be lost: remove the"
+            " Vault container and its data volume on the host and run again."
+        )
+    if state != SEALED:
+        raise VaultProblem(
+            f"An initialisation was interrupted and {keys_file} is missing, but Vault has been unsealed since, so"
+            " somebody has its keys. Bring the keys file back and run again; nothing is thrown away here."
+        )
+    return "reset"

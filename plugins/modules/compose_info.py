@@ -1,0 +1,176 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Tell how a Compose project on the host differs from its files."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: compose_info
+short_description: Compare a Docker Compose project with its files, changing nothing
+description:
+  - Reports each service's container, and which services C(docker compose up) would have to make, replace or start.
+  - A service is outdated when it has no container, when its container was made from another definition (Compose's own
+    configuration hash), when it should run and does not, or when it is a one-shot that never ended with exit code 0.
+  - A host without Docker or without the project is reported as one where everything is outdated, not as an error.
+options:
+  project_src:
+    description: The directory with the Compose files.
+    type: path
+    required: true
+attributes:
+  check_mode: {support: full, description: It changes nothing in any mode.}
+author: [The openmates.server contributors]
+"""
+
+EXAMPLES = r"""
+- name: See what is running
+  openmates.server.compose_info:
+    project_src: /opt/openmates
+  register: compose
+"""
+
+RETURN = r"""
+converged:
+  description: Whether every service of the files is there, up to date and in its proper state, and nothing else is.
+  type: bool
+  returned: always
+outdated:
+  description: Maps the name of each outdated service to the reason.
+  type: dict
+  returned: always
+  sample: {api: its definition has changed}
+orphans:
+  description: Names of services that have containers in the project but are not in its files any more.
+  type: list
+  elements: str
+  returned: always
+services:
+  description: >-
+    What there is of each service. Keys are state (Docker's word, or missing), health (healthy, unhealthy, starting or
+    empty), exit_code, image, address (its IPv4 address on the project's network), one_shot, software and stand_in
+    (labels of images made by the lab).
+  type: dict
+  returned: always
+problem:
+  description: Why nothing could be read, or empty.
+  type: str
+  returned: always
+"""
+
+import json
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def reason_outdated(one_shot: bool, expected_hash: str, container: dict | None) -> str:
+    """Why Compose would have to act on a service, or an empty string."""
+    if container is None:
+        return "it has no container"
+    if container["Config"]["Labels"].get("com.docker.compose.config-hash") != expected_hash:
+        return "its definition has changed"
+    state = container["State"]
+    if one_shot:
+        finished = state["Status"] == "exited" and state["ExitCode"] == 0
+        return "" if finished else f"it has not ended well (state {state['Status']}, exit code {state['ExitCode']})"
+    return "" if state["Status"] == "running" else f"it is {state['Status']}"
+
+
+def summary(one_shot: bool, container: dict | None) -> dict:
+    """The facts about a service's container that other roles use."""
+    if container is None:
+        return {
+            "state": "missing",
+            "health": "",
+            "exit_code": 0,
+            "image": "",
+            "address": "",
+            "one_shot": one_shot,
+            "software": "",
+            "stand_in": "",
+        }
+    labels = container["Config"]["Labels"]
+    networks = container["NetworkSettings"]["Networks"].values()
+    return {
+        "state": container["State"]["Status"],
+        "health": container["State"].get("Health", {}).get("Status", ""),
+        "exit_code": container["State"]["ExitCode"],
+        "image": container["Config"]["Image"],
+        "address": next((network["IPAddress"] for network in networks if network["IPAddress"]), ""),
+        "one_shot": one_shot,
+        "software": labels.get("org.openmates.lab.software", ""),
+        "stand_in": labels.get("org.openmates.lab.stand-in", ""),
+    }
+
+
+def newest_by_service(containers: list[dict]) -> dict[str, dict]:
+    """One container a service: the one made last that is not a one-off of ``docker compose run``."""
+    newest: dict[str, dict] = {}
+    for container in sorted(containers, key=lambda item: item["Created"]):
+        labels = container["Config"]["Labels"]
+        if labels.get("com.docker.compose.oneoff") != "True":
+            newest[labels["com.docker.compose.service"]] = container
+    return newest
+
+
+class Reader:
+    """Runs Docker's read-only commands."""
+
+    def __init__(self, module: AnsibleModule, project_src: str) -> None:
+        self.module = module
+        self.docker = module.get_bin_path("docker")
+        self.project_src = project_src
+
+    def problem(self) -> str:
+        """Why nothing can be read, or an empty string."""
+        if not self.docker:
+            return "Docker is not installed"
+        if not (Path(self.project_src) / "docker-compose.yml").is_file():
+            return f"there is no docker-compose.yml in {self.project_src}"
+        code, _, error = self.module.run_command([self.docker, "version", "--format", "{{.Server.Version}}"])
+        return "" if code == 0 else f"Docker does not answer: {error.strip()}"
+
+    def run(self, *arguments: str) -> str:
+        return self.module.run_command([self.docker, *arguments], check_rc=True, cwd=self.project_src)[1]
+
+    def project(self) -> dict:
+        return json.loads(self.run("compose", "config", "--format", "json"))
+
+    def hashes(self) -> dict[str, str]:
+        lines = self.run("compose", "config", "--hash", "*").splitlines()
+        return dict(line.split() for line in lines if line)
+
+    def containers(self, project: str) -> list[dict]:
+        ids = self.run("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}").split()
+        return json.loads(self.run("inspect", *ids)) if ids else []
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"project_src": {"type": "path", "required": True}}, supports_check_mode=True)
+    reader = Reader(module, module.params["project_src"])
+    problem = reader.problem()
+    if problem:
+        module.exit_json(changed=False, converged=False, outdated={}, orphans=[], services={}, problem=problem)
+    project, hashes = reader.project(), reader.hashes()
+    containers = newest_by_service(reader.containers(project["name"]))
+    services, outdated = {}, {}
+    for name, definition in project["services"].items():
+        one_shot = definition.get("restart") == "no"
+        services[name] = summary(one_shot, containers.get(name))
+        reason = reason_outdated(one_shot, hashes[name], containers.get(name))
+        if reason:
+            outdated[name] = reason
+    orphans = sorted(set(containers) - set(services))
+    module.exit_json(
+        changed=False,
+        converged=not (outdated or orphans),
+        outdated=outdated,
+        orphans=orphans,
+        services=services,
+        problem="",
+    )
+
+
+if __name__ == "__main__":
+    main()

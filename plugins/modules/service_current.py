@@ -1,0 +1,119 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keep a systemd service running with the configuration that its files hold now."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: service_current
+short_description: Run a systemd service with the present content of its configuration files
+description:
+  - Starts and enables a service, or stops and disables it.
+  - Reloads or restarts a running service when one of O(files) was changed after its last start or reload.
+  - A handler would be forgotten by a run that is cut off before it runs; this looks at the host instead.
+options:
+  name:
+    description: Name of the unit.
+    type: str
+    required: true
+  running:
+    description: Whether the service runs and starts at boot.
+    type: bool
+    default: true
+  files:
+    description: The configuration files that the service reads when it starts or reloads.
+    type: list
+    elements: path
+    default: []
+  refresh:
+    description: What makes the service read its files again.
+    type: str
+    choices: [reload, restart]
+    default: reload
+attributes:
+  check_mode: {support: full, description: A unit that does not exist yet counts as one to be started.}
+author: [The openmates.server contributors]
+"""
+
+EXAMPLES = r"""
+- name: Run Docker with its present configuration
+  openmates.server.service_current:
+    name: docker
+    files: [/etc/docker/daemon.json]
+    refresh: restart
+"""
+
+RETURN = r"""
+actions:
+  description: The systemctl verbs that were, or in check mode would be, used.
+  type: list
+  elements: str
+  returned: always
+  sample: [reload]
+"""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "StateChangeTimestamp")
+
+
+def seconds(timestamp: str) -> float:
+    """Seconds since the epoch of systemd's ``Sun 2026-11-22 15:00:00.123456 UTC``; 0 for an empty one."""
+    if not timestamp:
+        return 0.0
+    moment = datetime.strptime(timestamp.split(" ", 1)[1], "%Y-%m-%d %H:%M:%S.%f UTC")
+    return moment.replace(tzinfo=UTC).timestamp()
+
+
+def newest_change(files: list[str]) -> float:
+    """When the last of the files that exist was changed or replaced, in seconds since the epoch; 0 without any."""
+    return max((Path(file).stat().st_ctime for file in files if Path(file).exists()), default=0.0)
+
+
+def actions(unit: dict[str, str], running: bool, changed_at: float, refresh: str) -> list[str]:
+    """The systemctl verbs that lead from the unit's present state to the wanted one."""
+    enabled, active = unit["UnitFileState"] == "enabled", unit["ActiveState"] in ("active", "reloading")
+    if not running:
+        return ["disable"] * enabled + ["stop"] * (unit["ActiveState"] not in ("inactive", "failed", ""))
+    verbs = ["enable"] * (not enabled)
+    if not active:
+        return [*verbs, "start"]
+    return verbs + [refresh] * (changed_at > seconds(unit["StateChangeTimestamp"]))
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "running": {"type": "bool", "default": True},
+            "files": {"type": "list", "elements": "path", "default": []},
+            "refresh": {"type": "str", "choices": ["reload", "restart"], "default": "reload"},
+        },
+        supports_check_mode=True,
+    )
+    name, running = module.params["name"], module.params["running"]
+
+    def systemctl(*arguments: str) -> tuple[int, str, str]:
+        return module.run_command(["systemctl", *arguments])
+
+    shown = systemctl("show", name, "--timestamp=us+utc", *(f"--property={key}" for key in PROPERTIES))[1]
+    unit = dict.fromkeys(PROPERTIES, "") | dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    if unit["LoadState"] == "not-found" and running and not module.check_mode:
+        module.fail_json(msg=f"There is no unit {name}. Install the package that brings it.")
+    verbs = actions(unit, running, newest_change(module.params["files"]), module.params["refresh"])
+    for verb in [] if module.check_mode else verbs:
+        code, _, error = systemctl(verb, name)
+        if code:
+            for file in filter(os.path.exists, module.params["files"]):
+                os.utime(file)  # so that the next run tries again
+            module.fail_json(msg=f"systemctl {verb} {name} failed: {error.strip()}. See: journalctl -u {name}")
+    module.exit_json(changed=bool(verbs), actions=verbs)
+
+
+if __name__ == "__main__":
+    main()

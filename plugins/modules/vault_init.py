@@ -1,0 +1,223 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Initialise Vault; the part that runs on the host. plugins/action/vault_init.py is the part on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault_init
+short_description: Initialise Vault and put its keys into custody on the controller
+description:
+  - Initialises an uninitialised HashiCorp Vault or OpenBao and writes its unseal shares and root token to one file on
+    the controller, encrypted with the run's own ansible-vault secret, before the task returns.
+  - The keys go from Vault's answer through the SSH connection into that file, hidden by a one-time pad from whatever
+    prints or logs the connection's traffic. They are in no result, log or file on the host.
+  - An existing keys file is never overwritten. An initialised Vault without its keys file is an error.
+  - A run that is killed between the initialisation and the custody leaves a marker on the host. The next run finds it
+    and either confirms the custody or reports RV(must_reset), because then nothing was ever stored in that Vault.
+options:
+  url:
+    description: Address of Vault's API as the host reaches it. May be empty in check mode, when there is no Vault yet.
+    type: str
+    required: true
+  keys_file:
+    description: Absolute path of the keys file on the controller. Its folder is made if it is missing.
+    type: str
+    required: true
+  marker:
+    description: Absolute path on the host, outside of Vault's data, of the marker for an initialisation under way.
+    type: path
+    required: true
+  secret_shares:
+    description: Number of unseal shares to make.
+    type: int
+    default: 5
+  secret_threshold:
+    description: Number of shares needed to unseal.
+    type: int
+    default: 3
+  deadline:
+    description: Seconds to wait for Vault to answer.
+    type: int
+    default: 60
+  step:
+    description: Set by the action plugin.
+    type: str
+    choices: [begin, confirm]
+    default: begin
+  init_id:
+    description: Set by the action plugin.
+    type: str
+  pad:
+    description: Set by the action plugin.
+    type: str
+  keys_present:
+    description: Set by the action plugin.
+    type: bool
+    default: false
+  keys_init_id:
+    description: Set by the action plugin.
+    type: str
+requirements:
+  - hvac (Debian's python3-hvac) on the host
+  - an ansible-vault password for the run
+author:
+  - The openmates.server contributors
+attributes:
+  check_mode:
+    description: Says what would be done, also where there is no Vault yet.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Initialise Vault
+  openmates.server.vault_init:
+    url: http://172.18.0.5:8200
+    keys_file: /home/operator/keys/prod1.yml
+    marker: /opt/openmates/.vault-init-in-progress
+"""
+
+RETURN = r"""
+initialized:
+  description: Whether Vault is initialised now. Null in check mode if nothing answers.
+  returned: success
+  type: bool
+sealed:
+  description: Whether Vault is sealed now. Null in check mode if nothing answers.
+  returned: success
+  type: bool
+must_reset:
+  description:
+    - Whether this Vault was initialised by a run whose keys are lost, before anything was stored in it. Its data has to
+      be thrown away and the initialisation repeated.
+  returned: success
+  type: bool
+keys_file:
+  description: Where the keys are, or would be, on the controller.
+  returned: success
+  type: str
+"""
+
+import base64
+import json
+import pathlib
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.openmates.server.plugins.module_utils import vault
+
+
+def initialise(module: AnsibleModule, client: vault.hvac.Client) -> dict:
+    """Initialise Vault behind a marker and return the result with the keys, readable for the action plugin only."""
+    params = module.params
+    pad = base64.b64decode(params["pad"])
+    if len(pad) < vault.pad_length(params["secret_shares"]):
+        raise vault.VaultProblem("The pad is too short.")  # found out now, not when there are keys to lose
+    marker = pathlib.Path(params["marker"])
+    interrupted_before = vault.read_marker(marker) is not None
+    vault.write_marker(marker, params["init_id"])
+    try:
+        answer = client.sys.initialize(
+            secret_shares=params["secret_shares"], secret_threshold=params["secret_threshold"]
+        )
+    except (vault.hvac.exceptions.VaultError, vault.requests.exceptions.RequestException) as error:
+        state = vault.state_of(client)
+        if interrupted_before and state in (vault.UNINITIALIZED, vault.SEALED):
+            # The earlier run was killed with the storage half made, or its module outlived it and initialised just now.
+            # No retry gets past either, and nobody has the keys.
+            return {"changed": False, "initialized": state == vault.SEALED, "sealed": True, "must_reset": True}
+        raise vault.VaultProblem(f"Vault could not be initialised: {error}") from error
+    keys = {
+        "unseal_threshold": params["secret_threshold"],
+        "unseal_shares": answer["keys_base64"],
+        "root_token": answer["root_token"],
+    }
+    hidden = base64.b64encode(vault.with_pad(json.dumps(keys).encode(), pad)).decode()
+    return {"changed": True, "initialized": True, "sealed": True, "must_reset": False, "custody": hidden}
+
+
+def begin(module: AnsibleModule) -> dict:
+    """Look at Vault and the marker and do what custody_verdict says."""
+    params = module.params
+    marker = pathlib.Path(params["marker"])
+    client = vault.connect(params["url"], timeout=params["deadline"])
+    state = vault.answering_state(client, params["deadline"], module.check_mode)
+    if state == vault.UNREACHABLE:
+        return nothing_there_yet(module)
+    verdict = vault.custody_verdict(
+        state=state,
+        marker=vault.read_marker(marker),
+        keys_file=params["keys_file"],
+        keys_present=params["keys_present"],
+        keys_init_id=params["keys_init_id"],
+    )
+    if verdict == "init" and not module.check_mode:
+        return initialise(module, client)
+    if verdict == "confirm" and not module.check_mode:
+        vault.drop_marker(marker)
+    return {
+        # A reset is the role's to do, so here it only counts as a change when it is foretold.
+        "changed": verdict in ("init", "confirm") or (verdict == "reset" and module.check_mode),
+        "initialized": verdict != "init",
+        "sealed": state in (vault.SEALED, vault.UNINITIALIZED),
+        "must_reset": verdict == "reset",
+    }
+
+
+def nothing_there_yet(module: AnsibleModule) -> dict:
+    """Return what check mode says about a host without a Vault."""
+    return {"changed": not module.params["keys_present"], "initialized": None, "sealed": None, "must_reset": False}
+
+
+def confirm(module: AnsibleModule) -> dict:
+    """Remove the marker of this very initialisation, now that its keys are in custody."""
+    marker = pathlib.Path(module.params["marker"])
+    if vault.read_marker(marker) != module.params["init_id"]:
+        raise vault.VaultProblem(
+            f"The marker {marker} is not this run's. Was another run at work on this host? Run again."
+        )
+    vault.drop_marker(marker)
+    return {"changed": True}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "keys_file": {"type": "str", "required": True, "no_log": False},
+            "marker": {"type": "path", "required": True},
+            "secret_shares": {"type": "int", "default": 5, "no_log": False},
+            "secret_threshold": {"type": "int", "default": 3, "no_log": False},
+            "deadline": {"type": "int", "default": 60},
+            "step": {"type": "str", "choices": ["begin", "confirm"], "default": "begin"},
+            "init_id": {"type": "str"},
+            "pad": {"type": "str", "no_log": True},
+            "keys_present": {"type": "bool", "default": False, "no_log": False},
+            "keys_init_id": {"type": "str", "no_log": False},
+        },
+        supports_check_mode=True,
+    )
+    params = module.params
+    if not params["init_id"] or not params["pad"]:
+        module.fail_json(msg="vault_init works only through its action plugin, which keeps the keys out of the result.")
+    least = 1 if params["secret_shares"] == 1 else 2
+    if not least <= params["secret_threshold"] <= params["secret_shares"]:
+        module.fail_json(
+            msg=f"secret_threshold is {params['secret_threshold']}, but with {params['secret_shares']} shares it has to"
+            f" be between {least} and {params['secret_shares']}."
+        )
+    if module.check_mode and (not params["url"] or vault.HVAC_IMPORT_ERROR):
+        module.exit_json(**nothing_there_yet(module))
+    if vault.HVAC_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("hvac"), exception=vault.HVAC_IMPORT_ERROR)
+    if not params["url"]:
+        module.fail_json(msg="url is empty: there is no Vault to initialise.")
+    try:
+        module.exit_json(**(begin if params["step"] == "begin" else confirm)(module))
+    except vault.VaultProblem as problem:
+        module.fail_json(msg=str(problem))
+
+
+if __name__ == "__main__":
+    main()

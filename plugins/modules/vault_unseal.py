@@ -1,0 +1,136 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Unseal Vault and wait until it serves requests."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault_unseal
+short_description: Unseal Vault and wait until it serves requests
+description:
+  - Unseals a sealed HashiCorp Vault or OpenBao with Shamir shares and waits until its health answers 200.
+  - Leaves an open Vault as it is.
+options:
+  url:
+    description: Address of Vault's API as the host reaches it. May be empty in check mode, when there is no Vault yet.
+    type: str
+    required: true
+  shares:
+    description: The unseal shares, base64 or hex; at least as many as the Vault's threshold.
+    type: list
+    elements: str
+    required: true
+  deadline:
+    description: Seconds to wait for Vault to answer, and again to become active.
+    type: int
+    default: 60
+requirements:
+  - hvac (Debian's python3-hvac) on the host
+author:
+  - The openmates.server contributors
+attributes:
+  check_mode:
+    description: Says whether Vault would be unsealed; tries no share.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Unseal Vault
+  openmates.server.vault_unseal:
+    url: http://172.18.0.5:8200
+    shares: "{{ keys.unseal_shares }}"
+"""
+
+RETURN = r"""
+sealed:
+  description: Whether Vault is sealed now. Null in check mode if nothing answers.
+  returned: success
+  type: bool
+"""
+
+import base64
+import binascii
+import re
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.openmates.server.plugins.module_utils import vault
+
+
+def usable_shares(given: list[str], threshold: int) -> list[str]:
+    """Return exactly `threshold` different shares of those given.
+
+    Raises VaultProblem if there are too few or one is malformed, naming it by its position only.
+    """
+    for position, share in enumerate(given, start=1):
+        if not re.fullmatch(r"([0-9a-fA-F]{2})+", share):
+            try:
+                base64.b64decode(share, validate=True)
+            except (binascii.Error, ValueError):
+                raise vault.VaultProblem(
+                    f"Unseal share {position} of {len(given)} is neither base64 nor hex."
+                ) from None
+    different = list(dict.fromkeys(given))
+    if len(different) < threshold:
+        raise vault.VaultProblem(
+            f"Vault needs {threshold} different unseal shares, but only {len(different)} were handed over."
+        )
+    return different[:threshold]
+
+
+def submit(client: vault.hvac.Client, shares: list[str]) -> None:
+    """Hand the shares to Vault. Raises VaultProblem if they do not open it, and leaves no half-done attempt behind."""
+    client.sys.submit_unseal_key(reset=True)
+    try:
+        status = client.sys.submit_unseal_keys(shares)
+    except vault.hvac.exceptions.InvalidRequest as error:
+        client.sys.submit_unseal_key(reset=True)
+        raise vault.VaultProblem(
+            "The unseal shares do not open this Vault: they belong to another Vault, or at least one is damaged."
+        ) from error
+    if status["sealed"]:
+        client.sys.submit_unseal_key(reset=True)
+        raise vault.VaultProblem("Vault took the unseal shares and is still sealed; see the log of its container.")
+
+
+def unseal(module: AnsibleModule) -> dict:
+    """Bring Vault to active and return the result."""
+    params = module.params
+    client = vault.connect(params["url"], timeout=params["deadline"])
+    state = vault.answering_state(client, params["deadline"], module.check_mode)
+    if module.check_mode:
+        return {"changed": state not in (vault.ACTIVE, vault.STANDBY), "sealed": state == vault.SEALED}
+    if state == vault.UNINITIALIZED:
+        raise vault.VaultProblem("Vault is not initialised, so there is nothing to unseal: run vault_init first.")
+    if state == vault.SEALED:
+        submit(client, usable_shares(params["shares"], client.sys.read_seal_status()["t"]))
+    vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
+    return {"changed": state == vault.SEALED, "sealed": False}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "shares": {"type": "list", "elements": "str", "required": True, "no_log": True},
+            "deadline": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    if module.check_mode and (not module.params["url"] or vault.HVAC_IMPORT_ERROR):
+        module.exit_json(changed=True, sealed=None)
+    if vault.HVAC_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("hvac"), exception=vault.HVAC_IMPORT_ERROR)
+    if not module.params["url"]:
+        module.fail_json(msg="url is empty: there is no Vault to unseal.")
+    try:
+        module.exit_json(**unseal(module))
+    except vault.VaultProblem as problem:
+        module.fail_json(msg=str(problem))
+    except (vault.hvac.exceptions.VaultError, vault.requests.exceptions.RequestException) as error:
+        module.fail_json(msg=f"Vault could not be unsealed: {error}")
+
+
+if __name__ == "__main__":
+    main()
