@@ -1,0 +1,76 @@
+"""A run killed at any moment can be run again: it ends converged, and nothing is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+COMMAND = ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", "prod1"]
+ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+KEYS = ROOT / "inventories/vault-keys/lab/prod1.yml"
+
+#: The run is killed when this task has begun and, where there is a command, when that succeeds on the host.
+MOMENTS = [
+    ("Configure the Docker daemon", None),
+    ("Install Docker Engine and Compose", "pidof dpkg"),
+    ("Install Caddy", None),
+    ("Write each service's secrets where only that service can read them", None),
+    ("Write the Compose files and the services' configuration", None),
+    ("Start it", "docker images --quiet | grep ."),
+    ("Initialise Vault unless it is, with its keys encrypted on the controller", None),
+    ("Unseal Vault and wait until it serves requests", None),
+    ("Reconcile Vault's engines, policies, service token and seeds", None),
+    ("Start it and wait until it is healthy", "docker ps --all | grep -q cms-setup"),
+    ("Log in to Directus as the administrator", None),
+    ("Start it and wait until it is healthy", "docker ps | grep -q task-worker"),
+]
+DEADLINE = 900
+
+
+def on_host(host, command: str) -> bool:
+    return host.run(command).rc == 0
+
+
+def run_and_kill(host, task: str, condition: str | None) -> None:
+    """Start site.yml and kill it, with everything it started, at the moment given. Fails if the moment never comes."""
+    process = subprocess.Popen(
+        COMMAND, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
+    )
+    watchdog = threading.Timer(DEADLINE, os.killpg, (process.pid, signal.SIGKILL))
+    watchdog.start()
+    begun = False
+    try:
+        for line in process.stdout:
+            begun = begun or (line.startswith("TASK [") and task in line)
+            if begun:
+                while condition and process.poll() is None and not on_host(host, condition):
+                    pass  # the command on the host takes its time: this does not spin
+                break
+    finally:
+        watchdog.cancel()
+        killed = process.poll() is None
+        if killed:
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    assert begun and killed, f"the run never was in the middle of {task!r}"
+
+
+def test_twelve_kills_then_converged_with_nothing_lost(host):
+    keys = None
+    for task, condition in MOMENTS:
+        run_and_kill(host, task, condition)
+        if keys is not None:
+            assert KEYS.read_bytes() == keys, f"the Vault keys changed after a kill at {task!r}"
+        elif KEYS.exists() and task.startswith("Unseal"):
+            keys = KEYS.read_bytes()
+
+    final = subprocess.run(COMMAND, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert final.returncode == 0, final.stdout[-4000:]
+    assert KEYS.read_bytes() == keys
+
+    again = subprocess.run(COMMAND, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    assert "changed=0 " in again.stdout, again.stdout[-4000:]

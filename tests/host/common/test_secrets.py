@@ -1,0 +1,72 @@
+"""Secrets are where they belong, and nowhere else on the host."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+import yaml
+
+from lab import ROOT, STACK
+
+
+def decrypted(path: str) -> dict:
+    """An ansible-vault encrypted file of the controller."""
+    result = subprocess.run(["ansible-vault", "view", path], cwd=ROOT, capture_output=True, text=True, check=True)
+    return yaml.safe_load(result.stdout)
+
+
+@pytest.fixture(scope="module")
+def operator_secrets() -> dict[str, str]:
+    return decrypted("inventories/lab/group_vars/lab/secrets.yml")
+
+
+@pytest.fixture(scope="module")
+def vault_keys(server) -> dict:
+    return decrypted(f"inventories/vault-keys/lab/{server.name}.yml")
+
+
+def test_secret_files_are_closed(server):
+    files = server.run(f"find {STACK}/secrets -type f -printf '%m %p\\n'").splitlines()
+    assert len(files) > 15
+    assert [line for line in files if not line.startswith("400 ")] == []
+    assert server.run(f"stat -c '%a %U' {STACK}/secrets") == "700 root"
+
+
+def test_no_secret_is_in_docker_inspect(server, operator_secrets):
+    inspected = json.dumps(server.containers())
+    token = server.run(f"cat {STACK}/secrets/vault-data/api.token")
+    shown = [name for name, value in {**operator_secrets, "api.token": token}.items() if str(value) in inspected]
+    assert shown == []
+
+
+def test_vault_keys_are_nowhere_on_the_host(server, vault_keys):
+    """Not in a file, a log of a container or the journal. Vault's own storage holds them only encrypted."""
+    searches = [
+        "grep -rIlF -e '{}' /opt /etc /root /home /tmp /var/log /var/tmp /var/lib/docker/containers || true",
+        "journalctl --no-pager | grep -cF -e '{}' | grep -v '^0$' || true",
+    ]
+    for secret in [vault_keys["root_token"], *vault_keys["unseal_shares"]]:
+        for search in searches:
+            assert server.run(search.format(secret)) == ""
+
+
+def test_the_search_for_keys_would_find_one(server):
+    planted = "planted-on-purpose"
+    server.run(f"echo {planted} > /var/tmp/planted")
+    try:
+        assert server.run(f"grep -rIlF -e {planted} /var/tmp") == "/var/tmp/planted"
+    finally:
+        server.run("rm /var/tmp/planted")
+
+
+def test_the_services_token_is_what_the_contract_asks_for(server):
+    lookup = (
+        "import json,urllib.request as r;"
+        "q=r.Request('http://vault:8200/v1/auth/token/lookup-self',headers={'X-Vault-Token':open('/vault-data/api.token').read()});"
+        "print(json.dumps(json.load(r.urlopen(q))['data']))"
+    )
+    token = json.loads(server.compose(f'exec -T api python3 -c "{lookup}"'))
+    assert token["orphan"] and token["renewable"] and token["period"] >= 24 * 3600
+    assert set(token["policies"]) - {"default"} == {"api-encryption", "api-service"}

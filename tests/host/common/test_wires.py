@@ -1,0 +1,58 @@
+"""Whatever wire is cut, the api says so within its check interval, and verify fails naming it."""
+
+from __future__ import annotations
+
+import pytest
+
+from lab import STACK, wait_until
+
+STOPPED = {
+    "cms": "directus",
+    "cache": "cache",
+    "vault": "vault_token",
+    "task-worker": "worker",
+    "task-scheduler": "scheduler",
+    "app-sample": "app:app-sample",
+}
+#: Seconds until readiness must be false: the api's check interval and its checks' time-outs, on a busy machine.
+NOTICED = 30
+
+
+@pytest.fixture
+def mended(server):
+    """After the test, the api must be ready again."""
+    yield
+    wait_until(lambda: server.readiness()["ready"], "the api is ready again", 180)
+
+
+@pytest.mark.parametrize("service", sorted(STOPPED))
+def test_a_stopped_service_is_noticed(server, mended, service):
+    if service == "vault":
+        return  # a stopped Vault comes back sealed: see test_recovery.py
+    server.compose(f"stop {service}")
+    try:
+        seconds = 75 if service == "task-scheduler" else NOTICED  # its heartbeat may be 45 s old
+        wait_until(lambda: STOPPED[service] in server.failing_checks(), f"{service} is missed", seconds)
+        assert not server.readiness()["ready"]
+    finally:
+        server.compose(f"start {service}")
+
+
+def test_a_wrong_token_is_noticed_and_mended(server, mended):
+    token = f"{STACK}/secrets/vault-data/api.token"
+    server.run(f"cp -p {token} {token}.aside && printf wrong > {token}")
+    try:
+        wait_until(lambda: "vault_token" in server.failing_checks(), "the wrong token is noticed", NOTICED)
+    finally:
+        server.run(f"mv {token}.aside {token}")
+
+
+def test_verify_fails_naming_the_cut_wire(server, mended):
+    server.compose("stop task-worker")
+    try:
+        wait_until(lambda: "worker" in server.failing_checks(), "the worker is missed", NOTICED)
+        run = server.playbook("playbooks/verify.yml", "-e", "verify_ready_timeout=5")
+        assert run.returncode != 0
+        assert "worker" in run.stdout and "task-worker" in run.stdout
+    finally:
+        server.compose("start task-worker")

@@ -1,0 +1,92 @@
+"""What the tests of a provisioned lab host share: the guidelines' tables, and ways to look and act as its operator."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+STACK = "/opt/openmates"
+
+# Typed in from the service tables of the architecture guidelines, never read from the project's data.
+LONG_RUNNING = {
+    *("api", "cms", "grafana", "cms-database", "cache", "vault", "task-worker", "task-scheduler"),
+    *("prometheus", "loki", "promtail", "cadvisor"),
+}
+ONE_SHOTS = {"vault-setup", "cms-setup"}
+PUBLISHED = {  # service -> host address (None: every address) and host ports
+    "prod": {"api": ("127.0.0.1", {8000, 8001})},
+    "dev": {"api": (None, {8000}), "cms": (None, {8055}), "grafana": (None, {3001})},
+}
+OPEN_FROM_OUTSIDE = {"prod": {22, 80, 443}, "dev": {22, 8000, 8055, 3001}}
+SERVICE_PORTS = {
+    **{"api": 8000, "cms": 8055, "cms-database": 5432, "cache": 6379, "vault": 8200, "prometheus": 9090},
+    **{"loki": 3100, "promtail": 9080, "cadvisor": 8080, "grafana": 3000},
+}
+ADDRESSES = {
+    "prod": ("198.51.100.11", "2001:db8:51::11"),
+    "dev": ("198.51.100.12", "2001:db8:51::12"),
+}
+
+
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
+    """The condition's first true answer. Fails, saying what was waited for, after that many seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        answer = condition()
+        if answer:
+            return answer
+        if time.monotonic() > deadline:
+            pytest.fail(f"{what}: not within {seconds:.0f} s")
+        time.sleep(0.5)
+
+
+class Server:
+    """The provisioned host: commands on it, and the project's playbooks against it."""
+
+    def __init__(self, host) -> None:
+        self.host = host
+        self.name = host.check_output("hostname")
+        self.environment = {"prod1": "prod", "dev1": "dev"}[self.name]
+        self.addresses = ADDRESSES[self.environment]
+        self.domain = f"api.{self.name}.openmates.test"
+
+    def run(self, command: str) -> str:
+        """Standard output of a command on the host; fails the test if the command fails."""
+        return self.host.check_output(command)
+
+    def containers(self) -> dict[str, dict]:
+        """`docker inspect` of the stack's containers, by service."""
+        ids = self.run("docker ps --all --quiet --filter label=com.docker.compose.project=openmates").split()
+        found = json.loads(self.run("docker inspect " + " ".join(ids)))
+        return {container["Config"]["Labels"]["com.docker.compose.service"]: container for container in found}
+
+    def compose(self, command: str) -> str:
+        return self.run(f"cd {STACK} && docker compose {command} 2>&1")
+
+    def readiness(self) -> dict:
+        """The api's own report: {ready, checks: {name: {ok, detail}}}."""
+        return json.loads(
+            self.run("curl -s -m 5 http://127.0.0.1:8000/ready || curl -s -m 5 http://127.0.0.1:8001/ready")
+        )
+
+    def failing_checks(self) -> set[str]:
+        return {name for name, check in self.readiness()["checks"].items() if not check["ok"]}
+
+    def playbook(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
+        """Run one of the project's playbooks against this host, as an operator would."""
+        command = ["ansible-playbook", name, "-i", "inventories/lab", "--limit", self.name, *arguments]
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+
+
+def recap(output: str) -> dict[str, int]:
+    """The counts of Ansible's recap line."""
+    line = next(line for line in output.splitlines() if "unreachable=" in line)
+    return {key: int(value) for key, value in (part.split("=") for part in line.split(":", 1)[1].split())}

@@ -1,0 +1,128 @@
+"""Ports, upstreams and image addresses that follow from the exposure table."""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+
+import pytest
+from ansible.errors import AnsibleFilterError
+from ansible.plugins.loader import init_plugin_loader
+
+init_plugin_loader([str(Path(__file__).parents[2] / "collections")])
+exposure = importlib.import_module("ansible_collections.openmates.server.plugins.filter.exposure")
+
+PORTS = {
+    "api": {"container": 8000, "host": "8000-8001"},
+    "cms": {"container": 8055, "host": 8055},
+    "grafana": {"container": 3000, "host": 3001},
+}
+PROD = {"api": "proxy", "cms": "internal", "grafana": "internal", "vault": "internal"}
+DEV = {"api": "published", "cms": "published", "grafana": "published", "vault": "internal"}
+
+
+@pytest.mark.parametrize(
+    ("service", "table", "expected"),
+    [
+        ("api", PROD, ["127.0.0.1:8000-8001:8000"]),
+        ("cms", PROD, []),
+        ("vault", PROD, []),
+        ("api", DEV, ["8000:8000"]),
+        ("cms", DEV, ["8055:8055"]),
+        ("grafana", DEV, ["3001:3000"]),
+        ("grafana", {"grafana": "proxy"}, ["127.0.0.1:3001:3000"]),
+    ],
+)
+def test_compose_ports(service: str, table: dict, expected: list[str]) -> None:
+    assert exposure.compose_ports(service, table, PORTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("service", "table", "expected"),
+    [
+        ("api", PROD, ["127.0.0.1:8000", "127.0.0.1:8001"]),
+        ("api", DEV, ["127.0.0.1:8000"]),
+        ("cms", PROD, []),
+    ],
+)
+def test_upstreams(service: str, table: dict, expected: list[str]) -> None:
+    assert exposure.upstreams(service, table, PORTS) == expected
+
+
+@pytest.mark.parametrize(
+    ("table", "ssh_port", "domain", "expected"),
+    [
+        (PROD, 22, "api.example.com", [22, 80, 443]),
+        (PROD, 2222, "api.example.com", [80, 443, 2222]),
+        (PROD, 22, "", [22]),
+        (DEV, 22, "", [22, 3001, 8000, 8055]),
+        (DEV, 22, None, [22, 3001, 8000, 8055]),
+        (DEV, 22, "dev.example.com", [22, 80, 443, 3001, 8000, 8055]),
+        ({"api": "internal"}, 22, "dev.example.com", [22]),
+    ],
+)
+def test_open_tcp_ports(table: dict, ssh_port: int, domain: str | None, expected: list[int]) -> None:
+    assert exposure.open_tcp_ports(table, PORTS, ssh_port, domain) == expected
+
+
+def test_port_names_say_who_answers() -> None:
+    names = exposure.port_names(DEV, PORTS, 22, "dev.example.com")
+    assert names == {
+        "22": "ssh",
+        "80": "caddy (http)",
+        "443": "caddy (https)",
+        "3001": "grafana",
+        "8000": "api",
+        "8055": "cms",
+    }
+
+
+DIGEST = "sha256:" + "0" * 64
+
+
+@pytest.mark.parametrize(
+    ("reference", "expected"),
+    [
+        ("postgres:17-alpine", "mirror.test/library/postgres:17-alpine"),
+        (f"postgres:17-alpine@{DIGEST}", f"mirror.test/library/postgres:17-alpine@{DIGEST}"),
+        ("directus/directus:11.17.4", "mirror.test/directus/directus:11.17.4"),
+        ("ghcr.io/glowingkitty/openmates-api:v0.14.0", "mirror.test/glowingkitty/openmates-api:v0.14.0"),
+        ("gcr.io/cadvisor/cadvisor:v0.47.2", "mirror.test/cadvisor/cadvisor:v0.47.2"),
+        ("docker.io/postgres:17", "mirror.test/library/postgres:17"),
+        ("localhost/app:1", "mirror.test/app:1"),
+        ("localhost:5000/team/app:1", "mirror.test/team/app:1"),
+        ("mirror.test/library/postgres:17", "mirror.test/library/postgres:17"),
+    ],
+)
+def test_image_at_a_mirror(reference: str, expected: str) -> None:
+    assert exposure.image(reference, "mirror.test") == expected
+
+
+@pytest.mark.parametrize("registry", ["", None, " "])
+def test_image_without_a_mirror_stays(registry: str | None) -> None:
+    assert exposure.image("postgres:17-alpine", registry) == "postgres:17-alpine"
+
+
+def test_image_at_a_path_of_a_registry() -> None:
+    assert exposure.image("postgres:17", "harbor.test:8443/hub/") == "harbor.test:8443/hub/library/postgres:17"
+
+
+@pytest.mark.parametrize(
+    ("call", "word"),
+    [
+        (lambda: exposure.compose_ports("api", {"api": "public"}, PORTS), "public"),
+        (lambda: exposure.compose_ports("api", {}, PORTS), "api"),
+        (lambda: exposure.compose_ports("vault", {"vault": "published"}, PORTS), "vault"),
+        (lambda: exposure.open_tcp_ports(DEV, PORTS | {"cms": {"container": 1, "host": "x"}}), "cms"),
+        (lambda: exposure.image("postgres:17", "https://mirror.test"), "https://"),
+    ],
+)
+def test_errors_name_what_is_wrong(call: object, word: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=word):
+        call()
+
+
+@pytest.mark.parametrize("value", ["8001-8000", "0", 65536, "80-", "x", "", None, True])
+def test_host_ports_refuses(value: object) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        exposure.host_ports(value)

@@ -1,0 +1,375 @@
+"""The lab's images: recipe hashes, the catalogue's rows, Dragonfly's flags, and stand-ins that refuse bad files."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+LAB = Path(__file__).resolve().parents[2] / "lab"
+
+# The service catalogue's images, typed in from the working agreement rather than read from the project's data.
+CATALOGUE = {
+    "ghcr.io/glowingkitty/openmates-api:v0.14.0": "glowingkitty/openmates-api:v0.14.0",
+    "ghcr.io/glowingkitty/openmates-app-sample:lab": "glowingkitty/openmates-app-sample:lab",
+    "directus/directus:11.17.4": "directus/directus:11.17.4",
+    "postgres:17-alpine": "library/postgres:17-alpine",
+    "docker.dragonflydb.io/dragonflydb/dragonfly:v1.34.1": "dragonflydb/dragonfly:v1.34.1",
+    "openbao/openbao:2.7.2": "openbao/openbao:2.7.2",
+    "prom/prometheus:v3.2.1": "prom/prometheus:v3.2.1",
+    "grafana/loki:3.4.2": "grafana/loki:3.4.2",
+    "grafana/promtail:3.4.2": "grafana/promtail:3.4.2",
+    "grafana/grafana:11.5.2": "grafana/grafana:11.5.2",
+    "gcr.io/cadvisor/cadvisor:v0.47.2": "cadvisor/cadvisor:v0.47.2",
+}
+STAND_INS = {"api", "cache", "loki", "promtail", "grafana", "cadvisor"}
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+images = _load("lab_images", LAB / "images.py")
+dragonfly = _load("lab_dragonfly", LAB / "images/dragonfly/dragonfly.py")
+standin = _load("lab_standin", LAB / "images/standin/standin.py")
+checks = standin.checks
+
+
+# --- rows ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_catalogue_image_has_one_row() -> None:
+    rows, _ = images.load()
+    assert sorted(row.image for row in rows.values() if row.image) == sorted(CATALOGUE)
+
+
+def test_every_row_has_a_recipe() -> None:
+    rows, _ = images.load()
+    for row in rows.values():
+        recipe = LAB / "images" / row.recipe / ("Dockerfile" if row.parent else "rootfs.sh")
+        assert recipe.is_file(), f"{row.name}: {recipe} is missing"
+
+
+def test_stand_ins_say_so() -> None:
+    rows, _ = images.load()
+    assert {row.name for row in rows.values() if row.stand_in} == STAND_INS
+
+
+@pytest.mark.parametrize(("image", "path"), CATALOGUE.items())
+def test_registry_path_keeps_name_and_tag(image: str, path: str) -> None:
+    assert images.registry_path(image) == path
+
+
+def test_wanted_adds_parents_and_refuses_strangers() -> None:
+    rows, _ = images.load()
+    assert [row.name for row in images.wanted(["cache"], rows)] == ["base", "python", "cache"]
+    with pytest.raises(images.LabError, match="no such image: nginx"):
+        images.wanted(["nginx"], rows)
+
+
+def test_unknown_parent_or_field_is_refused(tmp_path: Path) -> None:
+    file = tmp_path / "images.yml"
+    file.write_text("probe: x\nimages: {a: {parent: b, software: s, version: v}}\n")
+    with pytest.raises(images.LabError, match="parent b has no row"):
+        images.load(file)
+    file.write_text("probe: x\nimages: {a: {softwere: s, version: v}}\n")
+    with pytest.raises(images.LabError, match="softwere"):
+        images.load(file)
+
+
+# --- hashes -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    for file in ("images/base/rootfs.sh", "images/app/Dockerfile", "images/other/Dockerfile", "backend/main.py"):
+        path = tmp_path / file
+        path.parent.mkdir(parents=True)
+        path.write_text(file)
+    return tmp_path
+
+
+ROWS = {
+    "base": images.Image("base", "base", "s", "v"),
+    "app": images.Image("app", "app", "s", "v", parent="base", context="backend"),
+    "other": images.Image("other", "other", "s", "v", parent="base"),
+}
+
+
+def _hashes(lab: Path, rows: dict = ROWS, extra: tuple[str, ...] = ()) -> dict[str, str]:
+    return {name: images.recipe_hash(row, rows, extra, lab) for name, row in rows.items()}
+
+
+@pytest.mark.parametrize(
+    ("file", "changed"),
+    [
+        ("images/app/Dockerfile", {"app"}),
+        ("images/app/added", {"app"}),
+        ("backend/main.py", {"app"}),
+        ("backend/package/new.py", {"app"}),
+        ("images/other/Dockerfile", {"other"}),
+        ("images/base/rootfs.sh", {"base", "app", "other"}),
+        ("backend/__pycache__/main.pyc", set()),
+    ],
+)
+def test_hash_follows_recipe_context_and_parent(lab: Path, file: str, changed: set[str]) -> None:
+    before = _hashes(lab)
+    path = lab / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("changed")
+    after = _hashes(lab)
+    assert {name for name in ROWS if before[name] != after[name]} == changed
+
+
+def test_hash_follows_mode_row_and_authorities(lab: Path) -> None:
+    before = _hashes(lab)
+    assert before == _hashes(lab), "the same input must give the same hash"
+    (lab / "images/app/Dockerfile").chmod(0o755)
+    assert _hashes(lab)["app"] != before["app"]
+    changed = {**ROWS, "other": images.Image("other", "other", "s", "v", parent="base", cmd=["x"])}
+    assert _hashes(lab, changed)["other"] != before["other"]
+    assert all(_hashes(lab, extra=("ca",))[name] != before[name] for name in ROWS)
+
+
+def test_missing_context_is_named(lab: Path) -> None:
+    shutil.rmtree(lab / "backend")
+    with pytest.raises(images.LabError, match="backend is missing"):
+        _hashes(lab)
+
+
+def test_only_the_controllers_own_authorities_count(tmp_path: Path) -> None:
+    def pem(body: str) -> str:
+        return f"-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n"
+
+    public = tmp_path / "public"
+    public.mkdir()
+    (public / "known.crt").write_text(pem("a25vd24="))
+    bundle = tmp_path / "bundle.pem"
+    bundle.write_text("# a comment\n" + pem("a25vd24=") + pem("b3du"))
+    found = images.authorities(bundle, public)
+    assert [text.split()[2] for text in found.values()] == ["b3du"]
+    assert images.authorities(tmp_path / "absent", public) == {}
+
+
+# --- order of work ------------------------------------------------------------------------------------------------
+
+
+class _Recorder(images.Builder):
+    """A builder that only notes what it would make."""
+
+    def __init__(self, failing: str = "") -> None:
+        self.rows, self.order, self.failing = ROWS, [], failing
+
+    def ask_upstream(self, chosen: list) -> None:
+        pass
+
+    def make(self, row: images.Image, registry: str | None) -> None:
+        self.order.append(row.name)
+        if row.name == self.failing:
+            raise images.LabError(f"{row.name} is broken")
+
+
+def test_parents_are_made_first_then_the_catalogues_order() -> None:
+    builder = _Recorder()
+    builder.make_all([ROWS["app"], ROWS["other"], ROWS["base"]], None, jobs=1)
+    assert builder.order == ["base", "app", "other"]
+
+
+def test_a_failure_ends_the_work_and_is_told() -> None:
+    builder = _Recorder(failing="app")
+    with pytest.raises(images.LabError, match="app is broken"):
+        builder.make_all(list(ROWS.values()), None, jobs=1)
+    assert builder.order == ["base", "app"]
+
+
+def test_recipes_do_nothing_when_a_tool_runs_every_executable_it_finds() -> None:
+    # Ansible does just that with a folder that is mistaken for an inventory.
+    executable = [path for path in (LAB / "images").rglob("*") if path.is_file() and path.stat().st_mode & 0o111]
+    assert executable == []
+
+
+# --- Dragonfly's flags --------------------------------------------------------------------------------------------
+
+
+def _valkey(*arguments: str, cores: int = 2) -> list[str]:
+    return dragonfly.configuration(dragonfly.parse(list(arguments)), cores).splitlines()
+
+
+def test_dragonfly_flags_of_the_compose_file(tmp_path: Path) -> None:
+    file = tmp_path / "dragonfly.flags"
+    file.write_text('# secret\n--requirepass=se"cret \\é\n')
+    lines = _valkey(
+        f"--flagfile={file}", "--proactor_threads=2", "--maxmemory=512mb", "--dir=/data", "--dbfilename=dump",
+        "--snapshot_cron=*/5 * * * *",
+    )  # fmt: skip
+    for line in (
+        "maxmemory 536870912", "maxmemory-policy noeviction", 'dir "/data"', 'dbfilename "dump.rdb"', "save 300 1",
+        'requirepass "se\\x22cret\\x20\\x5c\\xc3\\xa9"', "port 6379",
+    ):  # fmt: skip
+        assert line in lines
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["--port", "6380"], "port 6380"),
+        (["-port=1", "-port=6381"], "port 6381"),
+        (["--cache_mode"], "maxmemory-policy allkeys-lru"),
+        (["--cache_mode=true", "--nocache_mode"], "maxmemory-policy noeviction"),
+        (["--snapshot_cron=0 */2 * * *"], "save 7200 1"),
+        ([], 'save ""'),
+        ([], 'dbfilename "dump.rdb"'),
+        (["--maxmemory=1G", "--proactor_threads=4"], "maxmemory 1073741824"),
+    ],
+)
+def test_dragonfly_flag_spellings(arguments: list[str], line: str) -> None:
+    assert line in _valkey(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--requirepas=x"], "unknown command line flag 'requirepas'"),
+        (["stray"], "unexpected argument"),
+        (["--port"], "missing the value"),
+        (["--port=many"], "illegal value 'many'"),
+        (["--cache_mode=maybe"], "illegal value 'maybe'"),
+        (["--maxmemory=lots"], "is not a size"),
+        (["--maxmemory=511mb", "--proactor_threads=2"], "512 MiB are required"),
+        (["--maxmemory=512mb"], "4 threads, so 1024 MiB"),
+        (["--snapshot_cron=0 3 * * 1"], "snapshot_cron"),
+        (["--flagfile=/nonexistent"], "cannot read flag file"),
+    ],
+)
+def test_dragonfly_refuses(arguments: list[str], message: str) -> None:
+    with pytest.raises(dragonfly.FlagError, match=message):
+        _valkey(*arguments, cores=4)
+
+
+def test_dragonfly_flag_file_that_includes_itself(tmp_path: Path) -> None:
+    file = tmp_path / "flags"
+    file.write_text(f"--flagfile={file}\n")
+    with pytest.raises(dragonfly.FlagError, match="include one another"):
+        _valkey(f"--flagfile={file}")
+
+
+# --- stand-ins ----------------------------------------------------------------------------------------------------
+
+LOKI = """
+auth_enabled: false
+server: {http_listen_port: 3101}
+common: {path_prefix: /loki}
+schema_config:
+  configs: [{from: 2024-01-01, store: tsdb, object_store: filesystem, schema: v13, index: {period: 24h}}]
+"""
+PROMTAIL = """
+server: {http_listen_port: 9080}
+clients: [{url: "http://loki:3100/loki/api/v1/push"}]
+scrape_configs: [{job_name: containers}]
+"""
+
+
+def _file(path: Path, text: str) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+    return path
+
+
+def test_loki_and_promtail_take_good_configs(tmp_path: Path) -> None:
+    loki = _file(tmp_path / "loki.yml", LOKI)
+    port, routes = standin.prepare("loki", [f"-config.file={loki}"], {})
+    assert port == 3101 and routes["/ready"]({})[0] == 200
+    promtail = _file(tmp_path / "promtail.yml", PROMTAIL)
+    port, routes = standin.prepare("promtail", ["--config.file", str(promtail)], {})
+    assert port == 9080 and routes["/ready"]({})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("check", "text", "message"),
+    [
+        ("loki", "a: [", "no valid YAML"),
+        ("loki", "- a\n", "a mapping is expected"),
+        ("loki", LOKI.replace("schema_config", "schema_konfig"), "unknown key schema_konfig"),
+        ("loki", "common: {path_prefix: /loki}\n", "schema_config|configs must be a list"),
+        ("loki", LOKI.replace("common: {path_prefix: /loki}", ""), "common or storage_config"),
+        ("loki", LOKI.replace("v13", "v99"), "unknown schema"),
+        ("loki", LOKI.replace("3101", "none"), "http_listen_port"),
+        ("promtail", PROMTAIL.replace("clients", "client"), "unknown key client"),
+        ("promtail", "server: {http_listen_port: 9080}\n", "clients must be a list"),
+        ("promtail", PROMTAIL.replace("http://", ""), "no http"),
+        ("promtail", PROMTAIL.replace("job_name", "name"), "lacks job_name"),
+    ],
+)
+def test_log_stand_ins_refuse(tmp_path: Path, check: str, text: str, message: str) -> None:
+    with pytest.raises(checks.ConfigError, match=message):
+        getattr(checks, check)(_file(tmp_path / "config.yml", text))
+
+
+def test_expansion_is_opt_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = _file(tmp_path / "loki.yml", LOKI.replace("3101", "${LOKI_PORT:3102}"))
+    assert checks.loki(file, expand=True) == 3102
+    monkeypatch.setenv("LOKI_PORT", "3103")
+    assert checks.loki(file, expand=True) == 3103
+    with pytest.raises(checks.ConfigError):
+        checks.loki(file)
+
+
+@pytest.mark.parametrize("service", sorted(standin.BARE_FLAGS))
+def test_unknown_flag_and_missing_value_are_refused(service: str) -> None:
+    with pytest.raises(checks.ConfigError, match="unknown argument"):
+        standin.flags(service, ["--no-such-flag=1"])
+    valued = standin.VALUED_FLAGS[service].split()[0]
+    with pytest.raises(checks.ConfigError, match="needs an argument"):
+        standin.flags(service, [f"-{valued}"])
+
+
+def _grafana(tmp_path: Path, datasources: str, password: str = "secret\n") -> tuple[int, dict]:
+    _file(tmp_path / "provisioning/datasources/all.yml", datasources)
+    environment = {
+        "GF_PATHS_PROVISIONING": str(tmp_path / "provisioning"),
+        "GF_SECURITY_ADMIN_PASSWORD__FILE": str(_file(tmp_path / "password", password)),
+    }
+    return standin.prepare("grafana", [], environment)
+
+
+DATASOURCES = "apiVersion: 1\ndatasources: [{name: <Loki>, type: loki, url: 'http://loki:3100'}]\n"
+
+
+def test_grafana_lists_data_sources_and_honours_the_password(tmp_path: Path) -> None:
+    port, routes = _grafana(tmp_path, DATASOURCES)
+    assert port == 3000 and routes["/api/health"]({})[0] == 200
+    assert "tand-in" in routes["/"]({})[2] and "&lt;Loki&gt; (loki)" in routes["/"]({})[2]
+    assert routes["/api/datasources"]({})[0] == 401
+    assert routes["/api/datasources"]({"Authorization": "Basic YWRtaW46d3Jvbmc="})[0] == 401
+    assert routes["/api/datasources"]({"Authorization": "Basic YWRtaW46c2VjcmV0"})[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("datasources", "password", "message"),
+    [
+        (DATASOURCES.replace("apiVersion: 1", "version: 1"), "x", "apiVersion"),
+        (DATASOURCES.replace("type: loki, ", ""), "x", "lacks type"),
+        ("a: [", "x", "no valid YAML"),
+        (DATASOURCES, "\n", "no admin password"),
+    ],
+)
+def test_grafana_refuses(tmp_path: Path, datasources: str, password: str, message: str) -> None:
+    with pytest.raises(checks.ConfigError, match=message):
+        _grafana(tmp_path, datasources, password)
+
+
+def test_cadvisor_answers_health_and_metrics() -> None:
+    port, routes = standin.prepare(
+        "cadvisor", ["-logtostderr", "--docker_only=true", "--housekeeping_interval", "30s"], {}
+    )
+    assert port == 8080 and routes["/healthz"]({})[0] == 200
+    assert "cadvisor_version_info{" in routes["/metrics"]({})[2]

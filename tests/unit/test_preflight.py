@@ -1,0 +1,364 @@
+"""What preflight refuses, and that it names the variable, the file and the remedy for each."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.plugins.loader import init_plugin_loader
+
+ROOT = Path(__file__).parents[2]
+init_plugin_loader([str(ROOT / "collections")])
+preflight = importlib.import_module("ansible_collections.openmates.server.plugins.filter.preflight")
+
+FILES = {
+    "settings": "inventories/x/group_vars/x/main.yml",
+    "secrets": "inventories/x/group_vars/x/secrets.yml",
+    "exposure": "playbooks/group_vars/x.yml",
+    "inventory": "x",
+}
+SETTINGS = "inventories/x/group_vars/x/main.yml"
+SECRETS = "inventories/x/group_vars/x/secrets.yml"
+EXPOSURE = "playbooks/group_vars/x.yml"
+HOST = "This host"
+ADDRESSES = ["198.51.100.11", "2001:db8:51::11"]
+FACTS = {
+    "distribution": "Debian",
+    "distribution_major_version": "13",
+    "architecture": "aarch64",
+    "memtotal_mb": 7700,
+    "mounts": [{"mount": "/", "size_total": 80 * 10**9, "size_available": 60 * 10**9}],
+    "all_ipv4_addresses": ["198.51.100.11", "172.17.0.1"],
+    "all_ipv6_addresses": ["2001:db8:51::11", "fe80::1"],
+    "default_ipv4": {"address": "198.51.100.11", "gateway": "198.51.100.1"},
+}
+INTERNAL = [
+    "cms-database",
+    "cache",
+    "vault",
+    "task-worker",
+    "task-scheduler",
+    "prometheus",
+    "loki",
+    "promtail",
+    "cadvisor",
+    "vault-setup",
+    "cms-setup",
+]
+
+
+def good(environment: str) -> dict:
+    """Settings that can work."""
+    prod = environment == "prod"
+    outer = (
+        {"api": "proxy", "cms": "internal", "grafana": "internal"}
+        if prod
+        else dict.fromkeys(("api", "cms", "grafana"), "published")
+    )
+    return {
+        "openmates_environment": environment,
+        "openmates_exposure": {**outer, **dict.fromkeys(INTERNAL, "internal")},
+        "openmates_ports": {
+            "api": {"container": 8000, "host": "8000-8001" if prod else 8000},
+            "cms": {"container": 8055, "host": 8055},
+            "grafana": {"container": 3000, "host": 3001},
+        },
+        "openmates_ssh_port": 22,
+        "openmates_domain": "api.prod1.openmates.test" if prod else "",
+        "openmates_admin_email": "operator@openmates.org",
+        "openmates_acme_email": "operator@openmates.org",
+        "openmates_acme_directory": "",
+        "openmates_frontend_urls": ["https://app.openmates.test" if prod else "http://localhost:5173"],
+        "openmates_registry": "registry.openmates.test",
+        "openmates_vault_engine": "vault",
+        "openmates_vault_seeds": {"providers/sample": {"api_key": "f8Wq0ZkX2bRt"}},
+        "openmates_apps": [{"name": "app-videos", "image": "registry.openmates.test/app-videos:1", "memory": "128M"}],
+        "openmates_memory": dict.fromkeys(["api", "cms", "grafana", *INTERNAL], "256M"),
+        "openmates_subnet": "172.30.0.0/24",
+        "openmates_directory": "/opt/openmates",
+        "openmates_ready_path": "/ready",
+        "openmates_log_level": "info",
+        "openmates_min_memory_mb": 7000,
+        "openmates_min_disk_gb": 20,
+        "openmates_admin_password": "Xw7pQz4KvN2tRb",
+        "openmates_database_password": "Mf9sLc3JgH6yDe8Ua1",
+        "openmates_cache_password": "Bk5vTn8ZrW2qXp7Yd4",
+        "openmates_directus_secret": "Hs6jFg1LwC9mVz3QeRt8YuIo5PaKd2Nb",
+        "openmates_internal_api_token": "Gd4kSx7BnM1cZq9WvL",
+        "openmates_grafana_password": "Pz2yJt6UhR8fCw",
+    }
+
+
+def problems(
+    settings: dict, facts: dict | None = None, resolved: list[str] | None = ADDRESSES, **more: object
+) -> list[str]:
+    return preflight.preflight_problems(settings, facts or FACTS, resolved, FILES, **more)
+
+
+@pytest.mark.parametrize("environment", ["prod", "dev"])
+def test_good_settings_pass(environment: str) -> None:
+    assert problems(good(environment)) == []
+
+
+@pytest.mark.parametrize("architecture", ["x86_64", "aarch64"])
+def test_both_architectures_pass(architecture: str) -> None:
+    assert problems(good("prod"), FACTS | {"architecture": architecture}) == []
+
+
+def test_a_host_that_could_not_be_asked_about_the_domain_is_no_problem() -> None:
+    assert problems(good("prod"), resolved=None) == []
+
+
+def test_a_random_secret_is_no_placeholder() -> None:
+    for value in ("a<b>c9Zk2xY7Qw5t", "xTODO4Zk2xY7Qw5tN", "9abcdef12345678z", "pQ-test-Zk2xY7Qw"):
+        assert problems(good("prod") | {"openmates_cache_password": value}) == [], value
+
+
+# Environment, what is changed, the file (or the host) it stands in, and words that the one message has to hold.
+BAD = [
+    ("prod", {"openmates_environment": "staging"}, EXPOSURE, ["openmates_environment", "staging", "dev or prod"]),
+    ("prod", {"openmates_environment": None}, EXPOSURE, ["openmates_environment"]),
+    (
+        "prod",
+        {"openmates_admin_password": None},
+        SECRETS,
+        ["openmates_admin_password", "not set", "ansible-vault edit"],
+    ),
+    ("prod", {"openmates_database_password": ""}, SECRETS, ["openmates_database_password", "not set"]),
+    (
+        "prod",
+        {"openmates_cache_password": "changeme-changeme-changeme"},
+        SECRETS,
+        ["openmates_cache_password", "placeholder"],
+    ),
+    (
+        "prod",
+        {"openmates_grafana_password": "<your password here>"},
+        SECRETS,
+        ["openmates_grafana_password", "placeholder"],
+    ),
+    ("prod", {"openmates_admin_password": "example-password"}, SECRETS, ["openmates_admin_password", "placeholder"]),
+    ("prod", {"openmates_admin_password": "xxxxxxxxxxxxxxxx"}, SECRETS, ["openmates_admin_password", "placeholder"]),
+    ("prod", {"openmates_admin_password": "TODO"}, SECRETS, ["openmates_admin_password", "placeholder"]),
+    ("prod", {"openmates_admin_password": "abababababababab"}, SECRETS, ["openmates_admin_password", "few characters"]),
+    ("prod", {"openmates_admin_password": "Xw7pQz4Kv"}, SECRETS, ["openmates_admin_password", "fewer than 12"]),
+    (
+        "prod",
+        {"openmates_directus_secret": "Hs6jFg1LwC9mVz3QeRt8"},
+        SECRETS,
+        ["openmates_directus_secret", "fewer than 32"],
+    ),
+    ("prod", {"openmates_cache_password": "Bk5vTn8ZrW2qXp7Yd4\n"}, SECRETS, ["openmates_cache_password", "line break"]),
+    ("prod", {"openmates_admin_password": 73519462840571}, SECRETS, ["openmates_admin_password", "quotation marks"]),
+    (
+        "prod",
+        {"openmates_cache_password": "Mf9sLc3JgH6yDe8Ua1"},
+        SECRETS,
+        ["openmates_database_password", "openmates_cache_password", "same value"],
+    ),
+    ("prod", {"openmates_vault_seeds": ["providers/sample"]}, SECRETS, ["openmates_vault_seeds", "table"]),
+    ("prod", {"openmates_vault_seeds": {"providers/a": {"api_key": "<key>"}}}, SECRETS, ["providers/a", "placeholder"]),
+    ("prod", {"openmates_admin_email": ""}, SETTINGS, ["openmates_admin_email", "not set"]),
+    ("prod", {"openmates_admin_email": "operator"}, SETTINGS, ["openmates_admin_email", "not an e-mail address"]),
+    ("prod", {"openmates_admin_email": "admin@example.com"}, SETTINGS, ["openmates_admin_email", "placeholder"]),
+    ("prod", {"openmates_acme_email": "nobody@"}, SETTINGS, ["openmates_acme_email", "not an e-mail address"]),
+    ("prod", {"openmates_acme_directory": "pebble:14000"}, SETTINGS, ["openmates_acme_directory", "https://"]),
+    ("prod", {"openmates_domain": ""}, SETTINGS, ["openmates_domain", "production needs one"]),
+    ("prod", {"openmates_domain": "api.example.com"}, SETTINGS, ["openmates_domain", "placeholder"]),
+    ("dev", {"openmates_domain": "your-domain.com"}, SETTINGS, ["openmates_domain", "placeholder"]),
+    ("prod", {"openmates_domain": "https://api.openmates.test/"}, SETTINGS, ["openmates_domain", "Leave out https://"]),
+    ("prod", {"openmates_domain": "api_1.openmates.test"}, SETTINGS, ["openmates_domain", "not a domain name"]),
+    ("prod", {"openmates_domain": "198.51.100.11"}, SETTINGS, ["openmates_domain", "not a domain name"]),
+    ("prod", {"openmates_domain": "api.localhost"}, SETTINGS, ["openmates_domain", "own name for itself"]),
+    ("prod", {"openmates_exposure": {"api": "published"}}, EXPOSURE, ["api is published", "forbid", "`api: proxy`"]),
+    ("prod", {"openmates_exposure": {"api": "internal"}}, EXPOSURE, ["api is internal", "forbid"]),
+    ("prod", {"openmates_exposure": {"grafana": "proxy"}}, EXPOSURE, ["grafana is proxy", "forbid", "SSH tunnel"]),
+    (
+        "prod",
+        {"openmates_exposure": {"vault": "internal", "valut": "internal"}},
+        EXPOSURE,
+        ["'valut'", "Did you mean vault"],
+    ),
+    ("prod", {"openmates_exposure": {"cache": None}}, EXPOSURE, ["cache", "missing"]),
+    ("dev", {"openmates_exposure": {"cms": "public"}}, EXPOSURE, ["cms is 'public'", "internal, proxy, published"]),
+    ("prod", {"openmates_exposure": "proxy"}, EXPOSURE, ["openmates_exposure", "not a table"]),
+    ("dev", {"openmates_ports": {"cms": None}}, SETTINGS, ["openmates_ports", "cms is exposed but has no ports"]),
+    ("dev", {"openmates_ports": {"cms": {"container": 8055, "host": 3001}}}, SETTINGS, ["cms and grafana", "3001"]),
+    ("dev", {"openmates_ports": {"api": {"container": 8000, "host": "8050-8060"}}}, SETTINGS, ["api and cms", "8055"]),
+    ("dev", {"openmates_ports": {"cms": {"container": 8055, "host": 70000}}}, SETTINGS, ["cms", "70000", "1 to 65535"]),
+    (
+        "dev",
+        {"openmates_ports": {"cms": {"container": "80-90", "host": 8055}}},
+        SETTINGS,
+        ["container port of cms", "80-90"],
+    ),
+    (
+        "dev",
+        {"openmates_ports": {"api": {"container": 8000, "host": 22}}},
+        SETTINGS,
+        ["SSH (openmates_ssh_port) and api", "22"],
+    ),
+    ("prod", {"openmates_ports": {"api": {"container": 8000, "host": "443-444"}}}, SETTINGS, ["Caddy and api", "443"]),
+    ("prod", {"openmates_ssh_port": 80}, SETTINGS, ["SSH (openmates_ssh_port) and Caddy", "80"]),
+    ("prod", {"openmates_ssh_port": "ssh"}, SETTINGS, ["openmates_ssh_port", "not a port"]),
+    ("prod", {"openmates_apps": [{"name": "Videos!", "image": "a/b:1"}]}, SETTINGS, ["openmates_apps", "Videos!"]),
+    (
+        "prod",
+        {"openmates_apps": [{"name": "cache", "image": "a/b:1"}]},
+        SETTINGS,
+        ["openmates_apps", "name of a service"],
+    ),
+    ("prod", {"openmates_apps": [{"name": "app-a"}]}, SETTINGS, ["openmates_apps", "no image"]),
+    ("prod", {"openmates_apps": [{"name": "app-a", "image": "a b"}]}, SETTINGS, ["the image of 'app-a'"]),
+    ("prod", {"openmates_apps": [{"name": "app-a", "image": "a:1"}] * 2}, SETTINGS, ["openmates_apps", "twice"]),
+    ("prod", {"openmates_apps": {"app-a": {}}}, SETTINGS, ["openmates_apps", "not a list"]),
+    ("prod", {"openmates_memory": {"cache": "lots"}}, SETTINGS, ["openmates_memory", "cache", "'lots'"]),
+    ("prod", {"openmates_memory": {"cache": "6G"}}, SETTINGS, ["openmates_memory", "add up to", "6656 MB"]),
+    ("prod", {"openmates_memory": {"cache": None}}, SETTINGS, ["openmates_memory", "cache has no memory limit"]),
+    ("prod", {"openmates_vault_engine": "valut"}, SETTINGS, ["openmates_vault_engine", "vault, openbao"]),
+    ("prod", {"openmates_log_level": "verbose"}, SETTINGS, ["openmates_log_level", "verbose"]),
+    (
+        "prod",
+        {"openmates_registry": "https://registry.openmates.test"},
+        SETTINGS,
+        ["openmates_registry", "without https://"],
+    ),
+    ("prod", {"openmates_frontend_urls": "https://a.test"}, SETTINGS, ["openmates_frontend_urls", "not a list"]),
+    (
+        "prod",
+        {"openmates_frontend_urls": ["https://app.example.com"]},
+        SETTINGS,
+        ["openmates_frontend_urls", "placeholder"],
+    ),
+    (
+        "prod",
+        {"openmates_frontend_urls": ["http://app.openmates.test"]},
+        SETTINGS,
+        ["openmates_frontend_urls", "https://"],
+    ),
+    ("prod", {"openmates_directory": "/"}, SETTINGS, ["openmates_directory", "/opt/openmates"]),
+    ("prod", {"openmates_ready_path": "ready"}, SETTINGS, ["openmates_ready_path", "slash"]),
+    ("prod", {"openmates_subnet": "198.51.100.0/24"}, SETTINGS, ["openmates_subnet", "198.51.100.11"]),
+    ("prod", {"openmates_subnet": "172.30.0.1/24"}, SETTINGS, ["openmates_subnet", "172.30.0.0/24"]),
+    ("prod", {"openmates_min_memory_mb": "much"}, SETTINGS, ["openmates_min_memory_mb", "not a number"]),
+]
+
+
+@pytest.mark.parametrize(
+    ("environment", "change", "place", "words"), BAD, ids=[f"{row[0]} {row[1]}"[:70] for row in BAD]
+)
+def test_bad_settings_are_refused(environment: str, change: dict, place: str, words: list[str]) -> None:
+    settings = copy.deepcopy(good(environment))
+    for name, value in change.items():
+        if isinstance(value, dict) and isinstance(settings[name], dict) and name != "openmates_vault_seeds":
+            settings[name] = {key: item for key, item in (settings[name] | value).items() if item is not None}
+        else:
+            settings[name] = value
+    found = problems(settings)
+    assert len(found) == 1, found
+    assert place in found[0]
+    for word in words:
+        assert word in found[0]
+    for name in preflight.SECRETS:
+        value = str(settings[name] or "")
+        assert len(value) < 5 or value.strip() not in found[0], "a message must not hold a secret"
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"distribution_major_version": "12"}, ["Debian 12", "Install Debian 13"]),
+        ({"distribution": "Ubuntu", "distribution_major_version": "24"}, ["Ubuntu 24"]),
+        ({"architecture": "armv7l"}, ["armv7l", "x86_64 or aarch64"]),
+        ({"memtotal_mb": 3900}, ["3900 MB", "openmates_min_memory_mb"]),
+        (
+            {"mounts": [{"mount": "/", "size_total": 9 * 10**9, "size_available": 8 * 10**9}]},
+            ["9.0 GB", "openmates_min_disk_gb"],
+        ),
+        (
+            {
+                "mounts": [
+                    FACTS["mounts"][0],
+                    {"mount": "/var/lib/docker", "size_total": 10**10, "size_available": 10**10},
+                ]
+            },
+            ["/var/lib/docker"],
+        ),
+        ({"mounts": [{"mount": "/", "size_total": 80 * 10**9, "size_available": 10**9}]}, ["only 1.0 GB are free"]),
+    ],
+)
+def test_hosts_that_cannot_work_are_refused(change: dict, words: list[str]) -> None:
+    found = problems(good("prod"), FACTS | change)
+    assert len(found) == 1, found
+    assert found[0].startswith(HOST)
+    for word in words:
+        assert word in found[0]
+
+
+@pytest.mark.parametrize(
+    ("resolved", "words"),
+    [
+        ([], ["does not resolve", "A record"]),
+        (["203.0.113.9"], ["203.0.113.9", "not this host", "198.51.100.11", "openmates_domain_elsewhere"]),
+        (["198.51.100.11", "2001:db8:9::9"], ["2001:db8:9::9"]),
+        (["127.0.1.1"], ["127.0.1.1"]),
+    ],
+)
+def test_a_domain_that_does_not_lead_here_is_refused(resolved: list[str], words: list[str]) -> None:
+    found = problems(good("prod"), resolved=resolved)
+    assert len(found) == 1, found
+    assert SETTINGS in found[0]
+    for word in ["openmates_domain", *words]:
+        assert word in found[0]
+
+
+def test_a_load_balancer_may_stand_before_the_host() -> None:
+    settings = good("prod") | {"openmates_domain_elsewhere": True}
+    assert problems(settings, resolved=["203.0.113.9"]) == []
+    assert len(problems(settings, resolved=[])) == 1
+
+
+def test_no_secrets_at_all_is_one_problem_that_names_them_all() -> None:
+    found = problems(good("prod") | dict.fromkeys(preflight.SECRETS))
+    assert len(found) == 1
+    assert all(name in found[0] for name in preflight.SECRETS)
+    assert SECRETS in found[0]
+    assert "playbooks/secrets.yml -i x" in found[0]
+
+
+def test_a_misspelled_name_is_recognised() -> None:
+    settings = good("prod") | {"openmates_cache_password": None}
+    assert "openmates_cahce_password" in problems(settings, names=["openmates_cahce_password"])[0]
+
+
+class Lazy(dict):
+    """Behaves as Ansible's templated settings do: an undefined one raises when it is read."""
+
+    def __getitem__(self, name: str) -> object:
+        value = super().__getitem__(name)
+        if isinstance(value, Exception):
+            raise value
+        return value
+
+
+def test_undefined_settings_are_problems_not_errors() -> None:
+    missing = Lazy(good("prod") | {"openmates_admin_email": KeyError("'openmates_admin_email' is undefined")})
+    assert "not set" in problems(missing)[0]
+    broken = Lazy(good("prod") | {"openmates_ports": KeyError("'dict object' has no attribute 'api'")})
+    assert ["openmates_ports" in text for text in problems(broken)] == [True]
+    assert "cannot be worked out" in problems(broken)[0]
+
+
+def test_everything_missing_is_told_without_an_error() -> None:
+    found = preflight.preflight_problems({})
+    for name in ("openmates_environment", "openmates_admin_email", "openmates_admin_password", HOST):
+        assert any(name in text for text in found), name
+
+
+@pytest.mark.parametrize("environment", ["prod", "dev"])
+def test_the_projects_own_exposure_passes(environment: str) -> None:
+    table = yaml.safe_load((ROOT / "playbooks" / "group_vars" / f"{environment}.yml").read_text())["openmates_exposure"]
+    assert problems(good(environment) | {"openmates_exposure": table}) == []

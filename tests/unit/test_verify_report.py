@@ -1,0 +1,208 @@
+"""The report on a live server, and the problems it names."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+from ansible.plugins.loader import init_plugin_loader
+
+init_plugin_loader([str(Path(__file__).parents[2] / "collections")])
+verify = importlib.import_module("ansible_collections.openmates.server.plugins.filter.verify")
+
+V4, V6 = "198.51.100.11", "2001:db8:51::11"
+
+
+def found(*ports: int, **more: object) -> dict:
+    """What the probe returns for an address."""
+    seen = {
+        "reachable": True,
+        "reason": "",
+        "reliable": True,
+        "answered": True,
+        "open": list(ports),
+        "closed": 0,
+        "silent": 65535 - len(ports),
+        "errors": {},
+        "elapsed": 5.8,
+    }
+    return seen | more
+
+
+def answer(address: str = V4, **more: object) -> dict:
+    """What the probe returns for a web request."""
+    seen = {
+        "address": address,
+        "url": "https://api.openmates.test/health",
+        "ok": True,
+        "status": 200,
+        "location": "",
+        "issuer": "Lab CA",
+        "not_after": "2027-02-20T00:00:00Z",
+        "days_left": 89,
+        "error": "",
+    }
+    return seen | more
+
+
+def service(**more: object) -> dict:
+    base = {"state": "running", "health": "healthy", "exit_code": 0, "image": "a/b:1", "software": "", "stand_in": ""}
+    return base | more
+
+
+@pytest.fixture
+def seen() -> dict:
+    """A server on which all is well."""
+    return {
+        "host": "prod1",
+        "environment": "prod",
+        "addresses": [V4, V6],
+        "families": ["ipv4", "ipv6"],
+        "expected_ports": [22, 80, 443],
+        "port_names": {"22": "ssh", "80": "caddy (http)", "443": "caddy (https)"},
+        "probe": {"addresses": {V4: found(22, 80, 443), V6: found(22, 80, 443)}, "web": [answer(V4), answer(V6)]},
+        "ready_url": "http://127.0.0.1:8000/ready",
+        "ready": {"status": 200, "json": {"ready": True, "checks": {"cache": {"ok": True}, "vault_kv": {"ok": True}}}},
+        "services": {
+            "api": service(),
+            "loki": service(stand_in="Loki", software="a small web server"),
+            "cms-setup": service(state="exited", health=""),
+        },
+        "expected_services": ["api", "loki", "cms-setup"],
+        "one_shots": ["vault-setup", "cms-setup"],
+    }
+
+
+def test_a_good_server_has_no_problem(seen: dict) -> None:
+    assert verify.verify_problems(seen) == []
+    assert not verify.verify_ask_host(seen)
+
+
+def test_the_report_says_everything_at_a_glance(seen: dict) -> None:
+    text = "\n".join(verify.verify_report(seen))
+    for words in (
+        "prod1 (prod): everything is as it should be",
+        f"IPv4 {V4}",
+        f"IPv6 {V6}",
+        "caddy (https)",
+        "certificate by Lab CA, 89 days left",
+        "The api is ready",
+        "Services: 3 of 3 as they should be, 1 stand-ins",
+        "STAND-IN for Loki",
+    ):
+        assert words in text
+    assert all(line == line.rstrip() for line in text.splitlines()), "trailing blanks spoil YAML output"
+
+
+def change(seen: dict, path: str, value: object) -> dict:
+    """A copy with one value changed; the path's parts are separated by slashes."""
+    seen = copy.deepcopy(seen)
+    *parts, last = path.split("/")
+    target = seen
+    for part in parts:
+        target = target[int(part)] if isinstance(target, list) else target[part]
+    target[int(last) if isinstance(target, list) else last] = value
+    return seen
+
+
+NO_ROUTE = "this machine has no IPv6 route to it (Network is unreachable)"
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "problem_words", "report_words"),
+    [
+        (f"probe/addresses/{V6}/open", [22, 80, 443, 5432], ["Port 5432", V6, "must not be"], "OPEN, MUST NOT BE"),
+        (f"probe/addresses/{V4}/open", [22, 80], ["Port 443 (caddy (https))", V4], "NOT OPEN"),
+        (
+            f"probe/addresses/{V6}",
+            found(reachable=False, reliable=False, answered=False, reason=NO_ROUTE),
+            [V6, "no IPv6 route", "verify_families: [ipv4]"],
+            "NOT PROBED, this machine has no IPv6 route",
+        ),
+        (
+            f"probe/addresses/{V4}",
+            found(22, 80, 443, reliable=False, reason="too much"),
+            [V4, "cannot be relied on"],
+            "",
+        ),
+        (f"probe/addresses/{V4}", found(answered=False), ["Nothing answered", V4], "NOT OPEN"),
+        ("probe/web/1", answer(V6, ok=False, error="the certificate is not valid: expired"), [V6, "expired"], "FAILED"),
+        ("probe/web/0", answer(V4, days_left=3), ["ends in 3 days"], "3 days left"),
+        (
+            "ready",
+            {"status": 503, "json": {"checks": {"vault_kv": {"ok": False, "detail": "sealed"}}}},
+            ["vault_kv: sealed"],
+            "NOT READY",
+        ),
+        ("ready", {"status": 500}, ["status 500"], "NOT READY"),
+        ("ready", {"status": -1, "msg": "Connection refused"}, ["Connection refused", "8000/ready"], "NOT READY"),
+        ("services/api", service(health="unhealthy"), ["Service api", "unhealthy"], "2 of 3"),
+        (
+            "services/api",
+            service(state="restarting", exit_code=1),
+            ["Service api", "restarting", "exit code 1"],
+            "PROBLEM",
+        ),
+        ("services/api", service(state="missing", image=""), ["Service api", "no container"], "missing"),
+        ("services/cms-setup", service(state="exited", exit_code=2), ["cms-setup", "exit code 2"], "code 2"),
+        ("services/cms-setup", service(health=""), ["cms-setup", "running, not exited"], "running"),
+        ("services_problem", "Docker does not answer", ["Docker does not answer"], ""),
+        ("expected_services", ["api", "vault"], ["Service vault", "no container"], "3 of 4"),
+    ],
+)
+def test_what_is_wrong_is_named(
+    seen: dict, path: str, value: object, problem_words: list[str], report_words: str
+) -> None:
+    bad = change(seen, path, value)
+    problems = verify.verify_problems(bad)
+    assert len(problems) == 1, problems
+    for word in problem_words:
+        assert word in problems[0]
+    text = "\n".join(verify.verify_report(bad))
+    assert "1 problem, listed below" in text
+    assert report_words in text
+
+
+def test_an_unexpected_port_is_traced_to_process_and_container(seen: dict) -> None:
+    bad = change(seen, f"probe/addresses/{V4}/open", [22, 80, 443, 8055])
+    assert verify.verify_ask_host(bad)
+    bad["listeners"] = [
+        {"address": "127.0.0.1", "port": 8055, "name": "harmless", "pid": 7},
+        {"address": "0.0.0.0", "port": 8055, "name": "docker-proxy", "pid": 4711},
+        {"address": "0.0.0.0", "port": 22, "name": "sshd", "pid": 1},
+    ]
+    ports = "0.0.0.0:8050-8060->8050-8060/tcp, [::]:8055->8055/tcp"
+    bad["containers"] = [json.dumps({"Names": "openmates-cms-1", "Ports": ports}), "not JSON"]
+    [problem] = verify.verify_problems(bad)
+    assert "process docker-proxy (pid 4711) on 0.0.0.0" in problem
+    assert "container openmates-cms-1 publishes it on 0.0.0.0, [::]" in problem
+    assert "harmless" not in problem
+
+
+def test_a_missing_port_says_whether_anything_listens(seen: dict) -> None:
+    bad = change(seen, f"probe/addresses/{V6}/open", [22, 80])
+    listening = bad | {"listeners": [{"address": "::", "port": 443, "name": "caddy", "pid": 12}]}
+    assert "process caddy (pid 12)" in verify.verify_problems(listening)[0]
+    deaf = bad | {"listeners": [{"address": "::", "port": 22, "name": "sshd", "pid": 1}]}
+    assert "nothing listens there" in verify.verify_problems(deaf)[0]
+
+
+def test_a_family_left_out_is_visible_but_no_problem(seen: dict) -> None:
+    seen["families"] = ["ipv4"]
+    del seen["probe"]["addresses"][V6]
+    assert verify.verify_problems(seen) == []
+    assert f"{V6}: NOT PROBED, IPv6 is not in verify_families" in "\n".join(verify.verify_report(seen))
+
+
+def test_ipv6_can_be_required(seen: dict) -> None:
+    seen |= {"addresses": [V4], "require_ipv6": True}
+    del seen["probe"]["addresses"][V6]
+    assert "no IPv6 address" in verify.verify_problems(seen)[0]
+
+
+def test_no_address_is_a_problem(seen: dict) -> None:
+    seen |= {"addresses": [], "probe": {"addresses": {}, "web": []}}
+    assert "verify_addresses" in verify.verify_problems(seen)[0]
