@@ -4,6 +4,7 @@ SHELL := /bin/bash -o pipefail
 ENV ?= prod
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export MOLECULE_COMMAND_BORDERS := 0
 
 .PHONY: help
 help: ## Show this list

@@ -50,9 +50,13 @@ class ActionModule(ActionBase):
             return text
         templar = self._templar.copy_with_new_env(searchpath=[str(path.parent)], available_variables=variables)
         try:
-            return templar.template(trust_as_template(text), escape_backslashes=False, preserve_trailing_newlines=True)
+            result = templar.template(trust_as_template(text), escape_backslashes=False)
         except Exception as error:
             raise AnsibleActionFail(f"{path}: {error}") from error
+        if isinstance(result, str):
+            return result
+        # A template of nothing but one expression gives that expression's value, of any type, without the line's end.
+        return ("" if result is None else str(result)) + text[len(text.rstrip("\n")) :]
 
 
 def config_digests(contents: dict[str, str]) -> dict[str, str]:

@@ -19,12 +19,8 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.vault import VaultLib, match_encrypt_secret
 from ansible.plugins.action import ActionBase
-from ansible_collections.openmates.server.plugins.module_utils.vault import (
-    pad_length,
-    sync_folder,
-    with_pad,
-    write_atomically,
-)
+from ansible_collections.openmates.server.plugins.module_utils.atomic import sync_folder, write_atomically
+from ansible_collections.openmates.server.plugins.module_utils.vault import pad_length, with_pad
 
 SHOWN = ("changed", "initialized", "sealed", "must_reset")
 

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the vault_* modules share: the connection, the state of a Vault, the init marker and safe file writing.
+"""What the vault_* modules share: the connection, the state of a Vault and the init marker.
 
 "Vault" is HashiCorp Vault or OpenBao throughout: the calls made here are the same on both.
 """
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import pathlib
 import re
-import tempfile
 import time
 import traceback
 import typing as t
+
+from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.openmates.server.plugins.module_utils.atomic import sync_folder, write_atomically
 
 try:
     import hvac
@@ -134,39 +135,6 @@ def with_pad(data: bytes, pad: bytes) -> bytes:
     return bytes(left ^ right for left, right in zip(data, pad, strict=False))
 
 
-def sync_folder(folder: pathlib.Path) -> None:
-    """Make a rename or removal in `folder` survive a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def write_atomically(
-    path: pathlib.Path, content: bytes, mode: int, uid: int | None = None, gid: int | None = None
-) -> None:
-    """Put `content` at `path` so that a reader sees the old file or the new one, with its owner and mode, never a part.
-
-    `uid` and `gid` default to the caller's. The folder has to exist. Raises OSError and then leaves nothing behind.
-    """
-    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
-    temporary = pathlib.Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchown(file.fileno(), -1 if uid is None else uid, -1 if gid is None else gid)
-            os.fchmod(file.fileno(), mode)
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.rename(path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise
-    sync_folder(path.parent)
-
-
 def read_marker(path: pathlib.Path) -> str | None:
     """Return the id of the initialisation that the marker at `path` belongs to, or None without a marker.
 
@@ -242,3 +210,23 @@ def custody_verdict(
             " somebody has its keys. Bring the keys file back and run again; nothing is thrown away here."
         )
     return "reset"
+
+
+def run(module: AnsibleModule, done: str, work: t.Callable[[AnsibleModule], dict], without_vault: dict) -> None:
+    """Exit the module with what `work` returns, or fail with a sentence in which Vault was not `done` ("unsealed").
+
+    In check mode a host that has no Vault or no hvac yet gives `without_vault`.
+    """
+    url = module.params["url"]
+    if module.check_mode and (not url or HVAC_IMPORT_ERROR):
+        module.exit_json(**without_vault)
+    if HVAC_IMPORT_ERROR:
+        module.fail_json(msg=missing_required_lib("hvac"), exception=HVAC_IMPORT_ERROR)
+    if not url:
+        module.fail_json(msg=f"url is empty: there is no Vault to be {done}.")
+    try:
+        module.exit_json(**work(module))
+    except VaultProblem as problem:
+        module.fail_json(msg=str(problem))
+    except (hvac.exceptions.VaultError, requests.exceptions.RequestException) as error:
+        module.fail_json(msg=f"Vault could not be {done}: {error}")

@@ -11,6 +11,8 @@ short_description: Bring a whole directory of small files to a declared state in
 description:
   - Writes every file of O(files) below O(dest), and with O(purge) removes what is not declared.
   - Files are replaced atomically. A file that is right is not touched.
+  - Directories, and files without O(files[].uid), belong to the user that the module runs as (with C(become), root).
+  - A link below O(dest) is never followed. One that stands where a file or directory belongs is replaced.
   - Usually called through its action plugin, which renders a local directory of templates into O(files); see O(src).
 options:
   dest:
@@ -37,7 +39,7 @@ options:
       path: {description: "Path below O(dest).", type: str, required: true}
       content: {description: "The file's whole text.", type: str, required: true}
       mode: {description: "Octal permissions; default is O(file_mode).", type: str}
-      uid: {description: "The numeric owner, for the file.", type: int, default: 0}
+      uid: {description: "The file's numeric user and group; default is those that the module runs as.", type: int}
   file_mode:
     description: Octal permissions of files that name none.
     type: str
@@ -55,7 +57,7 @@ options:
     type: bool
     default: false
   keep:
-    description: Names directly below O(dest) that O(purge) and O(directory_mode) leave alone.
+    description: Names directly below O(dest) that O(purge) leaves alone.
     type: list
     elements: str
     default: []
@@ -80,6 +82,11 @@ written:
   type: list
   elements: str
   returned: always
+directories:
+  description: Paths, below O(dest), of the directories that were made or corrected; C(.) is O(dest) itself.
+  type: list
+  elements: str
+  returned: always
 removed:
   description: Paths, below O(dest), of the files that were removed.
   type: list
@@ -88,10 +95,39 @@ removed:
 """
 
 import os
-import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
+
+
+class File(NamedTuple):
+    """What a file has to be: its text, its permissions, its numeric user and group."""
+
+    content: str
+    mode: int
+    owner: tuple[int, int]
+
+
+def own() -> tuple[int, int]:
+    """The user and group that the module runs as."""
+    return os.geteuid(), os.getegid()
+
+
+def declared(files: list[dict], file_mode: str) -> dict[str, File]:
+    """The files by path. Raises ValueError for a path that is not below dest, and for one that is given twice."""
+    result: dict[str, File] = {}
+    for file in files:
+        path = Path(file["path"])
+        if path.is_absolute() or ".." in path.parts or not path.parts:
+            raise ValueError(f"files: path {file['path']!r} is not below dest. Use a relative path without '..'.")
+        if str(path) in result:
+            raise ValueError(f"files: path {file['path']!r} is given twice.")
+        uid = file["uid"]
+        owner = own() if uid is None else (uid, uid)
+        result[str(path)] = File(file["content"], int(file["mode"] or file_mode, 8), owner)
+    return result
 
 
 def current_text(path: Path) -> str | None:
@@ -101,13 +137,13 @@ def current_text(path: Path) -> str | None:
     return path.read_bytes().decode("utf-8", "surrogateescape")
 
 
-def attributes_differ(path: Path, mode: int, uid: int) -> bool:
-    stat = path.lstat()
-    return (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) != (mode, uid, uid)
+def attributes_differ(path: Path, mode: int, owner: tuple[int, int]) -> bool:
+    stat = path.stat()
+    return (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) != (mode, *owner)
 
 
-def undeclared(dest: Path, declared: set[str], keep: list[str]) -> list[str]:
-    """Paths of files below dest that nobody declared, as sorted relative paths."""
+def undeclared(dest: Path, paths: set[str], keep: list[str]) -> list[str]:
+    """Paths of files below dest that are not among paths, relative to dest and sorted."""
     found = []
     for folder, subfolders, names in os.walk(dest):
         here = Path(folder).relative_to(dest)
@@ -116,23 +152,82 @@ def undeclared(dest: Path, declared: set[str], keep: list[str]) -> list[str]:
             names = [name for name in names if name not in keep]
         links = [name for name in subfolders if (Path(folder) / name).is_symlink()]
         found += [str(here / name) for name in names + links]
-    return sorted(set(found) - declared)
+    return sorted(set(found) - paths)
 
 
-def write(path: Path, content: str, mode: int, uid: int) -> None:
-    """Replace the file in one step; it never exists with looser permissions than asked for."""
-    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=".file_tree.")
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content.encode("utf-8", "surrogateescape"))
-            file.flush()
-            os.fsync(file.fileno())
-            os.fchown(file.fileno(), uid, uid)
-            os.fchmod(file.fileno(), mode)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+class Tree:
+    """One run below dest: does what is needed, or with `dry` only notes it."""
+
+    def __init__(self, dest: Path, dry: bool, with_diff: bool) -> None:
+        self.dest, self.dry, self.with_diff = dest, dry, with_diff
+        self.written: list[str] = []
+        self.removed: list[str] = []
+        self.directories: list[str] = []
+        self.replaced: set[Path] = set()  # links and files that gave way to a directory
+        self.diff: list[dict[str, str]] = []
+
+    def make_directory(self, path: Path, mode: int) -> None:
+        in_the_way = path != self.dest and (path.is_symlink() or (path.exists() and not path.is_dir()))
+        if path.is_dir() and not in_the_way and not attributes_differ(path, mode, own()):
+            return
+        self.directories.append(str(path.relative_to(self.dest)))
+        if in_the_way:
+            self.replaced.add(path)
+        if self.dry:
+            return
+        if in_the_way:
+            path.unlink()
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+        os.chown(path, *own())
+        path.chmod(mode)
+
+    def write_file(self, relative: str, file: File) -> None:
+        path = self.dest / relative
+        before = None if self.replaced.intersection(path.parents) else current_text(path)
+        if before == file.content and not attributes_differ(path, file.mode, file.owner):
+            return
+        self.written.append(relative)
+        self.note(relative, relative, before, file.content)
+        if not self.dry:
+            write_atomically(path, file.content.encode("utf-8", "surrogateescape"), file.mode, *file.owner)
+
+    def remove_file(self, relative: str) -> None:
+        path = self.dest / relative
+        self.removed.append(relative)
+        if self.with_diff:  # what nobody declared may be large, so it is not read for nothing
+            self.note(relative, f"{relative} (removed)", current_text(path), "")
+        if not self.dry:
+            path.unlink()
+
+    def note(self, before_header: str, after_header: str, before: str | None, after: str) -> None:
+        if self.with_diff:
+            headers = {"before_header": before_header, "after_header": after_header}
+            self.diff.append({**headers, "before": before or "", "after": after})
+
+    def result(self) -> dict:
+        return {
+            "changed": bool(self.written or self.removed or self.directories),
+            "written": self.written,
+            "removed": self.removed,
+            "directories": self.directories,
+            "diff": self.diff,
+        }
+
+
+def bring_about(tree: Tree, files: dict[str, File], params: dict) -> None:
+    """Make the directories, write the files, remove the rest. Raises OSError, and ValueError for a bad octal number."""
+    dest = tree.dest
+    for relative in files:
+        if (dest / relative).is_dir() and not (dest / relative).is_symlink():
+            raise IsADirectoryError(f"{dest / relative} is a directory, but has to be a file. Move it away.")
+    for path in sorted({dest, *(dest / parent for relative in files for parent in Path(relative).parents)}):
+        tree.make_directory(path, int(params["dest_mode" if path == dest else "directory_mode"], 8))
+    for relative, file in files.items():
+        tree.write_file(relative, file)
+    if params["purge"] and dest.is_dir():
+        for relative in undeclared(dest, set(files), params["keep"]):
+            if not tree.replaced.intersection((dest / relative, *(dest / relative).parents)):
+                tree.remove_file(relative)
 
 
 def main() -> None:
@@ -149,7 +244,7 @@ def main() -> None:
                     "path": {"type": "str", "required": True},
                     "content": {"type": "str", "required": True},
                     "mode": {"type": "str"},
-                    "uid": {"type": "int", "default": 0},
+                    "uid": {"type": "int"},
                 },
             },
             "file_mode": {"type": "str", "default": "0644"},
@@ -161,56 +256,14 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    dest = Path(params["dest"])
-    diffs: list[dict[str, str]] = []
-    written, removed, remoded = [], [], []
-
-    directories = {dest}
-    for file in params["files"]:
-        relative = Path(file["path"])
-        if relative.is_absolute() or ".." in relative.parts:
-            module.fail_json(msg=f"files: path {file['path']!r} is not below dest. Use a relative path without '..'.")
-        directories.update(dest / parent for parent in relative.parents)
-    for directory in sorted(directories):
-        directory_mode = int(params["dest_mode" if directory == dest else "directory_mode"], 8)
-        if directory.is_dir():
-            if attributes_differ(directory, directory_mode, 0):
-                remoded.append(str(directory))
-                if not module.check_mode:
-                    os.chown(directory, 0, 0)
-                    directory.chmod(directory_mode)
-        elif not module.check_mode:
-            directory.mkdir(mode=directory_mode, parents=True)
-            directory.chmod(directory_mode)
-
-    for file in params["files"]:
-        path, mode = dest / file["path"], int(file["mode"] or params["file_mode"], 8)
-        before = current_text(path)
-        if before == file["content"] and not attributes_differ(path, mode, file["uid"]):
-            continue
-        written.append(file["path"])
-        diffs.append(
-            {
-                "before_header": file["path"],
-                "after_header": file["path"],
-                "before": before or "",
-                "after": file["content"],
-            }
-        )
-        if not module.check_mode:
-            write(path, file["content"], mode, file["uid"])
-
-    if params["purge"] and dest.is_dir():
-        for relative in undeclared(dest, {file["path"] for file in params["files"]}, params["keep"]):
-            removed.append(relative)
-            before = current_text(dest / relative) or ""
-            diffs.append(
-                {"before_header": relative, "after_header": f"{relative} (removed)", "before": before, "after": ""}
-            )
-            if not module.check_mode:
-                (dest / relative).unlink()
-
-    module.exit_json(changed=bool(written or removed or remoded), written=written, removed=removed, diff=diffs)
+    tree = Tree(Path(params["dest"]), module.check_mode, module._diff)
+    try:
+        bring_about(tree, declared(params["files"], params["file_mode"]), params)
+    except ValueError as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(msg=f"{params['dest']} is not as it should be: {error}")
+    module.exit_json(**tree.result())
 
 
 if __name__ == "__main__":

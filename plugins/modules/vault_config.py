@@ -154,8 +154,8 @@ import stat
 import time
 import typing as t
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openmates.server.plugins.module_utils import atomic, vault
 
 READY = "ready"
 INTERRUPTED = "interrupted"
@@ -259,7 +259,7 @@ class Reconciler:
         ):
             self.changes.append(f"token in {path}: owner and mode put right")
             if not self.check:
-                vault.write_atomically(path, value.encode(), TOKEN_MODE, wanted["uid"], wanted["gid"])
+                atomic.write_atomically(path, value.encode(), TOKEN_MODE, wanted["uid"], wanted["gid"])
 
     def read_token(self, path: pathlib.Path) -> tuple[str | None, os.stat_result | None]:
         """Return what the token file holds and its status; None, None if there is no such regular file."""
@@ -303,7 +303,7 @@ class Reconciler:
                 path.parent.mkdir(parents=True)
                 os.chown(path.parent, wanted["uid"], wanted["gid"])
                 path.parent.chmod(0o700)
-            vault.write_atomically(path, value.encode(), TOKEN_MODE, wanted["uid"], wanted["gid"])
+            atomic.write_atomically(path, value.encode(), TOKEN_MODE, wanted["uid"], wanted["gid"])
         except OSError as error:
             with contextlib.suppress(vault.hvac.exceptions.VaultError):
                 self.client.auth.token.revoke(value)
@@ -427,18 +427,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if module.check_mode and (not module.params["url"] or vault.HVAC_IMPORT_ERROR):
-        module.exit_json(**nothing_there_yet())
-    if vault.HVAC_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("hvac"), exception=vault.HVAC_IMPORT_ERROR)
-    if not module.params["url"]:
-        module.fail_json(msg="url is empty: there is no Vault to configure.")
-    try:
-        module.exit_json(**reconcile(module))
-    except vault.VaultProblem as problem:
-        module.fail_json(msg=str(problem))
-    except (vault.hvac.exceptions.VaultError, vault.requests.exceptions.RequestException) as error:
-        module.fail_json(msg=f"Vault could not be configured: {error}")
+    vault.run(module, "configured", reconcile, nothing_there_yet())
 
 
 if __name__ == "__main__":

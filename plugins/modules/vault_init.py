@@ -103,7 +103,7 @@ import base64
 import json
 import pathlib
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import vault
 
 
@@ -207,16 +207,7 @@ def main() -> None:
             msg=f"secret_threshold is {params['secret_threshold']}, but with {params['secret_shares']} shares it has to"
             f" be between {least} and {params['secret_shares']}."
         )
-    if module.check_mode and (not params["url"] or vault.HVAC_IMPORT_ERROR):
-        module.exit_json(**nothing_there_yet(module))
-    if vault.HVAC_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("hvac"), exception=vault.HVAC_IMPORT_ERROR)
-    if not params["url"]:
-        module.fail_json(msg="url is empty: there is no Vault to initialise.")
-    try:
-        module.exit_json(**(begin if params["step"] == "begin" else confirm)(module))
-    except vault.VaultProblem as problem:
-        module.fail_json(msg=str(problem))
+    vault.run(module, "initialised", begin if params["step"] == "begin" else confirm, nothing_there_yet(module))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ import base64
 import binascii
 import re
 
-from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import vault
 
 
@@ -118,18 +118,7 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    if module.check_mode and (not module.params["url"] or vault.HVAC_IMPORT_ERROR):
-        module.exit_json(changed=True, sealed=None)
-    if vault.HVAC_IMPORT_ERROR:
-        module.fail_json(msg=missing_required_lib("hvac"), exception=vault.HVAC_IMPORT_ERROR)
-    if not module.params["url"]:
-        module.fail_json(msg="url is empty: there is no Vault to unseal.")
-    try:
-        module.exit_json(**unseal(module))
-    except vault.VaultProblem as problem:
-        module.fail_json(msg=str(problem))
-    except (vault.hvac.exceptions.VaultError, vault.requests.exceptions.RequestException) as error:
-        module.fail_json(msg=f"Vault could not be unsealed: {error}")
+    vault.run(module, "unsealed", unseal, {"changed": True, "sealed": None})
 
 
 if __name__ == "__main__":

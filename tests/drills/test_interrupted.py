@@ -10,7 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 COMMAND = ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", "prod1"]
-ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
 KEYS = ROOT / "inventories/vault-keys/lab/prod1.yml"
 
 #: The run is killed when this task has begun and, where there is a command, when that succeeds on the host.

@@ -82,7 +82,7 @@ class Server:
     def playbook(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
         """Run one of the project's playbooks against this host, as an operator would."""
         command = ["ansible-playbook", name, "-i", "inventories/lab", "--limit", self.name, *arguments]
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_NOCOLOR": "1"}
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
         return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
 
 

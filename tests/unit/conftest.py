@@ -1,7 +1,26 @@
-"""Makes the collection importable under its own name, as Ansible does."""
+"""Makes the collection importable under its own name, as Ansible does, and its modules callable."""
 
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
 from pathlib import Path
 
+import pytest
+from ansible.module_utils.testing import patch_module_args
 from ansible.plugins.loader import init_plugin_loader
 
 init_plugin_loader([str(Path(__file__).parents[2] / "collections")])
+
+
+@pytest.fixture
+def run_module(capsys: pytest.CaptureFixture) -> Callable[..., dict]:
+    """Run a module's ``main`` with arguments and return its result; ``check`` and ``diff`` are Ansible's modes."""
+
+    def run(main: Callable[[], None], *, check: bool = False, diff: bool = False, **arguments: object) -> dict:
+        modes = {"_ansible_check_mode": check, "_ansible_diff": diff}
+        with patch_module_args({**arguments, **modes}), pytest.raises(SystemExit):
+            main()
+        return json.loads(capsys.readouterr().out)
+
+    return run

@@ -2,15 +2,9 @@
 
 from __future__ import annotations
 
-import importlib
-from pathlib import Path
-
 import pytest
 from ansible.errors import AnsibleFilterError
-from ansible.plugins.loader import init_plugin_loader
-
-init_plugin_loader([str(Path(__file__).parents[2] / "collections")])
-exposure = importlib.import_module("ansible_collections.openmates.server.plugins.filter.exposure")
+from ansible_collections.openmates.server.plugins.filter import exposure
 
 PORTS = {
     "api": {"container": 8000, "host": "8000-8001"},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import importlib
 import json
 import socket
 import ssl
@@ -16,14 +15,12 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from ansible.plugins.loader import init_plugin_loader
+from ansible_collections.openmates.server.plugins.modules import outside_probe
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 ROOT = Path(__file__).parents[2]
-init_plugin_loader([str(ROOT / "collections")])
-outside_probe = importlib.import_module("ansible_collections.openmates.server.plugins.modules.outside_probe")
 
 NAME = "api.openmates.test"
 NOW = datetime.datetime.now(datetime.UTC)

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import copy
-import importlib
 from pathlib import Path
 
 import pytest
 import yaml
-from ansible.plugins.loader import init_plugin_loader
+from ansible_collections.openmates.server.plugins.filter import preflight
 
 ROOT = Path(__file__).parents[2]
-init_plugin_loader([str(ROOT / "collections")])
-preflight = importlib.import_module("ansible_collections.openmates.server.plugins.filter.preflight")
 
 FILES = {
     "settings": "inventories/x/group_vars/x/main.yml",

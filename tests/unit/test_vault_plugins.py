@@ -6,20 +6,14 @@ import base64
 import json
 import os
 import stat
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultLib, VaultSecret
-from ansible.plugins.loader import init_plugin_loader
-
-ROOT = Path(__file__).resolve().parents[2]
-init_plugin_loader([str(ROOT / "collections")])
-
-from ansible_collections.openmates.server.plugins.action import vault_init as action  # noqa: E402
-from ansible_collections.openmates.server.plugins.module_utils import vault  # noqa: E402
-from ansible_collections.openmates.server.plugins.modules import vault_config, vault_init, vault_unseal  # noqa: E402
+from ansible_collections.openmates.server.plugins.action import vault_init as action
+from ansible_collections.openmates.server.plugins.module_utils import atomic, vault
+from ansible_collections.openmates.server.plugins.modules import vault_config, vault_init, vault_unseal
 
 SHARES = ["c2hhcmUtb25l", "c2hhcmUtdHdv", "c2hhcmUtdGhyZWU="]
 CUSTODY = {"unseal_threshold": 2, "unseal_shares": SHARES, "root_token": "s.root-canary"}
@@ -302,14 +296,14 @@ def test_what_is_not_a_duration_is_refused(text):
 
 def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
     path = tmp_path / "token"
-    vault.write_atomically(path, b"one", 0o400, os.getuid(), os.getgid())
+    atomic.write_atomically(path, b"one", 0o400, os.getuid(), os.getgid())
     assert stat.S_IMODE(path.stat().st_mode) == 0o400
 
     def full(*_):
         raise OSError(28, "No space left")
 
-    monkeypatch.setattr(vault.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space left"):
-        vault.write_atomically(path, b"two", 0o400)
+        atomic.write_atomically(path, b"two", 0o400)
     assert path.read_bytes() == b"one"
     assert [entry.name for entry in tmp_path.iterdir()] == ["token"]

@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import copy
-import importlib
 import json
-from pathlib import Path
 
 import pytest
-from ansible.plugins.loader import init_plugin_loader
-
-init_plugin_loader([str(Path(__file__).parents[2] / "collections")])
-verify = importlib.import_module("ansible_collections.openmates.server.plugins.filter.verify")
+from ansible_collections.openmates.server.plugins.filter import verify
 
 V4, V6 = "198.51.100.11", "2001:db8:51::11"
 

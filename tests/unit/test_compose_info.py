@@ -1,0 +1,228 @@
+"""The compose_info module against a fake ``docker`` that answers with what Docker and Compose would."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.openmates.server.plugins.modules import compose_info
+
+# The fake: prints the file that is named after its first words, and fails where there is none.
+FAKE_DOCKER = """#!/bin/sh
+# A fake docker, for tests: $0.d holds its answers.
+echo "$*" >> "$0.d/calls"
+case "$*" in
+  "version "*) answer=version ;;
+  "compose config --format json") answer=config ;;
+  "compose config --hash *") answer=hashes ;;
+  "ps --all --quiet --filter label=com.docker.compose.project=demo") answer=ids ;;
+  "inspect "*) answer=inspect ;;
+  *) answer=nothing ;;
+esac
+cat "$0.d/$answer" 2>/dev/null && exit 0
+echo "Cannot connect to the Docker daemon" >&2
+exit 1
+"""
+
+PROJECT = {
+    "name": "demo",
+    "services": {
+        "web": {"image": "demo/web:1", "restart": "unless-stopped"},
+        "setup": {"image": "demo/web:1", "restart": "no"},
+    },
+}
+HASHES = {"web": "aaa", "setup": "bbb"}
+
+
+def container(service: str, created: str = "2026-01-01T10:00:00.5Z", **changes: object) -> dict:
+    """What ``docker inspect`` says of a service's container when all is well; changes go into its state or labels."""
+    state = {"Status": "running", "ExitCode": 0, "Health": {"Status": "healthy"}}
+    if service == "setup":
+        state = {"Status": "exited", "ExitCode": 0}
+    labels = {
+        "com.docker.compose.service": service,
+        "com.docker.compose.config-hash": HASHES.get(service, "old"),
+        "com.docker.compose.oneoff": "False",
+        "org.openmates.lab.software": "demo 1.0",
+    }
+    state |= {key: value for key, value in changes.items() if key in ("Status", "ExitCode", "Health")}
+    labels |= {f"com.docker.compose.{key}": value for key, value in changes.items() if key in ("config-hash", "oneoff")}
+    return {
+        "Created": created,
+        "Config": {"Image": changes.get("image", "demo/web:1"), "Labels": labels},
+        "State": state,
+        "NetworkSettings": {"Networks": {"demo": {"IPAddress": "172.30.0.2" if state["Status"] == "running" else ""}}},
+    }
+
+
+class Host:
+    """A directory with a Compose file, and a fake docker on the PATH."""
+
+    def __init__(self, folder: Path, run_module: Callable[..., dict]) -> None:
+        self.run_module = run_module
+        self.project_src = folder / "project"
+        self.project_src.mkdir()
+        (self.project_src / "docker-compose.yml").write_text("services: {}\n")
+        self.docker = folder / "bin/docker"
+        self.answers = folder / "bin/docker.d"
+        self.answers.mkdir(parents=True)
+        self.docker.write_text(FAKE_DOCKER)
+        self.docker.chmod(0o755)
+        self.answer(version="26.1.5\n", config=json.dumps(PROJECT))
+        self.answer(hashes="".join(f"{service} {digest}\n" for service, digest in HASHES.items()))
+        self.runs(container("web"), container("setup"))
+
+    def answer(self, **answers: str) -> None:
+        for name, text in answers.items():
+            (self.answers / name).write_text(text)
+
+    def runs(self, *containers: dict) -> None:
+        """Have exactly these containers."""
+        ids = "".join(f"id{number}\n" for number, _ in enumerate(containers))
+        self.answer(ids=ids, inspect=json.dumps(containers))
+
+    def info(self, **options: object) -> dict:
+        result = self.run_module(compose_info.main, project_src=str(self.project_src), **options)
+        assert result["changed"] is False
+        return result
+
+
+@pytest.fixture
+def host(tmp_path: Path, run_module: Callable[..., dict], monkeypatch: pytest.MonkeyPatch) -> Host:
+    host = Host(tmp_path, run_module)
+    monkeypatch.setenv("PATH", f"{host.docker.parent}{os.pathsep}{os.environ['PATH']}")
+    return host
+
+
+# ---------------------------------------------------------------- nothing to read
+
+
+def test_a_host_without_docker_is_no_error(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose_info.AnsibleModule, "get_bin_path", lambda *_: None)
+    result = host.info()
+    assert result["problem"] == "Docker is not installed"
+    assert (result["converged"], result["services"], result["outdated"], result["orphans"]) == (False, {}, {}, [])
+
+
+def test_a_host_without_the_compose_file_is_no_error(host: Host) -> None:
+    (host.project_src / "docker-compose.yml").unlink()
+    result = host.info()
+    assert "there is no docker-compose.yml in" in result["problem"]
+    assert not result["converged"]
+
+
+def test_an_engine_that_is_down_is_no_error(host: Host) -> None:
+    (host.answers / "version").unlink()
+    result = host.info()
+    assert result["problem"] == "Docker does not answer: Cannot connect to the Docker daemon"
+    assert not result["converged"]
+
+
+def test_compose_files_that_compose_refuses_are_an_error(host: Host) -> None:
+    (host.answers / "config").unlink()
+    result = host.run_module(compose_info.main, project_src=str(host.project_src))
+    assert result["failed"] and "compose config" in result["cmd"]
+
+
+# ---------------------------------------------------------------- what there is
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_a_converged_project(host: Host, check: bool) -> None:
+    result = host.info(check=check)
+    assert (result["converged"], result["problem"]) == (True, "")
+    assert (result["outdated"], result["orphans"]) == ({}, [])
+    assert result["services"] == {
+        "web": {
+            "state": "running",
+            "health": "healthy",
+            "exit_code": 0,
+            "image": "demo/web:1",
+            "address": "172.30.0.2",
+            "one_shot": False,
+            "software": "demo 1.0",
+            "stand_in": "",
+        },
+        "setup": {
+            "state": "exited",
+            "health": "",
+            "exit_code": 0,
+            "image": "demo/web:1",
+            "address": "",
+            "one_shot": True,
+            "software": "demo 1.0",
+            "stand_in": "",
+        },
+    }
+
+
+def test_it_runs_nothing_that_changes_anything(host: Host) -> None:
+    host.info()
+    calls = (host.answers / "calls").read_text().splitlines()
+    assert {call.split()[0] for call in calls} == {"version", "compose", "ps", "inspect"}
+    assert {call.split()[1] for call in calls if call.startswith("compose")} == {"config"}
+
+
+def test_a_project_without_any_container(host: Host) -> None:
+    host.runs()
+    result = host.info()
+    assert result["outdated"] == {"web": "it has no container", "setup": "it has no container"}
+    assert result["services"]["web"]["state"] == "missing"
+    assert set(result["services"]["web"]) == set(compose_info.summary(False, container("web")))
+
+
+@pytest.mark.parametrize(
+    ("service", "changes", "reason"),
+    [
+        ("web", {"config-hash": "old"}, "its definition has changed"),
+        ("setup", {"config-hash": "old"}, "its definition has changed"),
+        ("web", {"Status": "restarting", "ExitCode": 1}, "it is restarting"),
+        ("web", {"Status": "exited"}, "it is exited"),
+        ("web", {"Status": "created"}, "it is created"),
+        ("web", {"Status": "paused"}, "it is paused"),
+        ("setup", {"ExitCode": 3}, "it has not ended well (state exited, exit code 3)"),
+        ("setup", {"Status": "created"}, "it has not ended well (state created, exit code 0)"),
+        ("setup", {"Status": "running"}, "it has not ended well (state running, exit code 0)"),
+    ],
+)
+def test_an_outdated_service_has_a_reason(host: Host, service: str, changes: dict, reason: str) -> None:
+    host.runs(*[container(name, **(changes if name == service else {})) for name in PROJECT["services"]])
+    result = host.info()
+    assert result["outdated"] == {service: reason}
+    assert not result["converged"]
+
+
+@pytest.mark.parametrize("health", ["starting", "unhealthy"])
+def test_health_is_reported_and_outdates_nothing(host: Host, health: str) -> None:
+    host.runs(container("web", Health={"Status": health}), container("setup"))
+    result = host.info()
+    assert result["converged"]
+    assert result["services"]["web"]["health"] == health
+
+
+def test_a_service_that_left_the_files_is_an_orphan(host: Host) -> None:
+    host.runs(container("web"), container("setup"), container("former"))
+    result = host.info()
+    assert (result["orphans"], result["outdated"], result["converged"]) == (["former"], {}, False)
+    assert "former" not in result["services"]
+
+
+@pytest.mark.parametrize("newest_first", [True, False])
+def test_of_two_containers_of_a_service_the_newest_counts(host: Host, newest_first: bool) -> None:
+    old = container("web", "2026-01-01T09:00:00.5Z", **{"config-hash": "old", "image": "demo/web:0"})
+    both = [container("web"), old] if newest_first else [old, container("web")]
+    host.runs(*both, container("setup"))
+    result = host.info()
+    assert result["converged"]
+    assert result["services"]["web"]["image"] == "demo/web:1"
+
+
+def test_one_offs_of_compose_run_do_not_count(host: Host) -> None:
+    one_off = {"oneoff": "True", "Status": "exited", "ExitCode": 1}
+    later = "2026-01-01T11:00:00.5Z"
+    host.runs(container("web"), container("setup"), container("web", later, **one_off), container("gone", **one_off))
+    result = host.info()
+    assert (result["converged"], result["orphans"]) == (True, [])
