@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+from ansible.errors import AnsibleFilterError
+
 DOCUMENTATION = r"""
 name: secret_files
 short_description: List the secret files of every service
@@ -35,7 +37,9 @@ _value:
 
 
 def secret_files(secrets: dict[str, dict[str, str]], uids: dict[str, int]) -> list[dict]:
-    """List each secret as ``{path, content, uid}``; a service without a uid is a KeyError."""
+    """List each secret as ``{path, content, uid}``. Raises AnsibleFilterError for a service without a uid."""
+    if missing := sorted(set(secrets) - set(uids)):
+        raise AnsibleFilterError(f"No user is named for the secrets of {', '.join(missing)}. Add it to the uids.")
     return [
         {"path": f"{service}/{name}", "content": value, "uid": int(uids[service])}
         for service, values in secrets.items()

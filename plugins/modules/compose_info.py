@@ -143,7 +143,8 @@ class Reader:
 
     def containers(self, project: str) -> list[dict]:
         ids = self.run("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}").split()
-        return json.loads(self.run("inspect", *ids)) if ids else []
+        # Without a check of the exit code: a container may be gone by now, and the others are told all the same.
+        return json.loads(self.module.run_command([self.docker, "inspect", *ids])[1] or "[]") if ids else []
 
 
 def main() -> None:
