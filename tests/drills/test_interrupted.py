@@ -15,12 +15,13 @@ KEYS = ROOT / "inventories/vault-keys/lab/prod1.yml"
 
 #: The run is killed when this task has begun and, where there is a command, when that succeeds on the host.
 MOMENTS = [
+    ("Install the packages that are missing", None),
+    ("Install the packages", "pidof dpkg"),
     ("Configure the Docker daemon", None),
-    ("Install Docker Engine and Compose", "pidof dpkg"),
-    ("Install Caddy", None),
+    ("Configure Caddy, if it accepts the configuration", None),
     ("Write each service's secrets where only that service can read them", None),
     ("Write the Compose files and the services' configuration", None),
-    ("Start it", "docker images --quiet | grep ."),
+    ("Start it", "docker images --quiet | grep -q ."),
     ("Initialise Vault unless it is, with its keys encrypted on the controller", None),
     ("Unseal Vault and wait until it serves requests", None),
     ("Reconcile Vault's engines, policies, service token and seeds", None),
@@ -59,7 +60,7 @@ def run_and_kill(host, task: str, condition: str | None) -> None:
     assert begun and killed, f"the run never was in the middle of {task!r}"
 
 
-def test_twelve_kills_then_converged_with_nothing_lost(host):
+def test_killed_at_thirteen_moments_it_ends_converged_with_nothing_lost(host):
     keys = None
     for task, condition in MOMENTS:
         run_and_kill(host, task, condition)

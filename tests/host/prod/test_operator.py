@@ -1,0 +1,57 @@
+"""The commands of the README, as an operator types them, in a checkout of their own."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from lab import ROOT, Server, recap
+
+LAB = ROOT / "inventories/lab/group_vars/lab"
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of the project as it is shipped, with the password that opens the lab's secrets."""
+    ignored = shutil.ignore_patterns(".venv", ".lab", ".git", "vault-keys")
+    return Path(shutil.copytree(ROOT, tmp_path / "checkout", symlinks=True, ignore=ignored))
+
+
+def site(checkout: Path) -> subprocess.CompletedProcess:
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(checkout / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+    command = ["ansible-playbook", "site.yml", "-i", "prod"]
+    return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
+
+
+def name_the_host(checkout: Path, server: Server) -> None:
+    ssh = {"ansible_host": server.addresses[0], "ansible_ssh_common_args": f"-F {ROOT}/.lab/ssh_config"}
+    hosts = {"prod": {"hosts": {server.name: {**ssh, "ansible_user": "root"}}}}
+    (checkout / "prod/hosts.yml").write_text(yaml.safe_dump(hosts))
+
+
+def test_site_yml_with_the_filled_in_inventory_finds_its_server_as_declared(server, checkout):
+    name_the_host(checkout, server)
+    settings = yaml.safe_load((LAB / "main.yml").read_text()) | {
+        "openmates_domain": server.domain,
+        "openmates_ca_file": f"{ROOT}/.lab/acme-root.crt",
+        "openmates_vault_keys_file": f"{ROOT}/inventories/vault-keys/lab/{server.name}.yml",
+    }
+    (checkout / "prod/group_vars/prod/main.yml").write_text(yaml.safe_dump(settings))
+    shutil.copy(LAB / "secrets.yml", checkout / "prod/group_vars/prod/secrets.yml")
+    run = site(checkout)
+    assert run.returncode == 0, run.stdout[-3000:]
+    assert recap(run.stdout)["changed"] == 0, run.stdout[-3000:]
+
+
+def test_the_inventory_as_shipped_is_refused_before_any_change(server, checkout):
+    name_the_host(checkout, server)
+    run = site(checkout)
+    assert run.returncode != 0
+    for name in ("openmates_domain", "openmates_admin_email", "openmates_directus_secret"):
+        assert name in run.stdout
+    assert recap(run.stdout)["changed"] == 0
