@@ -180,14 +180,19 @@ class Authority:
     def __init__(self, folder: Path, name: str) -> None:
         self.folder, self.name = folder, x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
         self.key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._builder(self.name, self.key, 300).add_extension(
-            x509.BasicConstraints(True, None), critical=True
+        others = "digital_signature content_commitment key_encipherment data_encipherment key_agreement"
+        signs = dict.fromkeys([*others.split(), "encipher_only", "decipher_only"], False)
+        builder = (
+            self._builder(self.name, self.key, 300)
+            .add_extension(x509.BasicConstraints(True, None), critical=True)
+            .add_extension(x509.KeyUsage(key_cert_sign=True, crl_sign=True, **signs), critical=True)
         )
         self.file = folder / f"{name}.crt"
         self.file.write_bytes(builder.sign(self.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
 
     def _builder(self, subject: x509.Name, key: ec.EllipticCurvePrivateKey, days: int) -> x509.CertificateBuilder:
-        return x509.CertificateBuilder(
+        """With the key identifiers that strict verification, Python 3.13's default, asks for."""
+        builder = x509.CertificateBuilder(
             issuer_name=self.name,
             subject_name=subject,
             public_key=key.public_key(),
@@ -195,6 +200,9 @@ class Authority:
             not_valid_before=NOW - datetime.timedelta(days=400),
             not_valid_after=NOW + datetime.timedelta(days=days, hours=1),
         )
+        subject_id = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key())
+        return builder.add_extension(subject_id, critical=False).add_extension(issuer_id, critical=False)
 
     def issue(self, name: str, days: int) -> Path:
         """A file with certificate and key for a name that ends in ``days`` days."""
