@@ -256,14 +256,16 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    # Without this, every answer would carry the files' contents, secrets among them, back to the controller's -vvv.
+    shown = {"module_args": {**params, "files": [file["path"] for file in params["files"]]}}
     tree = Tree(Path(params["dest"]), module.check_mode, module._diff)
     try:
         bring_about(tree, declared(params["files"], params["file_mode"]), params)
     except ValueError as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), invocation=shown)
     except OSError as error:
-        module.fail_json(msg=f"{params['dest']} is not as it should be: {error}")
-    module.exit_json(**tree.result())
+        module.fail_json(msg=f"{params['dest']} is not as it should be: {error}", invocation=shown)
+    module.exit_json(**tree.result(), invocation=shown)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 from collections.abc import Callable
@@ -343,3 +344,10 @@ def test_digests_are_a_directorys_own() -> None:
     assert action.config_digests({**contents, "config/a/deep/y": "3"})["a"] != digests["a"]
     assert action.config_digests({**contents, "config/a/z": ""})["a"] != digests["a"]
     assert action.config_digests(dict(reversed(contents.items()))) == digests
+
+
+def test_the_answer_does_not_repeat_what_was_written(tmp_path: Path, run_module: Callable[..., dict]) -> None:
+    files = [{"path": "TOKEN", "content": "what must not be shown"}]
+    result = run_module(file_tree.main, dest=str(tmp_path / "secrets"), files=files)
+    assert result["invocation"]["module_args"]["files"] == ["TOKEN"]
+    assert "what must not be shown" not in json.dumps(result)

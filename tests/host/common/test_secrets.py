@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import subprocess
 
@@ -50,6 +51,19 @@ def test_vault_keys_are_nowhere_on_the_host(server, vault_keys):
     for secret in [vault_keys["root_token"], *vault_keys["unseal_shares"]]:
         for search in searches:
             assert server.run(search.format(secret)) == ""
+
+
+def test_no_secret_is_in_the_most_verbose_output_or_the_journal(server, operator_secrets, vault_keys):
+    server.run(f"rm {STACK}/secrets/grafana/ADMIN_PASSWORD")  # so that the run has a secret to write
+    run = server.playbook("site.yml", "-vvv", "--diff")
+    assert run.returncode == 0, run.stdout[-4000:]
+    token = server.run(f"cat {STACK}/secrets/vault-data/api.token")
+    shares = {f"share {number}": share for number, share in enumerate(vault_keys["unseal_shares"])}
+    seed = hashlib.sha256(f"sample{operator_secrets['openmates_internal_api_token']}".encode()).hexdigest()
+    secrets = {**operator_secrets, **shares, "seed": seed, "root token": vault_keys["root_token"], "api.token": token}
+    seen = run.stdout + run.stderr + server.run("journalctl --no-pager --boot")
+    assert "openmates.server.file_tree" in run.stdout
+    assert [name for name, value in secrets.items() if str(value) in seen] == []
 
 
 def test_the_search_for_keys_would_find_one(server):
