@@ -131,6 +131,27 @@ def test_images_come_from_the_mirror_when_one_is_set(tmp_path: Path) -> None:
     assert all(service["image"].startswith("mirror.openmates.test/") for service in services.values())
 
 
+@pytest.mark.parametrize(
+    ("environment", "urls", "variable", "value"),
+    [
+        (
+            "prod",
+            ["https://one.openmates.test", "https://two.openmates.test"],
+            "PRODUCTION_URL",
+            "https://one.openmates.test",
+        ),
+        ("prod", [], "PRODUCTION_URL", "https://api.openmates.test"),
+        ("dev", ["http://one:1", "http://two:2"], "FRONTEND_URLS", "http://one:1,http://two:2"),
+        ("dev", [], "FRONTEND_URLS", "http://localhost:5173"),
+    ],
+)
+def test_the_api_knows_where_browsers_may_call_it_from(
+    environment: str, urls: list[str], variable: str, value: str, tmp_path: Path
+) -> None:
+    api = merged(render(environment, tmp_path, openmates_frontend_urls=urls))["api"]
+    assert api["environment"][variable] == value
+
+
 @pytest.mark.parametrize("engine", ["vault", "openbao"])
 def test_both_vault_engines_find_their_configuration(engine: str, tmp_path: Path) -> None:
     files = render("prod", tmp_path, openmates_vault_engine=engine)
