@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What follows from the exposure table: Compose ports, open firewall ports, Caddy upstreams and image addresses."""
+"""What follows from the exposure table: open firewall ports, Caddy upstreams and image addresses."""
 
 from __future__ import annotations
 
@@ -42,19 +42,6 @@ def _ports(service: str, ports: Mapping) -> tuple[list[int], int]:
         raise AnsibleFilterError(
             f"openmates_ports: {service!r} is exposed, so it needs a host and a container port: {error}"
         ) from error
-
-
-def compose_ports(service: str, exposure: Mapping, ports: Mapping) -> list[str]:
-    """The short ``ports:`` entries of a service in a Compose file; empty when it is internal."""
-    mode = _mode(service, exposure)
-    if mode == "internal":
-        return []
-    host, container = _ports(service, ports)
-    if mode == "published":
-        # One address for everybody outside: the rest of a range is room for the proxy to switch over.
-        return [f"{host[0]}:{container}"]
-    span = f"{host[0]}-{host[-1]}" if len(host) > 1 else f"{host[0]}"
-    return [f"127.0.0.1:{span}:{container}"]
 
 
 def port_names(exposure: Mapping, ports: Mapping, ssh_port: int = 22, domain: str | None = "") -> dict[str, str]:
@@ -108,7 +95,6 @@ class FilterModule:
 
     def filters(self) -> dict:
         return {
-            "compose_ports": compose_ports,
             "image": image,
             "open_tcp_ports": open_tcp_ports,
             "port_names": port_names,

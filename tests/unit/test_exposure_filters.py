@@ -18,22 +18,6 @@ DEV = {"api": "published", "cms": "published", "grafana": "published", "vault": 
 @pytest.mark.parametrize(
     ("service", "table", "expected"),
     [
-        ("api", PROD, ["127.0.0.1:8000-8001:8000"]),
-        ("cms", PROD, []),
-        ("vault", PROD, []),
-        ("api", DEV, ["8000:8000"]),
-        ("cms", DEV, ["8055:8055"]),
-        ("grafana", DEV, ["3001:3000"]),
-        ("grafana", {"grafana": "proxy"}, ["127.0.0.1:3001:3000"]),
-    ],
-)
-def test_compose_ports(service: str, table: dict, expected: list[str]) -> None:
-    assert exposure.compose_ports(service, table, PORTS) == expected
-
-
-@pytest.mark.parametrize(
-    ("service", "table", "expected"),
-    [
         ("api", PROD, ["127.0.0.1:8000", "127.0.0.1:8001"]),
         ("api", DEV, ["127.0.0.1:8000"]),
         ("cms", PROD, []),
@@ -104,9 +88,9 @@ def test_image_at_a_path_of_a_registry() -> None:
 @pytest.mark.parametrize(
     ("call", "word"),
     [
-        (lambda: exposure.compose_ports("api", {"api": "public"}, PORTS), "public"),
-        (lambda: exposure.compose_ports("api", {}, PORTS), "api"),
-        (lambda: exposure.compose_ports("vault", {"vault": "published"}, PORTS), "vault"),
+        (lambda: exposure.upstreams("api", {"api": "public"}, PORTS), "public"),
+        (lambda: exposure.upstreams("api", {}, PORTS), "api"),
+        (lambda: exposure.upstreams("vault", {"vault": "published"}, PORTS), "vault"),
         (lambda: exposure.open_tcp_ports(DEV, PORTS | {"cms": {"container": 1, "host": "x"}}), "cms"),
         (lambda: exposure.image("postgres:17", "https://mirror.test"), "https://"),
     ],
