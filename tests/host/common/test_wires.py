@@ -6,10 +6,10 @@ import pytest
 
 from lab import STACK, wait_until
 
+# Vault is not among them: one that was stopped comes back sealed, see test_recovery.py.
 STOPPED = {
     "cms": "directus",
     "cache": "cache",
-    "vault": "vault_token",
     "task-worker": "worker",
     "task-scheduler": "scheduler",
     "app-sample": "app:app-sample",
@@ -27,8 +27,6 @@ def mended(server):
 
 @pytest.mark.parametrize("service", sorted(STOPPED))
 def test_a_stopped_service_is_noticed(server, mended, service):
-    if service == "vault":
-        return  # a stopped Vault comes back sealed: see test_recovery.py
     server.compose(f"stop {service}")
     try:
         seconds = 75 if service == "task-scheduler" else NOTICED  # its heartbeat may be 45 s old
