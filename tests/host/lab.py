@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 STACK = "/opt/openmates"
@@ -28,10 +29,6 @@ OPEN_FROM_OUTSIDE = {"prod": {22, 80, 443}, "dev": {22, 8000, 8055, 3001}}
 SERVICE_PORTS = {
     **{"api": 8000, "cms": 8055, "cms-database": 5432, "cache": 6379, "vault": 8200, "prometheus": 9090},
     **{"loki": 3100, "promtail": 9080, "cadvisor": 8080, "grafana": 3000},
-}
-ADDRESSES = {
-    "prod": ("198.51.100.11", "2001:db8:51::11"),
-    "dev": ("198.51.100.12", "2001:db8:51::12"),
 }
 
 
@@ -53,8 +50,10 @@ class Server:
     def __init__(self, host) -> None:
         self.host = host
         self.name = host.check_output("hostname")
-        self.environment = {"prod1": "prod", "dev1": "dev"}[self.name]
-        self.addresses = ADDRESSES[self.environment]
+        groups = yaml.safe_load((ROOT / "inventories/lab/hosts.yml").read_text())["lab"]["children"]
+        self.environment = next(group for group in groups if self.name in groups[group]["hosts"])
+        variables = groups[self.environment]["hosts"][self.name]
+        self.addresses = (variables["ansible_host"], variables["lab_ipv6"])
         self.domain = f"api.{self.name}.openmates.test"
 
     def run(self, command: str) -> str:
