@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible_collections.openmates.server.plugins.filter import preflight
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import SECRETS as SECRET_NAMES
 
 ROOT = Path(__file__).parents[2]
 
@@ -21,6 +22,7 @@ SETTINGS = "inventories/x/group_vars/x/main.yml"
 SECRETS = "inventories/x/group_vars/x/secrets.yml"
 EXPOSURE = "playbooks/group_vars/x.yml"
 HOST = "This host"
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f operator@laptop"
 ADDRESSES = ["198.51.100.11", "2001:db8:51::11"]
 FACTS = {
     "distribution": "Debian",
@@ -64,6 +66,10 @@ def good(environment: str) -> dict:
             "grafana": {"container": 3000, "host": 3001},
         },
         "openmates_ssh_port": 22,
+        "openmates_ssh_user": "admin",
+        "openmates_ssh_keys": [PUBLIC_KEY],
+        "openmates_ssh_sources": ["198.51.100.0/24", "2001:db8:51::/64"],
+        "openmates_ssh_bastion": "jump@bastion.openmates.test:2222",
         "openmates_domain": "api.prod1.openmates.test" if prod else "",
         "openmates_admin_email": "operator@openmates.org",
         "openmates_acme_email": "operator@openmates.org",
@@ -182,6 +188,20 @@ BAD = [
     ("prod", {"openmates_exposure": {"cache": None}}, EXPOSURE, ["cache", "missing"]),
     ("dev", {"openmates_exposure": {"cms": "public"}}, EXPOSURE, ["cms is 'public'", "internal, proxy, published"]),
     ("prod", {"openmates_exposure": "proxy"}, EXPOSURE, ["openmates_exposure", "not a table"]),
+    ("prod", {"openmates_ssh_user": "Ad min"}, SETTINGS, ["openmates_ssh_user", "not a user name"]),
+    ("prod", {"openmates_ssh_user": "root"}, SETTINGS, ["openmates_ssh_user", "root", "another user"]),
+    ("prod", {"openmates_ssh_keys": PUBLIC_KEY}, SETTINGS, ["openmates_ssh_keys", "not a list"]),
+    ("prod", {"openmates_ssh_keys": ["~/.ssh/id.pub"]}, SETTINGS, ["openmates_ssh_keys", "key 1", "not a public key"]),
+    ("prod", {"openmates_ssh_keys": [PUBLIC_KEY.replace("ed25519 ", "rsa ", 1)]}, SETTINGS, ["not a public key"]),
+    (
+        "prod",
+        {"openmates_ssh_keys": [PUBLIC_KEY, "-----BEGIN OPENSSH PRIVATE KEY-----"]},
+        SETTINGS,
+        ["openmates_ssh_keys", "key 2", "private key"],
+    ),
+    ("prod", {"openmates_ssh_sources": "198.51.100.0/24"}, SETTINGS, ["openmates_ssh_sources", "not a list"]),
+    ("prod", {"openmates_ssh_sources": ["198.51.100.7/24"]}, SETTINGS, ["198.51.100.7/24", "host bits"]),
+    ("prod", {"openmates_ssh_bastion": "ssh jump"}, SETTINGS, ["openmates_ssh_bastion", "not a jump host"]),
     ("dev", {"openmates_ports": {"cms": None}}, SETTINGS, ["openmates_ports", "cms is exposed but has no ports"]),
     ("dev", {"openmates_ports": {"cms": {"container": 8055, "host": 3001}}}, SETTINGS, ["cms and grafana", "3001"]),
     ("dev", {"openmates_ports": {"api": {"container": 8000, "host": "8050-8060"}}}, SETTINGS, ["api and cms", "8055"]),
@@ -259,7 +279,7 @@ def test_bad_settings_are_refused(environment: str, change: dict, place: str, wo
     assert place in found[0]
     for word in words:
         assert word in found[0]
-    for name in preflight.SECRETS:
+    for name in SECRET_NAMES:
         value = str(settings[name] or "")
         assert len(value) < 5 or value.strip() not in found[0], "a message must not hold a secret"
 
@@ -319,9 +339,9 @@ def test_a_load_balancer_may_stand_before_the_host() -> None:
 
 
 def test_no_secrets_at_all_is_one_problem_that_names_them_all() -> None:
-    found = problems(good("prod") | dict.fromkeys(preflight.SECRETS))
+    found = problems(good("prod") | dict.fromkeys(SECRET_NAMES))
     assert len(found) == 1
-    assert all(name in found[0] for name in preflight.SECRETS)
+    assert all(name in found[0] for name in SECRET_NAMES)
     assert SECRETS in found[0]
     assert "playbooks/secrets.yml -i x" in found[0]
 

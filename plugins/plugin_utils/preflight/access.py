@@ -1,0 +1,99 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Who may log in to the server, and from where."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, integer
+
+USER = re.compile(r"^[a-z_][a-z0-9_-]{0,30}$")
+KEY_TYPES = (
+    "ssh-ed25519",
+    "sk-ssh-ed25519@openssh.com",
+    "ssh-rsa",
+    "ecdsa-sha2-nistp256",
+    "ecdsa-sha2-nistp384",
+    "ecdsa-sha2-nistp521",
+    "sk-ecdsa-sha2-nistp256@openssh.com",
+)
+BASTION = re.compile(r"^([a-z_][a-z0-9._-]*@)?([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?$", re.IGNORECASE)
+
+
+def check_ssh_port(run: Preflight) -> Iterator[str]:
+    port = integer(run.get("openmates_ssh_port", 22))
+    if port is None or not 1 <= port <= 65535:
+        yield run.problem(
+            "openmates_ssh_port",
+            f"{run.get('openmates_ssh_port')!r} is not a port",
+            "Set it to the number that sshd listens on, from 1 to 65535",
+        )
+
+
+def check_ssh_user(run: Preflight) -> Iterator[str]:
+    name, user = "openmates_ssh_user", run.get("openmates_ssh_user", "admin")
+    if name in run.broken:
+        return
+    if not isinstance(user, str) or not USER.match(user):
+        yield run.problem(
+            name, f"{user!r} is not a user name", "Use lower-case letters, digits and hyphens, beginning with a letter"
+        )
+    elif user == "root":
+        yield run.problem(name, "root cannot log in on a hardened server", "Name another user; site.yml makes it")
+
+
+def check_ssh_keys(run: Preflight) -> Iterator[str]:
+    name, keys = "openmates_ssh_keys", run.get("openmates_ssh_keys", [])
+    remedy = "Write the content of your public key file, e.g. ~/.ssh/id_ed25519.pub"
+    if name in run.broken:
+        return
+    if not isinstance(keys, list):
+        yield run.problem(name, "it is not a list", "Write it as a list of public keys, one line each")
+        return
+    for number, key in enumerate(keys, start=1):
+        text = str(key).strip()
+        if "PRIVATE KEY" in text:
+            yield run.problem(name, f"key {number} is a private key", f"Keep that to yourself. {remedy}")
+        elif not _is_public_key(text):
+            yield run.problem(name, f"key {number} is not a public key", remedy)
+
+
+def _is_public_key(text: str) -> bool:
+    """Whether a line is one key as in an authorized_keys file, without options."""
+    kind, _, rest = text.partition(" ")
+    blob = rest.strip().partition(" ")[0]
+    try:
+        data = base64.b64decode(blob, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return kind in KEY_TYPES and data[4 : 4 + len(kind)] == kind.encode() and "\n" not in text
+
+
+def check_ssh_sources(run: Preflight) -> Iterator[str]:
+    name, sources = "openmates_ssh_sources", run.get("openmates_ssh_sources", [])
+    if name in run.broken:
+        return
+    if not isinstance(sources, list):
+        yield run.problem(name, "it is not a list", "Write it as [203.0.113.0/24], or [] for anywhere")
+        return
+    for source in sources:
+        try:
+            ipaddress.ip_network(str(source))
+        except ValueError as error:
+            yield run.problem(
+                name, f"{source!r} is not a range of addresses ({error})", "Write it as 203.0.113.0/24 or 2001:db8::/32"
+            )
+
+
+def check_ssh_bastion(run: Preflight) -> Iterator[str]:
+    name, bastion = "openmates_ssh_bastion", str(run.get("openmates_ssh_bastion", ""))
+    if bastion and not BASTION.match(bastion):
+        yield run.problem(name, f"{bastion!r} is not a jump host", "Write it as user@host or user@host:port")
+
+
+CHECKS = (check_ssh_port, check_ssh_user, check_ssh_keys, check_ssh_sources, check_ssh_bastion)

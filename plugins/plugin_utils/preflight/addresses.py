@@ -1,0 +1,155 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Names and addresses of the outside world."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Iterator
+
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import (
+    LABEL,
+    Preflight,
+    address_of,
+    is_placeholder_domain,
+)
+
+# Top-level domains that no mail can be sent to; Directus would refuse them halfway through its first start.
+SPECIAL_DOMAINS = ("test", "local", "localhost", "internal", "lan", "home", "invalid", "example")
+EMAIL = re.compile(r"^[^@\s<>,;:\"']+@([^@\s]+)$")
+REGISTRY = re.compile(r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?$", re.IGNORECASE)
+ORIGIN = re.compile(r"^(https?)://([^/\s:]+)(:\d+)?/?$")
+
+
+def check_admin_email(run: Preflight) -> Iterator[str]:
+    yield from _check_email(run, "openmates_admin_email", required=True)
+
+
+def check_acme_email(run: Preflight) -> Iterator[str]:
+    if run.get("openmates_acme_email") != run.get("openmates_admin_email"):
+        yield from _check_email(run, "openmates_acme_email", required=False)
+
+
+def _check_email(run: Preflight, name: str, required: bool) -> Iterator[str]:
+    value = str(run.get(name, "")).strip()
+    remedy = "Set it to an address that a person reads"
+    if name in run.broken or (not value and not required):
+        return
+    match = EMAIL.match(value)
+    if not value:
+        yield run.problem(name, f"it is not set{run.did_you_mean(name)}", remedy)
+    elif not match or "." not in match[1] or not all(LABEL.match(label) for label in match[1].split(".")):
+        yield run.problem(name, f"{value!r} is not an e-mail address", remedy)
+    elif is_placeholder_domain(match[1]) or re.search(r"change-?me|^your", value, re.I):
+        yield run.problem(name, f"{value!r} is a placeholder", remedy)
+    elif match[1].rpartition(".")[2].lower() in SPECIAL_DOMAINS:
+        yield run.problem(name, f"Directus takes no address under .{match[1].rpartition('.')[2]}", remedy)
+
+
+def check_domain(run: Preflight) -> Iterator[str]:
+    name, domain = "openmates_domain", str(run.get("openmates_domain", "")).strip()
+    remedy = "Set it to the api's public name, e.g. api. and your domain"
+    if name in run.broken:
+        return
+    if not domain:
+        if run.environment == "prod":
+            yield run.problem(name, f"it is not set, and production needs one{run.did_you_mean(name)}", remedy)
+        return
+    if is_placeholder_domain(domain):
+        yield run.problem(name, f"{domain!r} is a placeholder", remedy)
+    elif "/" in domain or ":" in domain:
+        yield run.problem(name, f"{domain!r} is more than a name", "Leave out https://, the port and the path")
+    elif not _is_domain(domain):
+        yield run.problem(name, f"{domain!r} is not a domain name", remedy)
+    elif run.environment == "prod" and domain.endswith(".localhost"):
+        yield run.problem(name, f"{domain!r} is this machine's own name for itself", remedy)
+    elif not domain.endswith(".localhost"):
+        yield from _check_resolution(run, name, domain)
+
+
+def _is_domain(domain: str) -> bool:
+    labels = domain.split(".")
+    return len(labels) > 1 and len(domain) <= 253 and all(map(LABEL.match, labels)) and not labels[-1].isdigit()
+
+
+def _check_resolution(run: Preflight, name: str, domain: str) -> Iterator[str]:
+    if run.resolved is None:  # the host could not be asked
+        return
+    if not run.resolved:
+        yield run.problem(
+            name,
+            f"{domain} does not resolve",
+            "Add an A record (and an AAAA record) that points to this host, then wait for it",
+        )
+        return
+    if run.get("openmates_domain_elsewhere", False):
+        return
+    own = {
+        address_of(text) for key in ("all_ipv4_addresses", "all_ipv6_addresses") for text in run.facts.get(key) or []
+    }
+    elsewhere = sorted({text for text in run.resolved if address_of(text) not in own})
+    if elsewhere:
+        mine = ", ".join(str(address) for address in sorted(own - {None}, key=str) if _is_public(address)) or "none"
+        yield run.problem(
+            name,
+            f"{domain} resolves to {', '.join(elsewhere)}, which is not this host (its addresses: {mine})",
+            "Correct the DNS record, or set openmates_domain_elsewhere: true if a load balancer or NAT passes it on",
+        )
+
+
+def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether a person would recognise the address as the host's: not its loopback, link-local or bridges' ones."""
+    docker = ipaddress.ip_network("172.16.0.0/12")
+    return not (address.is_loopback or address.is_link_local or (address.version == 4 and address in docker))
+
+
+def check_registry(run: Preflight) -> Iterator[str]:
+    value = str(run.get("openmates_registry", ""))
+    if value and not REGISTRY.match(value):
+        yield run.problem(
+            "openmates_registry",
+            f"{value!r} is not a registry",
+            "Write its host name, without https://, and :port if it has one",
+        )
+
+
+def check_acme_directory(run: Preflight) -> Iterator[str]:
+    value = str(run.get("openmates_acme_directory", ""))
+    if value and not re.match(r"^https://[^/\s]+(/\S*)?$", value):
+        yield run.problem(
+            "openmates_acme_directory",
+            f"{value!r} is not an https:// address",
+            "Correct it, or leave it empty for Let's Encrypt",
+        )
+
+
+def check_frontends(run: Preflight) -> Iterator[str]:
+    name, urls = "openmates_frontend_urls", run.get("openmates_frontend_urls", [])
+    if name in run.broken:
+        return
+    if not isinstance(urls, list):
+        yield run.problem(name, "it is not a list", "Write it as [https://app. and your domain]")
+        return
+    for url in urls:
+        match = ORIGIN.match(str(url))
+        if not match:
+            yield run.problem(
+                name, f"{url!r} is not the origin of a website", "Write https:// and a name, without a path"
+            )
+        elif is_placeholder_domain(match[2]):
+            yield run.problem(
+                name, f"{url!r} is a placeholder", "Set it to where your web app runs, or to [] without one"
+            )
+        elif run.environment == "prod" and match[1] == "http":
+            yield run.problem(name, f"{url!r} is not encrypted", "Use https:// in production")
+
+
+CHECKS = (
+    check_admin_email,
+    check_acme_email,
+    check_domain,
+    check_registry,
+    check_acme_directory,
+    check_frontends,
+)

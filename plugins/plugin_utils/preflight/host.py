@@ -1,0 +1,74 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The machine: system, architecture, memory and disk."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, integer
+
+ARCHITECTURES = ("x86_64", "aarch64")
+DOCKER_DIRECTORY = "/var/lib/docker"
+
+
+def check_operating_system(run: Preflight) -> Iterator[str]:
+    system = run.facts.get("distribution", "unknown")
+    version = str(run.facts.get("distribution_major_version") or run.facts.get("distribution_version") or "")
+    if (system, version.partition(".")[0]) != ("Debian", "13"):
+        yield run.host_problem(
+            f"it runs {system} {version}".rstrip(), "Install Debian 13 (trixie), the only system this is tested on"
+        )
+
+
+def check_architecture(run: Preflight) -> Iterator[str]:
+    architecture = run.facts.get("architecture", "unknown")
+    if architecture not in ARCHITECTURES:
+        yield run.host_problem(
+            f"its architecture is {architecture}", f"Use {' or '.join(ARCHITECTURES)}: there are no images for others"
+        )
+
+
+def check_memory(run: Preflight) -> Iterator[str]:
+    minimum, have = integer(run.get("openmates_min_memory_mb", 7000)), integer(run.facts.get("memtotal_mb"))
+    if minimum is None:
+        yield run.problem("openmates_min_memory_mb", "it is not a number", "Set it to megabytes, e.g. 7000")
+    elif have is not None and have < minimum:
+        yield run.host_problem(
+            f"it has {have} MB of memory, fewer than {minimum} MB (openmates_min_memory_mb)",
+            "Use a server with 8 GB or more",
+        )
+
+
+def check_disk(run: Preflight) -> Iterator[str]:
+    minimum = integer(run.get("openmates_min_disk_gb", 20))
+    if minimum is None:
+        yield run.problem("openmates_min_disk_gb", "it is not a number", "Set it to gigabytes, e.g. 20")
+        return
+    mounts = [mount for mount in run.facts.get("mounts") or [] if _holds(mount.get("mount", ""), DOCKER_DIRECTORY)]
+    if not mounts:  # an overlay root, as in a container, has no entry
+        return
+    mount = max(mounts, key=lambda entry: len(entry["mount"]))
+    size, free = (integer(mount.get(key)) for key in ("size_total", "size_available"))
+    if size is not None and size < minimum * 10**9:
+        yield run.host_problem(
+            f"the disk at {mount['mount']} has {size / 10**9:.1f} GB, fewer than {minimum} GB (openmates_min_disk_gb)",
+            "Use a larger disk",
+        )
+    elif free is not None and free < 2 * 10**9:
+        yield run.host_problem(
+            f"only {free / 10**9:.1f} GB are free on the disk at {mount['mount']}",
+            "Make room for at least 2 GB, e.g. with `docker image prune --all`",
+        )
+
+
+def _holds(mount: str, directory: str) -> bool:
+    return mount == "/" or directory == mount or directory.startswith(f"{mount.rstrip('/')}/")
+
+
+CHECKS = (
+    check_operating_system,
+    check_architecture,
+    check_memory,
+    check_disk,
+)

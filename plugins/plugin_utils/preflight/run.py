@@ -1,0 +1,108 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What every check is given, and what several of them ask."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+ENVIRONMENTS = ("dev", "prod")
+# Each secret with the shortest value that is taken, in characters.
+SECRETS = {
+    "openmates_admin_password": 12,
+    "openmates_database_password": 16,
+    "openmates_cache_password": 16,
+    "openmates_directus_secret": 32,
+    "openmates_internal_api_token": 16,
+    "openmates_grafana_password": 12,
+}
+EXAMPLE_DOMAIN = re.compile(
+    r"(^|\.)(example(\.(com|net|org))?|invalid|domain\.(com|tld)|your-?domain\..+)$", re.IGNORECASE
+)
+LABEL = re.compile(r"^(?!-)[a-z0-9-]{1,63}(?<!-)$", re.IGNORECASE)
+
+
+class Preflight:
+    """One run of the checks: the settings that could be worked out, the host's facts, and where settings stand."""
+
+    def __init__(
+        self, settings: Mapping, facts: Mapping, resolved: Iterable[str] | None, files: Mapping, names: Iterable[str]
+    ) -> None:
+        self.facts = facts
+        self.resolved = None if resolved is None else list(resolved)
+        self.files = files
+        self.other_names = sorted(set(names) - set(settings))
+        self.settings: dict[str, Any] = {}
+        self.broken: dict[str, str] = {}
+        for name in settings:
+            # A setting may lean on one that is missing: that is a finding, not a reason to stop.
+            try:
+                self.settings[name] = _plain(settings[name])
+            except Exception as error:
+                if f"'{name}' is undefined" not in str(error):
+                    self.broken[name] = str(error)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        value = self.settings.get(name)
+        return default if value is None else value
+
+    def usable(self, name: str, kind: type | tuple[type, ...]) -> bool:
+        """Whether a setting is there and of a kind that further checks can look into."""
+        return isinstance(self.settings.get(name), kind)
+
+    @property
+    def environment(self) -> str:
+        return str(self.get("openmates_environment", ""))
+
+    def file(self, name: str) -> str:
+        """The file that a setting belongs in, as a person would open it from the project's root."""
+        if (
+            name.split()[0].rstrip(",") in SECRETS or name == "openmates_vault_seeds"
+        ):  # several secrets may share a problem
+            return self.files.get("secrets", "the inventory's group_vars")
+        if name in ("openmates_exposure", "openmates_environment"):
+            return self.files.get("exposure", "playbooks/group_vars")
+        return self.files.get("settings", "the inventory's group_vars")
+
+    def problem(self, name: str, what: str, remedy: str) -> str:
+        return f"{name} in {self.file(name)}: {what}. {remedy}"
+
+    def host_problem(self, what: str, remedy: str) -> str:
+        return f"This host: {what}. {remedy}"
+
+    def did_you_mean(self, name: str) -> str:
+        close = difflib.get_close_matches(name, self.other_names, n=1, cutoff=0.85)
+        return f" ({close[0]} is set: is that a slip of the pen?)" if close else ""
+
+
+def _plain(value: Any) -> Any:
+    """A deep copy without Ansible's lazy templating, so that every error shows here and not inside a check."""
+    if isinstance(value, Mapping):
+        return {key: _plain(value[key]) for key in value}
+    if isinstance(value, (list, tuple)):
+        return [_plain(item) for item in value]
+    return value
+
+
+def integer(value: Any) -> int | None:
+    try:
+        return None if isinstance(value, bool) else int(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def is_placeholder_domain(name: str) -> bool:
+    return bool(
+        EXAMPLE_DOMAIN.search(name.rstrip(".")) or re.search(r"[<>{}]|change-?me|placeholder|your-?domain", name, re.I)
+    )
+
+
+def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(str(text).partition("%")[0])
+    except ValueError:
+        return None

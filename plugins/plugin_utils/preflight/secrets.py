@@ -1,0 +1,106 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Secrets: there, strong, and each its own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import SECRETS, Preflight
+
+# Anchored where a random value could hold the same few characters by chance.
+PLACEHOLDER = re.compile(
+    r"^<.*>$|^x{3,}|^[.*?_-]+$|^(todo|tbd|fixme|123456|abcdef|qwert|letmein)"
+    r"|^(none|null|secret|password|test|admin|default)[!?.0-9]*$"
+    r"|change[-_ ]?(me|it|this)|replace[-_ ]?(me|this|with)|place[-_ ]?holder|example|insert[-_ ]|fill[-_ ]?(me|in)"
+    r"|your[-_. ]?(own|domain|server|secret|password|token|key|e?mail|name)",
+    re.IGNORECASE,
+)
+
+
+def check_secrets(run: Preflight) -> Iterator[str]:
+    missing = [name for name in SECRETS if not str(run.get(name, "")).strip() and name not in run.broken]
+    if len(missing) == len(SECRETS):
+        inventory = run.files.get("inventory", "INVENTORY")
+        yield run.problem(
+            ", ".join(missing),
+            "none of the secrets is set, the file is missing or empty",
+            f"`ansible-playbook playbooks/secrets.yml -i {inventory}` makes it, encrypted",
+        )
+        return
+    for name, shortest in SECRETS.items():
+        value = run.get(name, "")
+        if name in run.broken:
+            continue
+        if name in missing:
+            yield run.problem(
+                name,
+                f"it is not set{run.did_you_mean(name)}",
+                f"Add it with `ansible-vault edit {run.file(name)}`, e.g. a value from `openssl rand -hex 32`",
+            )
+            continue
+        if not isinstance(value, str):
+            yield run.problem(name, "it is not text", "Put it into quotation marks")
+            continue
+        if PLACEHOLDER.search(value):
+            yield run.problem(
+                name, "it still is a placeholder", "Give it a random value, e.g. from `openssl rand -hex 32`"
+            )
+        elif len(value) < shortest:
+            yield run.problem(
+                name,
+                f"it has {len(value)} characters, fewer than {shortest}",
+                "Give it a longer random value, e.g. from `openssl rand -hex 32`",
+            )
+        elif len(set(value)) < 5:
+            yield run.problem(
+                name, "it repeats the same few characters", "Give it a random value, e.g. from `openssl rand -hex 32`"
+            )
+        if value != value.strip() or any(ord(character) < 32 or ord(character) == 127 for character in value):
+            yield run.problem(
+                name,
+                "it holds a line break, a control character or a space at an end, which files and flags cannot carry",
+                "Use printable characters only, and `|-` or quotation marks in YAML",
+            )
+
+
+def check_secrets_differ(run: Preflight) -> Iterator[str]:
+    users: dict[str, list[str]] = {}
+    for name in SECRETS:
+        if run.usable(name, str) and run.settings[name].strip():
+            users.setdefault(run.settings[name], []).append(name)
+    for names in users.values():
+        if len(names) > 1:
+            yield run.problem(
+                " and ".join(names),
+                "they have the same value",
+                "Give each its own: whoever learns one then knows only that one",
+            )
+
+
+def check_vault_seeds(run: Preflight) -> Iterator[str]:
+    name, seeds = "openmates_vault_seeds", run.get("openmates_vault_seeds", {})
+    remedy = 'Write it as {"providers/openai": {"api_key": "..."}}'
+    if name in run.broken:
+        return
+    if not isinstance(seeds, dict):
+        yield run.problem(name, "it is not a table of secrets", remedy)
+        return
+    for path, fields in seeds.items():
+        if not isinstance(fields, dict) or not fields:
+            yield run.problem(name, f"{path} is not a table of fields", remedy)
+        elif any(
+            isinstance(value, str) and re.search(r"<[^>]+>|change-?me|^\.\.\.$", value, re.I)
+            for value in fields.values()
+        ):
+            yield run.problem(
+                name, f"{path} still holds a placeholder", "Set the key, or remove the entry to add it later"
+            )
+
+
+CHECKS = (
+    check_secrets,
+    check_secrets_differ,
+    check_vault_seeds,
+)
