@@ -1,0 +1,250 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which TCP ports of an address accept connections, found without privileges."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import ipaddress
+import math
+import os
+import random
+import resource
+import selectors
+import socket
+import time
+from collections import Counter, deque
+from collections.abc import Iterable
+
+NO_WAY = (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETDOWN)
+REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET)
+# A router said no. It may only have been slow to find the host, so these ports are tried again before they are closed.
+TURNED_AWAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.ENOPROTOOPT)
+SPARE_FILES = 64
+FIRST_BURST = 256
+WAKE_FOR = 32  # connections: waking up for each single one would cost more than it sends
+MAX_PATIENT_PORTS = 64
+LINUX_SILENT_RETRY_SECONDS = 1.0  # Linux sends a second SYN after this long
+
+
+def parse_ports(text: str) -> list[int]:
+    """The ports that ``1-1024,8000`` stands for, ascending. Raises ValueError with the part that is wrong."""
+    ports: set[int] = set()
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        first, dash, last = part.partition("-")
+        try:
+            low, high = int(first), int(last if dash else first)
+        except ValueError:
+            raise ValueError(f"{part!r} is not a port or range of ports") from None
+        if not 1 <= low <= high <= 65535:
+            raise ValueError(f"{part!r} is not within 1 to 65535")
+        ports.update(range(low, high + 1))
+    return sorted(ports)
+
+
+def family_of(address: str) -> int:
+    return socket.AF_INET6 if ipaddress.ip_address(address.partition("%")[0]).version == 6 else socket.AF_INET
+
+
+def no_way(address: str) -> str:
+    """Why this machine cannot send to the address, or an empty string. Sends nothing: it only looks the route up."""
+    version = "IPv6" if family_of(address) == socket.AF_INET6 else "IPv4"
+    try:
+        with socket.socket(family_of(address), socket.SOCK_DGRAM) as probe:
+            probe.connect((address, 9))
+    except OSError as error:
+        if error.errno in NO_WAY:
+            return f"this machine has no {version} route to it ({os.strerror(error.errno)})"
+        return f"this machine cannot send to it ({error})"
+    return ""
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Raise the soft limit of open files as far as needed and allowed; returns how many sockets fit."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    unlimited = resource.RLIM_INFINITY
+    if soft != unlimited and soft < wanted + SPARE_FILES:
+        target = wanted + SPARE_FILES if hard == unlimited else min(hard, wanted + SPARE_FILES)
+        with contextlib.suppress(ValueError, OSError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
+        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return wanted if soft == unlimited else max(16, min(wanted, soft - SPARE_FILES))
+
+
+class Scanner:
+    """Connects to ports of one address; what it learns piles up in its attributes."""
+
+    def __init__(self, address: str, concurrency: int, deadline: float) -> None:
+        self.target = (address, 0) if family_of(address) == socket.AF_INET else (address, 0, 0, 0)
+        if "%" in address:  # a link-local address names its interface
+            self.target = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0][4]
+        self.family = family_of(address)
+        self.concurrency = concurrency
+        self.ends = time.monotonic() + deadline
+        self.open: set[int] = set()
+        self.closed: set[int] = set()
+        self.errors: dict[int, int] = {}
+        self.fastest = math.inf
+
+    def sweep(self, ports: Iterable[int], timeout: float) -> list[int]:
+        """Try each port once, waiting at most ``timeout`` seconds for each; returns those still undecided."""
+        waiting = deque(ports)
+        undecided: list[int] = []
+        flying: dict[int, tuple[socket.socket, int, float]] = {}
+        oldest: deque[tuple[int, int, float]] = deque()  # all wait equally long, so the first in is the first out
+        began = time.monotonic()
+        budget = float(FIRST_BURST)
+        pace, last = self.concurrency / timeout, began
+        with selectors.DefaultSelector() as selector:
+            while waiting or flying:
+                now = time.monotonic()
+                if now > self.ends:
+                    undecided.extend(waiting)
+                    undecided.extend(entry[1] for entry in flying.values())
+                    break
+                budget = min(budget + (now - last) * pace, self.concurrency)
+                last = now
+                while waiting and budget >= 1 and len(flying) < self.concurrency:
+                    port = waiting.popleft()
+                    budget -= 1
+                    connection = self._start(port)
+                    if connection is None:
+                        if port not in self.open and port not in self.closed:
+                            undecided.append(port)
+                        else:
+                            budget += 1  # an answer
+                        continue
+                    number = connection.fileno()
+                    started = time.monotonic()
+                    selector.register(number, selectors.EVENT_WRITE)
+                    flying[number] = (connection, port, started)
+                    oldest.append((number, port, started))
+                looked = time.monotonic()
+                may_send = bool(waiting) and len(flying) < self.concurrency
+                pause = min(self._pause(oldest, timeout, may_send, budget, pace), max(0.0, self.ends - looked))
+                for key, _events in selector.select(pause):
+                    connection, port, started = flying.pop(key.fd)
+                    selector.unregister(key.fd)
+                    budget += 1
+                    if not self._settle(connection, port, started):
+                        undecided.append(port)
+                    connection.close()
+                # Overdue when we looked, not now: this process may have been held up after the look.
+                while oldest and (oldest[0][2] + timeout <= looked or oldest[0][0] not in flying):
+                    number, port, started = oldest.popleft()
+                    entry = flying.get(number)
+                    if entry is None or entry[1:] != (port, started):
+                        continue  # answered; the number may serve another port by now
+                    selector.unregister(number)
+                    del flying[number]
+                    undecided.append(port)
+                    entry[0].close()
+            for connection, _port, _started in flying.values():
+                connection.close()
+        return undecided
+
+    @staticmethod
+    def _pause(oldest: deque, timeout: float, may_send: bool, budget: float, pace: float) -> float:
+        """How long to wait for answers: until one is overdue, or until the pace lets some more connections go."""
+        overdue = max(0.0, oldest[0][2] + timeout - time.monotonic()) if oldest else timeout
+        return min(overdue, max(0.001, (WAKE_FOR - budget) / pace)) if may_send else overdue
+
+    def _start(self, port: int) -> socket.socket | None:
+        """Begin to connect; None if that was decided, or failed, at once."""
+        try:
+            connection = socket.socket(self.family, socket.SOCK_STREAM)
+        except OSError as error:
+            self.errors[port] = error.errno or 0
+            return None
+        connection.setblocking(False)
+        code = connection.connect_ex((self.target[0], port, *self.target[2:]))
+        if code == errno.EINPROGRESS:
+            return connection
+        self._record(port, code)
+        connection.close()
+        return None
+
+    def _settle(self, connection: socket.socket, port: int, started: float) -> bool:
+        """Note how a connection ended; False if that says nothing about the port."""
+        code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if code == errno.ETIMEDOUT:
+            return False
+        if code == 0:
+            self.fastest = min(self.fastest, time.monotonic() - started)
+        return self._record(port, code)
+
+    def _record(self, port: int, code: int) -> bool:
+        """Note what the code of a connection says about the port; False if it says nothing."""
+        if code == 0:
+            self.open.add(port)
+        elif code in REFUSED:
+            self.closed.add(port)
+        else:
+            self.errors[port] = code
+            return False
+        self.errors.pop(port, None)
+        return True
+
+
+def scan(
+    address: str, ports: list[int], expected: list[int], timeout: float, concurrency: int, deadline: float
+) -> dict:
+    """Every port of one address. Returns the entry that the module outside_probe documents."""
+    began = time.monotonic()
+    result = {
+        "reachable": True,
+        "reason": "",
+        "reliable": True,
+        "answered": False,
+        "open": [],
+        "closed": 0,
+        "silent": 0,
+    }
+    reason = no_way(address)
+    if reason:
+        return {**result, "reachable": False, "reliable": False, "reason": reason, "errors": {}, "elapsed": 0.0}
+    scanner = Scanner(address, raise_file_limit(concurrency), deadline)
+    patient = max(3 * timeout, LINUX_SILENT_RETRY_SECONDS + timeout)
+    wanted = sorted(set(expected) & set(ports))
+    left = set(scanner.sweep(wanted, timeout))
+    # The fastest answer is the way's own time; slower ones were this machine's.
+    timeout = min(timeout, 0.2 + 20 * scanner.fastest)
+    others = [port for port in ports if port not in set(wanted)]
+    random.shuffle(others)
+    left |= set(scanner.sweep(others, timeout))
+    if scanner.open or scanner.closed:
+        again = list(left)
+        random.shuffle(again)
+        # Slower: if the first pass was too much for a link, this one is not.
+        left = set(scanner.sweep(again, min(2 * timeout, max(timeout, 1.0))))
+    left = (left - set(wanted)) | set(scanner.sweep(sorted(left & set(wanted))[:MAX_PATIENT_PORTS], patient))
+    codes = [scanner.errors[port] for port in left if port in scanner.errors]
+    turned_away = sum(code in TURNED_AWAY for code in codes)
+    errors = Counter(errno.errorcode.get(code, "unknown") for code in codes if code not in TURNED_AWAY)
+    result |= {
+        "answered": bool(scanner.open or scanner.closed),
+        "open": sorted(scanner.open),
+        "closed": len(scanner.closed - scanner.open) + turned_away,
+        "silent": len(left) - len(codes),
+        "errors": dict(errors),
+    }
+    if time.monotonic() > scanner.ends:
+        result |= {"reliable": False, "reason": f"not every port was tried within {deadline:.0f} s"}
+    elif errors:
+        name, count = errors.most_common(1)[0]
+        result |= {
+            "reliable": False,
+            "reason": f"this machine could not try {count} ports ({os.strerror(getattr(errno, name, 0))})",
+        }
+    elif result["open"] and left:
+        # A home router whose table of connections is full drops what it cannot note: then silence means nothing.
+        witness = Scanner(address, concurrency, deadline)
+        witness.sweep(result["open"][:MAX_PATIENT_PORTS], patient)
+        if not witness.open:
+            result |= {
+                "reliable": False,
+                "reason": "ports that were open fell silent during the scan: lower the concurrency",
+            }
+    result["elapsed"] = round(time.monotonic() - began, 2)
+    return result
