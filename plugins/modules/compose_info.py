@@ -12,6 +12,7 @@ description:
   - Reports each service's container, and which services C(docker compose up) would have to make, replace or start.
   - A service is outdated when it has no container, when its container was made from another definition (Compose's own
     configuration hash), when it should run and does not, or when it is a one-shot that never ended with exit code 0.
+  - Compose never changes a network or volume that exists, so those that are not as declared are reported as well.
   - A host without Docker or without the project is reported as one where everything is outdated, not as an error.
 options:
   project_src:
@@ -32,7 +33,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 converged:
-  description: Whether every service of the files is there, up to date and in its proper state, and nothing else is.
+  description: >-
+    Whether every service of the files is there, up to date and in its proper state, nothing else is, and networks and
+    volumes are as declared.
   type: bool
   returned: always
 outdated:
@@ -45,6 +48,21 @@ orphans:
   type: list
   elements: str
   returned: always
+stale_networks:
+  description: >-
+    Maps each network that exists with other options than the files declare to what differs. It can only be removed and
+    made anew.
+  type: dict
+  returned: always
+  sample: {demo: "subnets: 172.20.0.0/16, declared: 172.30.0.0/24"}
+stale_volumes:
+  description: >-
+    Volumes that are not owned by whom their label C(openmates.owner), C(uid:gid), names, or are not there yet. Keys are
+    name, owner, and a service that mounts it with the path where it does.
+  type: list
+  elements: dict
+  returned: always
+  sample: [{name: demo_data, owner: "1000:1000", service: web, target: /data}]
 services:
   description: >-
     What there is of each service. Keys are state (Docker's word, or missing), health (healthy, unhealthy, starting or
@@ -114,6 +132,49 @@ def newest_by_service(containers: list[dict]) -> dict[str, dict]:
     return newest
 
 
+def network_difference(declared: dict, network: dict) -> str:
+    """What of a network is not as declared, or an empty string. Options that are not declared are the engine's choice."""
+    ranges = {entry["Subnet"]: entry for entry in network["IPAM"]["Config"]}
+    wanted = {entry["subnet"]: entry for entry in declared.get("ipam", {}).get("config", []) if "subnet" in entry}
+    if wanted and set(wanted) != set(ranges):
+        return f"subnets: {', '.join(sorted(ranges))}, declared: {', '.join(sorted(wanted))}"
+    if declared.get("enable_ipv6", False) != network["EnableIPv6"]:
+        return f"IPv6: {network['EnableIPv6']}, declared: {declared.get('enable_ipv6', False)}"
+    for subnet, entry in wanted.items():
+        for key, actual in (("gateway", "Gateway"), ("ip_range", "IPRange")):
+            if key in entry and entry[key] != ranges[subnet].get(actual):
+                return f"{key}: {ranges[subnet].get(actual) or 'none'}, declared: {entry[key]}"
+    for option, value in declared.get("driver_opts", {}).items():
+        if (network["Options"] or {}).get(option) != value:
+            return f"{option}: {(network['Options'] or {}).get(option) or 'none'}, declared: {value}"
+    return ""
+
+
+def owned_volumes(project: dict) -> list[dict]:
+    """The volumes whose owner is declared, each with one place where it is mounted."""
+    found = []
+    for key, volume in project.get("volumes", {}).items():
+        owner = (volume.get("labels") or {}).get("openmates.owner")
+        mounts = (
+            {"name": volume["name"], "owner": owner, "service": service, "target": mount["target"]}
+            for service, definition in project["services"].items()
+            for mount in definition.get("volumes", [])
+            if mount["type"] == "volume" and mount.get("source") == key
+        )
+        if owner and (mount := next(mounts, None)):
+            found.append(mount)
+    return found
+
+
+def owner(path: str) -> str:
+    """Who owns a directory, as uid:gid; nobody where there is none."""
+    try:
+        stat = Path(path).stat()
+    except OSError:
+        return ""
+    return f"{stat.st_uid}:{stat.st_gid}"
+
+
 class Reader:
     """Runs Docker's read-only commands."""
 
@@ -146,13 +207,34 @@ class Reader:
         # Without a check of the exit code: a container may be gone by now, and the others are told all the same.
         return json.loads(self.module.run_command([self.docker, "inspect", *ids])[1] or "[]") if ids else []
 
+    def existing(self, kind: str, names: list[str]) -> dict[str, dict]:
+        """Docker's description of those that exist of the networks or volumes of these names."""
+        answer = self.module.run_command([self.docker, kind, "inspect", *names])[1] if names else ""
+        return {item["Name"]: item for item in json.loads(answer or "[]")}
+
+    def stale_networks(self, project: dict) -> dict[str, str]:
+        declared = {network["name"]: network for network in project.get("networks", {}).values()}
+        found = self.existing("network", list(declared))
+        differences = {name: network_difference(declared[name], network) for name, network in found.items()}
+        return {name: difference for name, difference in differences.items() if difference}
+
+    def stale_volumes(self, project: dict) -> list[dict]:
+        declared = owned_volumes(project)
+        found = self.existing("volume", [volume["name"] for volume in declared])
+        return [
+            volume
+            for volume in declared
+            if volume["name"] not in found or owner(found[volume["name"]]["Mountpoint"]) != volume["owner"]
+        ]
+
 
 def main() -> None:
     module = AnsibleModule(argument_spec={"project_src": {"type": "path", "required": True}}, supports_check_mode=True)
     reader = Reader(module, module.params["project_src"])
     problem = reader.problem()
     if problem:
-        module.exit_json(changed=False, converged=False, outdated={}, orphans=[], services={}, problem=problem)
+        nothing = {"outdated": {}, "orphans": [], "services": {}, "stale_networks": {}, "stale_volumes": []}
+        module.exit_json(changed=False, converged=False, problem=problem, **nothing)
     project, hashes = reader.project(), reader.hashes()
     containers = newest_by_service(reader.containers(project["name"]))
     services, outdated = {}, {}
@@ -163,11 +245,14 @@ def main() -> None:
         if reason:
             outdated[name] = reason
     orphans = sorted(set(containers) - set(services))
+    stale_networks, stale_volumes = reader.stale_networks(project), reader.stale_volumes(project)
     module.exit_json(
         changed=False,
-        converged=not (outdated or orphans),
+        converged=not (outdated or orphans or stale_networks or stale_volumes),
         outdated=outdated,
         orphans=orphans,
+        stale_networks=stale_networks,
+        stale_volumes=stale_volumes,
         services=services,
         problem="",
     )

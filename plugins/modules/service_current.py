@@ -11,6 +11,7 @@ short_description: Run a systemd service with the present content of its configu
 description:
   - Starts and enables a service, or stops and disables it.
   - Reloads or restarts a running service when one of O(files) was changed after its last start or reload.
+  - Has systemd read unit files again that were changed since it last did.
   - A handler would be forgotten by a run that is cut off before it runs; this looks at the host instead.
 options:
   name:
@@ -31,6 +32,11 @@ options:
     type: str
     choices: [reload, restart]
     default: reload
+  restart_files:
+    description: Files, such as drop-ins of its unit, that only a restart brings into force.
+    type: list
+    elements: path
+    default: []
 attributes:
   check_mode: {support: full, description: A unit that does not exist yet counts as one to be started.}
 author: [The openmates.server contributors]
@@ -59,7 +65,10 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-PROPERTIES = ("LoadState", "ActiveState", "UnitFileState", "StateChangeTimestamp")
+PROPERTIES = (
+    *("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload"),
+    *("StateChangeTimestamp", "ActiveEnterTimestamp"),  # a reload changes only the first
+)
 
 
 def seconds(timestamp: str) -> float:
@@ -75,14 +84,20 @@ def newest_change(files: list[str]) -> float:
     return max((Path(file).stat().st_ctime for file in files if Path(file).exists()), default=0.0)
 
 
-def actions(unit: dict[str, str], running: bool, changed_at: float, refresh: str) -> list[str]:
-    """The systemctl verbs that lead from the unit's present state to the wanted one."""
+def actions(unit: dict[str, str], running: bool, changed_at: float, restart_at: float, refresh: str) -> list[str]:
+    """The systemctl verbs that lead from the unit's present state to the wanted one.
+
+    ``changed_at`` is when the files that it reads were last changed, ``restart_at`` those that need a restart.
+    """
     enabled, active = unit["UnitFileState"] == "enabled", unit["ActiveState"] in ("active", "reloading")
+    verbs = ["daemon-reload"] * (unit["NeedDaemonReload"] == "yes")
     if not running:
-        return ["disable"] * enabled + ["stop"] * (unit["ActiveState"] not in ("inactive", "failed", ""))
-    verbs = ["enable"] * (not enabled)
+        return verbs + ["disable"] * enabled + ["stop"] * (unit["ActiveState"] not in ("inactive", "failed", ""))
+    verbs += ["enable"] * (not enabled)
     if not active:
         return [*verbs, "start"]
+    if restart_at > seconds(unit["ActiveEnterTimestamp"]):
+        return [*verbs, "restart"]
     return verbs + [refresh] * (changed_at > seconds(unit["StateChangeTimestamp"]))
 
 
@@ -93,10 +108,12 @@ def main() -> None:
             "running": {"type": "bool", "default": True},
             "files": {"type": "list", "elements": "path", "default": []},
             "refresh": {"type": "str", "choices": ["reload", "restart"], "default": "reload"},
+            "restart_files": {"type": "list", "elements": "path", "default": []},
         },
         supports_check_mode=True,
     )
-    name, running = module.params["name"], module.params["running"]
+    name, running, refresh = (module.params[key] for key in ("name", "running", "refresh"))
+    files, restart_files = module.params["files"], module.params["restart_files"]
 
     def systemctl(*arguments: str) -> tuple[int, str, str]:
         return module.run_command(["systemctl", *arguments])
@@ -105,11 +122,11 @@ def main() -> None:
     unit = dict.fromkeys(PROPERTIES, "") | dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
     if unit["LoadState"] == "not-found" and running and not module.check_mode:
         module.fail_json(msg=f"There is no unit {name}. Install the package that brings it.")
-    verbs = actions(unit, running, newest_change(module.params["files"]), module.params["refresh"])
+    verbs = actions(unit, running, newest_change(files), newest_change(restart_files), refresh)
     for verb in [] if module.check_mode else verbs:
-        code, _, error = systemctl(verb, name)
+        code, _, error = systemctl(verb, *([] if verb == "daemon-reload" else [name]))
         if code:
-            for file in filter(os.path.exists, module.params["files"]):
+            for file in filter(os.path.exists, [*files, *restart_files]):
                 os.utime(file)  # so that the next run tries again
             module.fail_json(msg=f"systemctl {verb} {name} failed: {error.strip()}. See: journalctl -u {name}")
     module.exit_json(changed=bool(verbs), actions=verbs)

@@ -21,9 +21,10 @@ LONG_RUNNING = {
     *("prometheus", "loki", "promtail", "cadvisor"),
 }
 ONE_SHOTS = {"vault-setup", "cms-setup"}
-PUBLISHED = {  # service -> host address (None: every address) and host ports
-    "prod": {"api": ("127.0.0.1", {8000, 8001})},
-    "dev": {"api": (None, {8000}), "cms": (None, {8055}), "grafana": (None, {3001})},
+EVERYWHERE = {"0.0.0.0", "::"}
+PUBLISHED = {  # service -> host addresses and host ports
+    "prod": {"api": ({"127.0.0.1"}, {8000, 8001})},
+    "dev": {"api": (EVERYWHERE, {8000}), "cms": (EVERYWHERE, {8055}), "grafana": (EVERYWHERE, {3001})},
 }
 OPEN_FROM_OUTSIDE = {"prod": {22, 80, 443}, "dev": {22, 8000, 8055, 3001}}
 SERVICE_PORTS = {

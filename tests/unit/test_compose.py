@@ -24,7 +24,11 @@ SERVICES = {
 ONE_SHOTS = {"vault-setup", "cms-setup"}
 PORTS = {
     "prod": {"api": ["127.0.0.1:8000-8001:8000"]},
-    "dev": {"api": ["8000:8000"], "cms": ["8055:8055"], "grafana": ["3001:3000"]},
+    "dev": {
+        "api": ["0.0.0.0:8000:8000", "[::]:8000:8000"],
+        "cms": ["0.0.0.0:8055:8055", "[::]:8055:8055"],
+        "grafana": ["0.0.0.0:3001:3000", "[::]:3001:3000"],
+    },
 }
 
 SECRET_NAMES = (
@@ -44,6 +48,7 @@ def render(environment: str, tmp_path: Path, **settings: object) -> dict[str, st
         **settings,
     }
     hosts = {"server": {"ansible_host": "198.51.100.99"}}
+    tmp_path.mkdir(exist_ok=True)
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({environment: {"hosts": hosts}}))
     group_vars = tmp_path / "group_vars" / environment
     group_vars.mkdir(parents=True, exist_ok=True)
@@ -88,11 +93,45 @@ def test_production_has_no_override_file(tmp_path: Path) -> None:
 def test_every_service_is_well_behaved(environment: str, tmp_path: Path) -> None:
     for name, service in merged(render(environment, tmp_path)).items():
         assert "container_name" not in service, name
-        assert service["networks"] == ["openmates"], name
+        assert list(service["networks"]) == ["openmates"], name
         assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
         assert service["restart"] == ("no" if name in ONE_SHOTS else "unless-stopped"), name
         assert ("healthcheck" in service) is (name not in ONE_SHOTS), name
         assert not any("docker.sock" in volume for volume in service.get("volumes", [])), name
+
+
+@pytest.mark.parametrize("engine", ["vault", "openbao"])
+def test_every_service_is_confined(engine: str, tmp_path: Path) -> None:
+    apps = [{"name": "app-one", "image": "ghcr.io/x/one:1"}, {"name": "app-two", "image": "ghcr.io/x/two:1", "user": 5}]
+    services = merged(render("dev", tmp_path, openmates_vault_engine=engine, openmates_apps=apps))
+    for name, service in services.items():
+        assert service["cap_drop"] == ["ALL"], name
+        assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["read_only"] is True, name
+        assert service["pids_limit"] == 256, name
+        assert service["tmpfs"][0] == "/tmp", name
+        assert re.fullmatch(r"\d+:\d+", service["user"]), name
+        assert not {"cap_add", "privileged", "devices", "pid", "ipc", "network_mode"} & set(service), name
+    assert services["app-two"]["user"] == "5:5"
+    assert {name for name, service in services.items() if service["user"] == "0:0"} == {"promtail", "cadvisor"}
+
+
+def test_the_secrets_belong_to_who_runs_the_service(tmp_path: Path) -> None:
+    uids = yaml.safe_load((ROOT / "playbooks/group_vars/all/services.yml").read_text())["openmates_service_uids"]
+    services = merged(render("prod", tmp_path))
+    named = {name: uid for name, uid in uids.items() if isinstance(uid, int)}
+    assert named == {name: int(services[name]["user"].split(":")[0]) for name in named}
+
+
+def test_only_development_has_ipv6_for_containers(tmp_path: Path) -> None:
+    subnets = {}
+    for environment in ("prod", "dev"):
+        network = yaml.safe_load(render(environment, tmp_path / environment)["docker-compose.yml"])["networks"][
+            "openmates"
+        ]
+        subnets[environment] = (network["enable_ipv6"], [entry["subnet"] for entry in network["ipam"]["config"]])
+    assert subnets["prod"] == (False, ["172.30.0.0/24"])
+    assert subnets["dev"] == (True, ["172.30.0.0/24", "fd30:6f70:656e::/64"])
 
 
 def test_memory_limits_leave_room_for_the_host(tmp_path: Path) -> None:
@@ -164,7 +203,7 @@ def test_both_vault_engines_find_their_configuration(engine: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("exposure", "expected"),
     [
-        ({"cms": "proxy"}, {"cms": ["127.0.0.1:8055:8055"], "grafana": ["3001:3000"]}),
+        ({"cms": "proxy"}, {"cms": ["127.0.0.1:8055:8055"], "grafana": ["0.0.0.0:3001:3000", "[::]:3001:3000"]}),
         ({"cms": "internal", "grafana": "internal"}, {}),
     ],
 )

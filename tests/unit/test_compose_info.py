@@ -20,6 +20,8 @@ case "$*" in
   "compose config --hash *") answer=hashes ;;
   "ps --all --quiet --filter label=com.docker.compose.project=demo") answer=ids ;;
   "inspect "*) answer=inspect ;;
+  "network inspect "*) answer=networks ;;
+  "volume inspect "*) answer=volumes ;;
   *) answer=nothing ;;
 esac
 cat "$0.d/$answer" 2>/dev/null && exit 0
@@ -226,3 +228,70 @@ def test_one_offs_of_compose_run_do_not_count(host: Host) -> None:
     host.runs(container("web"), container("setup"), container("web", later, **one_off), container("gone", **one_off))
     result = host.info()
     assert (result["converged"], result["orphans"]) == (True, [])
+
+
+# ---------------------------------------------------------------- networks and volumes, which Compose never changes
+
+NETWORK = {
+    "name": "demo",
+    "driver_opts": {"com.docker.network.bridge.name": "demo0"},
+    "enable_ipv6": False,
+    "ipam": {"config": [{"subnet": "172.30.0.0/24", "gateway": "172.30.0.1", "ip_range": "172.30.0.128/25"}]},
+}
+EXISTING_NETWORK = {
+    "Name": "demo",
+    "EnableIPv6": False,
+    "Options": {"com.docker.network.bridge.name": "demo0", "com.docker.network.driver.mtu": "1500"},
+    "IPAM": {"Config": [{"Subnet": "172.30.0.0/24", "Gateway": "172.30.0.1", "IPRange": "172.30.0.128/25"}]},
+}
+
+
+def with_network(host: Host, **changes: object) -> dict:
+    host.answer(config=json.dumps({**PROJECT, "networks": {"default": NETWORK}}))
+    host.answer(networks=json.dumps([{**EXISTING_NETWORK, **changes}]))
+    return host.info()
+
+
+def test_a_network_as_declared_is_left_alone_whatever_the_engine_adds(host: Host) -> None:
+    result = with_network(host)
+    assert (result["converged"], result["stale_networks"]) == (True, {})
+
+
+def test_a_network_that_is_not_there_yet_is_compose_s_to_make(host: Host) -> None:
+    host.answer(config=json.dumps({**PROJECT, "networks": {"default": NETWORK}}))
+    assert host.info()["stale_networks"] == {}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"Options": None}, "com.docker.network.bridge.name: none, declared: demo0"),
+        ({"EnableIPv6": True}, "IPv6: True, declared: False"),
+        ({"IPAM": {"Config": [{"Subnet": "10.0.0.0/24"}]}}, "subnets: 10.0.0.0/24, declared: 172.30.0.0/24"),
+        (
+            {"IPAM": {"Config": [{"Subnet": "172.30.0.0/24", "Gateway": "172.30.0.1"}]}},
+            "ip_range: none, declared: 172.30.0.128/25",
+        ),
+    ],
+)
+def test_a_network_with_other_options_is_told_with_the_difference(host: Host, changes: dict, said: str) -> None:
+    result = with_network(host, **changes)
+    assert (result["converged"], result["stale_networks"]) == (False, {"demo": said})
+
+
+def with_volume(host: Host, owner: str, existing: list[dict]) -> dict:
+    web = {**PROJECT["services"]["web"], "volumes": [{"type": "volume", "source": "data", "target": "/data"}]}
+    volume = {"name": "demo_data", "labels": {"openmates.owner": owner}}
+    services = {**PROJECT["services"], "web": web}
+    host.answer(config=json.dumps({**PROJECT, "services": services, "volumes": {"data": volume}}))
+    host.answer(volumes=json.dumps(existing))
+    return host.info()
+
+
+def test_a_volume_belongs_to_whom_its_label_names(host: Host, tmp_path: Path) -> None:
+    existing = [{"Name": "demo_data", "Mountpoint": str(tmp_path)}]
+    stale = {"name": "demo_data", "owner": "12345:12345", "service": "web", "target": "/data"}
+    assert with_volume(host, f"{os.getuid()}:{os.getgid()}", existing)["converged"]
+    for missing_or_wrong in (existing, []):
+        result = with_volume(host, "12345:12345", missing_or_wrong)
+        assert (result["converged"], result["stale_volumes"]) == (False, [stale])

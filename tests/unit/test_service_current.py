@@ -9,7 +9,10 @@ import pytest
 from ansible_collections.openmates.server.plugins.modules.service_current import actions, newest_change, seconds
 
 STARTED = "Sun 2026-11-22 15:00:00.500000 UTC"
-RUNNING = {"ActiveState": "active", "UnitFileState": "enabled", "StateChangeTimestamp": STARTED}
+RUNNING = {
+    **{"ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"},
+    **{"StateChangeTimestamp": STARTED, "ActiveEnterTimestamp": STARTED},
+}
 
 
 def test_systemds_timestamp_is_read() -> None:
@@ -32,7 +35,25 @@ def test_systemds_timestamp_is_read() -> None:
     ],
 )
 def test_only_what_is_needed_is_done(unit, running, changed_after, expected) -> None:
-    assert actions({**RUNNING, **unit}, running, seconds(STARTED) + changed_after, "reload") == expected
+    assert actions({**RUNNING, **unit}, running, seconds(STARTED) + changed_after, 0, "reload") == expected
+
+
+@pytest.mark.parametrize(
+    ("unit", "running", "restart_after", "expected"),
+    [
+        ({}, True, -1, []),
+        ({}, True, +1, ["restart"]),
+        # Reloaded since: that did not bring the drop-in into force.
+        ({"StateChangeTimestamp": STARTED.replace("15:00", "16:00")}, True, +1, ["restart"]),
+        ({"NeedDaemonReload": "yes"}, True, +1, ["daemon-reload", "restart"]),
+        ({"NeedDaemonReload": "yes"}, True, -1, ["daemon-reload"]),
+        ({"NeedDaemonReload": "yes", "ActiveState": "inactive"}, True, +1, ["daemon-reload", "start"]),
+        ({"ActiveState": "inactive", "UnitFileState": "disabled"}, False, +1, []),
+    ],
+)
+def test_files_that_need_a_restart_get_one(unit, running, restart_after, expected) -> None:
+    unchanged, changed = seconds(STARTED) - 1, seconds(STARTED) + restart_after
+    assert actions({**RUNNING, **unit}, running, unchanged, changed, "reload") == expected
 
 
 def test_a_replaced_file_counts_as_changed_even_with_an_old_modification_time(tmp_path: Path) -> None:

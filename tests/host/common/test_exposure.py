@@ -38,8 +38,8 @@ def test_compose_publishes_what_the_guidelines_say(server):
         for port in service.get("ports", []):
             first, _, last = port["published"].partition("-")
             ports = set(range(int(first), int(last or first) + 1))
-            address, known = published.get(name, (port.get("host_ip"), set()))
-            published[name] = (address, known | ports)
+            addresses, known = published.get(name, (set(), set()))
+            published[name] = (addresses | {port.get("host_ip")}, known | ports)
     assert published == PUBLISHED[server.environment]
 
 

@@ -14,7 +14,7 @@ def test_a_sealed_vault_is_noticed_and_the_next_run_unseals_it(server):
 
 
 def test_a_port_published_by_hand_fails_verify_which_names_it(server):
-    rogue = "services: {cms-database: {ports: ['5432:5432']}}"
+    rogue = "services: {cms-database: {ports: ['0.0.0.0:5432:5432']}}"  # without the address it would be loopback's
     server.run(f'cd {STACK} && echo "{rogue}" > rogue.yml')
     override = "-f docker-compose.override.yml" if server.environment == "dev" else ""
     server.compose(f"-f docker-compose.yml {override} -f rogue.yml up -d --no-deps --wait cms-database")

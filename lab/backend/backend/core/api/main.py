@@ -118,9 +118,15 @@ def build_app(settings: ApiSettings, redactor: Redactor) -> FastAPI:
         return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
 
     @api.get("/whoami")
-    async def whoami(request: Request) -> dict[str, str]:
-        """The client's address as the api sees it."""
-        return {"client": request.scope["openmates.client"]}
+    async def whoami(request: Request) -> dict[str, object]:
+        """The client's address as the api sees it, and the request's headers as they arrived, but for credentials."""
+        shown = {name: value for name, value in request.headers.items() if name not in ("authorization", "cookie")}
+        return {"client": request.scope["openmates.client"], "headers": shown}
+
+    @api.post("/received")
+    async def received(request: Request) -> dict[str, int]:
+        """How many bytes of the request's body arrived."""
+        return {"bytes": sum([len(chunk) async for chunk in request.stream()])}
 
     return api
 
