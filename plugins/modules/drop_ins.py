@@ -28,7 +28,7 @@ options:
     elements: str
     default: []
   files:
-    description: The files to write, beside those of O(src). They belong to root.
+    description: The files to write, beside those of O(src). They belong to the user that the module runs as.
     type: list
     elements: dict
     default: []
@@ -143,7 +143,7 @@ class Changes:
         self.corrected: list[str] = []
         self.diff: list[dict[str, str]] = []
 
-    def write(self, path: Path, content: str, mode: int, ids: tuple[int, int] = (0, 0), validate: str = "") -> None:
+    def write(self, path: Path, content: str, mode: int, ids: tuple[int, int], validate: str = "") -> None:
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a directory, but has to be a file. Move it away.")
         regular = path.is_file() and not path.is_symlink()
@@ -229,7 +229,8 @@ def bring_about(changes: Changes, params: dict) -> None:
     for file in params["files"]:
         mode = file["mode"] or params["modes"].get(file["path"]) or "0644"
         command = params["validate"].get(file["path"], "")
-        changes.write(below(params["dest"], file["path"]), file["content"], int(mode, 8), validate=command)
+        ids = os.geteuid(), os.getegid()
+        changes.write(below(params["dest"], file["path"]), file["content"], int(mode, 8), ids, command)
     for path in params["absent"]:
         changes.remove(below(params["dest"], path))
     changes.set_lines(params["lines"])

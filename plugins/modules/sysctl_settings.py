@@ -151,7 +151,7 @@ def main() -> None:
     try:
         if wrong and not module.check_mode:
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            write_atomically(path, content.encode(), 0o644, 0, 0)
+            write_atomically(path, content.encode(), 0o644)
     except OSError as error:
         module.fail_json(msg=f"{path} cannot be written: {error}")
     differed, left = apply(Path(module.params["root"]), settings, module.check_mode)
