@@ -76,9 +76,12 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-CAP_SYS_MODULE, CAP_SYS_TIME = 16, 25
-NETLINK_AUDIT, AUDIT_GET = 9, 1000
-NLM_F_REQUEST, NLMSG_ERROR = 1, 2
+CAP_SYS_MODULE = 16
+CAP_SYS_TIME = 25
+NETLINK_AUDIT = 9
+AUDIT_GET = 1000
+NLM_F_REQUEST = 1
+NLMSG_ERROR = 2
 
 
 def package_states(status: str) -> dict[str, str]:
