@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep a systemd service running with the configuration that its files hold now."""
+"""Keep systemd services running with the configuration that their files hold now."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_current
-short_description: Run a systemd service with the present content of its configuration files
+short_description: Run systemd services with the present content of their configuration files
 description:
   - Starts and enables a service, or stops and disables it.
   - Reloads or restarts a running service when one of O(files) was changed after its last start or reload.
@@ -15,9 +15,8 @@ description:
   - A handler would be forgotten by a run that is cut off before it runs; this looks at the host instead.
 options:
   name:
-    description: Name of the unit.
+    description: Name of the unit. Either this or O(services).
     type: str
-    required: true
   running:
     description: Whether the service runs and starts at boot.
     type: bool
@@ -37,6 +36,17 @@ options:
     type: list
     elements: path
     default: []
+  services:
+    description: Several units in one call, in this order, each with the options above.
+    type: list
+    elements: dict
+    suboptions:
+      name: {description: Name of the unit., type: str, required: true}
+      running: {description: As above., type: bool, default: true}
+      files: {description: As above., type: list, elements: path, default: []}
+      refresh: {description: As above., type: str, choices: [reload, restart], default: reload}
+      restart_files: {description: As above., type: list, elements: path, default: []}
+      reason: {description: "Why. For the reader.", type: str}
 attributes:
   check_mode: {support: full, description: A unit that does not exist yet counts as one to be started.}
 author: [The openmates.server contributors]
@@ -48,11 +58,17 @@ EXAMPLES = r"""
     name: docker
     files: [/etc/docker/daemon.json]
     refresh: restart
+
+- name: Run the clock and the journal with their present configuration
+  openmates.server.service_current:
+    services:
+      - {name: chrony, files: [/etc/chrony/conf.d/openmates.conf], refresh: restart}
+      - {name: systemd-journald, files: [/etc/systemd/journald.conf.d/openmates.conf], refresh: restart}
 """
 
 RETURN = r"""
 actions:
-  description: The systemctl verbs that were, or in check mode would be, used.
+  description: The systemctl verbs that were, or in check mode would be, used. With O(services), each with its unit.
   type: list
   elements: str
   returned: always
@@ -93,7 +109,8 @@ def actions(unit: dict[str, str], running: bool, changed_at: float, restart_at: 
     verbs = ["daemon-reload"] * (unit["NeedDaemonReload"] == "yes")
     if not running:
         return verbs + ["disable"] * enabled + ["stop"] * (unit["ActiveState"] not in ("inactive", "failed", ""))
-    verbs += ["enable"] * (not enabled)
+    # What is static or generated needs no enabling: something else starts it at boot.
+    verbs += ["enable"] * (unit["UnitFileState"] in ("disabled", "masked", ""))
     if not active:
         return [*verbs, "start"]
     if restart_at > seconds(unit["ActiveEnterTimestamp"]):
@@ -101,34 +118,56 @@ def actions(unit: dict[str, str], running: bool, changed_at: float, restart_at: 
     return verbs + [refresh] * (changed_at > seconds(unit["StateChangeTimestamp"]))
 
 
-def main() -> None:
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "running": {"type": "bool", "default": True},
-            "files": {"type": "list", "elements": "path", "default": []},
-            "refresh": {"type": "str", "choices": ["reload", "restart"], "default": "reload"},
-            "restart_files": {"type": "list", "elements": "path", "default": []},
-        },
-        supports_check_mode=True,
-    )
-    name, running, refresh = (module.params[key] for key in ("name", "running", "refresh"))
-    files, restart_files = module.params["files"], module.params["restart_files"]
+def bring_about(module: AnsibleModule, service: dict) -> list[str]:
+    """Look at one service and do what is needed. Returns the verbs."""
+    name, running, files, restart_files = (service[key] for key in ("name", "running", "files", "restart_files"))
 
     def systemctl(*arguments: str) -> tuple[int, str, str]:
         return module.run_command(["systemctl", *arguments])
 
-    shown = systemctl("show", name, "--timestamp=us+utc", *(f"--property={key}" for key in PROPERTIES))[1]
-    unit = dict.fromkeys(PROPERTIES, "") | dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+    def look() -> dict[str, str]:
+        shown = systemctl("show", name, "--timestamp=us+utc", *(f"--property={key}" for key in PROPERTIES))[1]
+        return dict.fromkeys(PROPERTIES, "") | dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+    unit = look()
     if unit["LoadState"] == "not-found" and running and not module.check_mode:
-        module.fail_json(msg=f"There is no unit {name}. Install the package that brings it.")
-    verbs = actions(unit, running, newest_change(files), newest_change(restart_files), refresh)
+        systemctl("daemon-reload")  # a generator may make it from a file that was just written
+        unit = look()
+        if unit["LoadState"] == "not-found":
+            module.fail_json(msg=f"There is no unit {name}. Install the package that brings it.")
+    verbs = actions(unit, running, newest_change(files), newest_change(restart_files), service["refresh"])
     for verb in [] if module.check_mode else verbs:
         code, _, error = systemctl(verb, *([] if verb == "daemon-reload" else [name]))
         if code:
             for file in filter(os.path.exists, [*files, *restart_files]):
                 os.utime(file)  # so that the next run tries again
             module.fail_json(msg=f"systemctl {verb} {name} failed: {error.strip()}. See: journalctl -u {name}")
+    return verbs
+
+
+def main() -> None:
+    options = {
+        "running": {"type": "bool", "default": True},
+        "files": {"type": "list", "elements": "path", "default": []},
+        "refresh": {"type": "str", "choices": ["reload", "restart"], "default": "reload"},
+        "restart_files": {"type": "list", "elements": "path", "default": []},
+    }
+    one = {"name": {"type": "str", "required": True}, **options, "reason": {"type": "str"}}
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str"},
+            **options,
+            "services": {"type": "list", "elements": "dict", "options": one},
+        },
+        required_one_of=[("name", "services")],
+        mutually_exclusive=[("name", "services")],
+        supports_check_mode=True,
+    )
+    services = module.params["services"]
+    if services is None:
+        verbs = bring_about(module, module.params)
+    else:
+        verbs = [f"{verb} {service['name']}" for service in services for verb in bring_about(module, service)]
     module.exit_json(changed=bool(verbs), actions=verbs)
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.openmates.server.plugins.modules.service_current import actions, newest_change, seconds
+from ansible_collections.openmates.server.plugins.modules.service_current import actions, main, newest_change, seconds
 
 STARTED = "Sun 2026-11-22 15:00:00.500000 UTC"
 RUNNING = {
@@ -64,3 +65,33 @@ def test_a_replaced_file_counts_as_changed_even_with_an_old_modification_time(tm
     os.utime(replacement, (0, 0))
     replacement.replace(file)
     assert newest_change([str(file), str(tmp_path / "missing")]) >= before > 0
+
+
+@pytest.mark.parametrize("state", ["static", "generated", "alias"])
+def test_what_cannot_be_enabled_is_only_started(state: str) -> None:
+    unit = {**RUNNING, "UnitFileState": state}
+    assert actions(unit, True, 0, 0, "reload") == []
+    assert actions({**unit, "ActiveState": "inactive"}, True, 0, 0, "reload") == ["start"]
+
+
+def test_several_services_in_one_call_each_by_its_own_files(
+    run_module: Callable[..., dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`systemctl` is a script that knows two running units and writes down what it is asked for."""
+    script, asked, changed = tmp_path / "systemctl", tmp_path / "asked", tmp_path / "changed"
+    shown = "".join(f"{key}={value}\n" for key, value in {**RUNNING, "LoadState": "loaded"}.items())
+    script.write_text(f'#!/bin/sh\n[ "$1" = show ] && cat <<E\n{shown}E\n[ "$1" = show ] || echo "$@" >> {asked}\n')
+    script.chmod(0o755)
+    changed.write_text("new")
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    services = [{"name": "clock"}, {"name": "journal", "files": [str(changed)], "refresh": "restart"}]
+    promised = run_module(main, services=services, check=True)
+    assert promised["actions"] == ["restart journal"] and not asked.exists()
+    assert run_module(main, services=services)["actions"] == promised["actions"]
+    assert asked.read_text() == "restart journal\n"
+    assert run_module(main, services=[])["changed"] is False
+
+
+def test_one_service_or_several_but_not_both(run_module: Callable[..., dict]) -> None:
+    assert run_module(main, name="a", services=[{"name": "b"}])["failed"]
+    assert run_module(main)["failed"]

@@ -1,0 +1,298 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Write drop-in files among files that belong to the system, and correct single lines and permissions of the latter."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: drop_ins
+short_description: Write files into directories of the system, and correct lines and permissions of files there
+description:
+  - For configuration that is spread over the directories of other packages, all in one call.
+  - Unlike P(openmates.server.file_tree#module) it leaves directories that exist as they are.
+  - Files are replaced atomically. A file that is right is not touched.
+  - Usually called through its action plugin, which renders a local directory of templates into O(files); see O(src).
+options:
+  dest:
+    description: The directory that O(files) are below.
+    type: path
+    default: /etc
+  src:
+    description:
+      - A directory on the controller. Files ending in C(.j2) are templates and lose that ending; the others are copied.
+    type: path
+  exclude:
+    description: Paths below O(dest) to leave out of what O(src) holds.
+    type: list
+    elements: str
+    default: []
+  files:
+    description: The files to write, beside those of O(src). They belong to the user that the module runs as.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path: {description: "Path below O(dest).", type: str, required: true}
+      content: {description: "The file's whole text.", type: str, required: true}
+      mode: {description: "Octal permissions; default is what O(modes) says, or else 0644.", type: str}
+  modes:
+    description: Octal permissions of O(files), by path.
+    type: dict
+    default: {}
+  absent:
+    description: Paths below O(dest) of files that must not be there.
+    type: list
+    elements: str
+    default: []
+  validate:
+    description:
+      - Commands by path. A file is only put in place if its command, run with C(%s) replaced by the name of a file with
+        the new text, succeeds. In check mode a command that is not installed yet is not run.
+    type: dict
+    default: {}
+  lines:
+    description:
+      - Lines of files that other packages bring. Files that do not exist are left out.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path: {description: "Absolute path.", type: path, required: true}
+      match: {description: "Regular expression of the lines that the line stands for.", type: str, required: true}
+      line: {description: "The one line to be there; appended if there is none to replace.", type: str, required: true}
+      reason: {description: "Why. For the reader.", type: str}
+  permissions:
+    description:
+      - Permissions of files and directories that other packages bring. Those that do not exist are left out, links too.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      path: {description: "Absolute path.", type: path, required: true}
+      mode: {description: "Octal permissions.", type: str, required: true}
+      owner: {description: "Name of the user; default is root.", type: str, default: root}
+      group: {description: "Name of the group; default is root.", type: str, default: root}
+      reason: {description: "Why. For the reader.", type: str}
+attributes:
+  check_mode: {support: full, description: Reports what would change.}
+  diff_mode: {support: full, description: Shows changed files and permissions.}
+author: [The openmates.server contributors]
+"""
+
+EXAMPLES = r"""
+- name: Limit the journal, and keep the table of users to root
+  openmates.server.drop_ins:
+    files:
+      - path: systemd/journald.conf.d/openmates.conf
+        content: "[Journal]\nSystemMaxUse=1G\n"
+    permissions:
+      - {path: /etc/shadow, mode: "0640", group: shadow, reason: It holds the hashes of passwords.}
+"""
+
+RETURN = r"""
+written:
+  description: Paths of the files that were made, changed or removed.
+  type: list
+  elements: str
+  returned: always
+corrected:
+  description: Paths of what got other permissions or another owner.
+  type: list
+  elements: str
+  returned: always
+"""
+
+import grp
+import os
+import pwd
+import re
+import shlex
+import shutil
+import stat
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
+
+
+class Refused(Exception):
+    """A text that the validating command does not accept."""
+
+
+def with_line(text: str, match: str, line: str) -> str:
+    """The text with `line` in place of the first line that matches, without others that do, or at its end."""
+    pattern, result, done = re.compile(match), [], False
+    for old in text.splitlines():
+        if not pattern.search(old) and old != line:
+            result.append(old)
+        elif not done:
+            result.append(line)
+            done = True
+    return "\n".join(result if done else [*result, line]) + "\n"
+
+
+class Changes:
+    """One run: does what is needed, or with `dry` only notes it."""
+
+    def __init__(self, dry: bool, run: Callable[[list[str]], tuple[int, str, str]]) -> None:
+        self.dry, self.run = dry, run
+        self.written: list[str] = []
+        self.corrected: list[str] = []
+        self.diff: list[dict[str, str]] = []
+
+    def write(self, path: Path, content: str, mode: int, ids: tuple[int, int], validate: str = "") -> None:
+        if path.is_dir():
+            raise IsADirectoryError(f"{path} is a directory, but has to be a file. Move it away.")
+        regular = path.is_file() and not path.is_symlink()
+        before = path.read_bytes().decode("utf-8", "surrogateescape") if regular else None
+        if before != content:
+            if validate:
+                self.check(path, content, validate)
+            self.note(str(path), before or "", content)
+            self.written.append(str(path))
+            if not self.dry:
+                path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+                write_atomically(path, content.encode("utf-8", "surrogateescape"), mode, *ids)
+        else:
+            self.permit(path, mode, ids)
+
+    def check(self, path: Path, content: str, command: str) -> None:
+        words = shlex.split(command)
+        if self.dry and not shutil.which(words[0], path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"):
+            return
+        with tempfile.NamedTemporaryFile("w", errors="surrogateescape") as file:
+            file.write(content)
+            file.flush()
+            code, out, error = self.run([word.replace("%s", file.name) for word in words])
+        if code:
+            raise Refused(f"{path} was left as it is: {words[0]} refuses the new text: {(error or out).strip()}")
+
+    def permit(self, path: Path, mode: int, ids: tuple[int, int]) -> None:
+        if path.is_symlink() or not path.exists():
+            return
+        now = path.stat()
+        before, after = (stat.S_IMODE(now.st_mode), now.st_uid, now.st_gid), (mode, *ids)
+        if before == after:
+            return
+        self.corrected.append(str(path))
+        self.note(f"permissions of {path}", *("{:04o} {}:{}\n".format(*state) for state in (before, after)))
+        if not self.dry:
+            os.chown(path, *ids)
+            path.chmod(mode)
+
+    def set_lines(self, lines: list[dict]) -> None:
+        by_path: dict[str, list[dict]] = {}
+        for line in lines:
+            by_path.setdefault(line["path"], []).append(line)
+        for name, wanted in by_path.items():
+            path = Path(name).resolve()
+            if not path.is_file():
+                continue
+            now, text = path.stat(), path.read_bytes().decode("utf-8", "surrogateescape")
+            new = text
+            for line in wanted:
+                new = with_line(new, line["match"], line["line"])
+            if new.rstrip("\n") != text.rstrip("\n"):
+                self.write(path, new, stat.S_IMODE(now.st_mode), (now.st_uid, now.st_gid))
+
+    def remove(self, path: Path) -> None:
+        if not path.is_symlink() and not path.exists():
+            return
+        self.written.append(str(path))
+        self.note(f"{path} (removed)", path.read_text(errors="replace") if path.is_file() else "", "")
+        if not self.dry:
+            path.unlink()
+
+    def note(self, header: str, before: str, after: str) -> None:
+        self.diff.append({"before_header": header, "after_header": header, "before": before, "after": after})
+
+
+def below(dest: str, path: str) -> Path:
+    """The path below dest. Raises ValueError for one that is not."""
+    if Path(path).is_absolute() or ".." in Path(path).parts or not Path(path).parts:
+        raise ValueError(f"path {path!r} is not below dest. Use a relative path without '..'.")
+    return Path(dest, path)
+
+
+def identities(item: dict) -> tuple[int, int]:
+    """Numbers of an item's owner and group. Raises ValueError for a name that the host does not know."""
+    try:
+        return pwd.getpwnam(item["owner"]).pw_uid, grp.getgrnam(item["group"]).gr_gid
+    except KeyError as error:
+        raise ValueError(f"permissions of {item['path']}: {error.args[0]}") from error
+
+
+def bring_about(changes: Changes, params: dict) -> None:
+    for file in params["files"]:
+        mode = file["mode"] or params["modes"].get(file["path"]) or "0644"
+        command = params["validate"].get(file["path"], "")
+        ids = os.geteuid(), os.getegid()
+        changes.write(below(params["dest"], file["path"]), file["content"], int(mode, 8), ids, command)
+    for path in params["absent"]:
+        changes.remove(below(params["dest"], path))
+    changes.set_lines(params["lines"])
+    for item in params["permissions"]:
+        if Path(item["path"]).exists():
+            changes.permit(Path(item["path"]), int(item["mode"], 8), identities(item))
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "dest": {"type": "path", "default": "/etc"},
+            "src": {"type": "path"},
+            "exclude": {"type": "list", "elements": "str", "default": []},
+            "files": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "str", "required": True},
+                    "content": {"type": "str", "required": True},
+                    "mode": {"type": "str"},
+                },
+            },
+            "modes": {"type": "dict", "default": {}},
+            "absent": {"type": "list", "elements": "str", "default": []},
+            "validate": {"type": "dict", "default": {}},
+            "lines": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "match": {"type": "str", "required": True},
+                    "line": {"type": "str", "required": True},
+                    "reason": {"type": "str"},
+                },
+            },
+            "permissions": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "path": {"type": "path", "required": True},
+                    "mode": {"type": "str", "required": True},
+                    "owner": {"type": "str", "default": "root"},
+                    "group": {"type": "str", "default": "root"},
+                    "reason": {"type": "str"},
+                },
+            },
+        },
+        supports_check_mode=True,
+    )
+    changes = Changes(module.check_mode, module.run_command)
+    try:
+        bring_about(changes, module.params)
+    except (Refused, ValueError, OSError) as error:
+        module.fail_json(msg=str(error))
+    changed = bool(changes.written or changes.corrected)
+    result = {"changed": changed, "written": changes.written, "corrected": changes.corrected}
+    module.exit_json(**result, diff=changes.diff if module._diff else [])
+
+
+if __name__ == "__main__":
+    main()

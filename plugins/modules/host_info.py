@@ -1,0 +1,153 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Read in one round trip what a Debian host has, and what its kernel lets it do."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_info
+short_description: Say which packages, groups and users a Debian host has, and what its kernel lets it do
+description:
+  - Answers what several tasks would ask one by one, so that a run which has nothing to do is one short look.
+  - What the kernel allows is found by asking the kernel, never by guessing from the kind of machine.
+options: {}
+attributes:
+  check_mode: {support: full, description: Changes nothing.}
+author: [The openmates.server contributors]
+"""
+
+EXAMPLES = r"""
+- name: See what the host has
+  openmates.server.host_info:
+  register: host
+"""
+
+RETURN = r"""
+packages:
+  description: The Debian packages on the host and their state, C(installed) or what an interrupted installation left.
+  type: dict
+  returned: always
+  sample: {chrony: installed}
+groups:
+  description: Each local group's members, without the users whose first group it is.
+  type: dict
+  returned: always
+  sample: {ssh-admins: [admin]}
+users:
+  description: Each local user's login shell.
+  type: dict
+  returned: always
+  sample: {admin: /bin/bash}
+mounts:
+  description: The options of each mount point in force.
+  type: dict
+  returned: always
+  sample: {/dev/shm: [rw, nosuid]}
+hostname:
+  description: The static host name.
+  type: str
+  returned: always
+timezone:
+  description: The time zone by its name, empty if it cannot be told.
+  type: str
+  returned: always
+  sample: Etc/UTC
+can:
+  description: What the kernel lets root do here.
+  type: dict
+  returned: always
+  contains:
+    clock: {description: Set the clock., type: bool}
+    modules: {description: Load kernel modules., type: bool}
+    zram: {description: Compress memory for swap., type: bool}
+    audit: {description: Record system calls., type: bool}
+    apparmor: {description: Confine programs with AppArmor., type: bool}
+    usb: {description: Block USB devices., type: bool}
+"""
+
+import grp
+import os
+import platform
+import pwd
+import socket
+import struct
+from pathlib import Path
+
+from ansible.module_utils.basic import AnsibleModule
+
+CAP_SYS_MODULE = 16
+CAP_SYS_TIME = 25
+NETLINK_AUDIT = 9
+AUDIT_GET = 1000
+NLM_F_REQUEST = 1
+NLMSG_ERROR = 2
+
+
+def package_states(status: str) -> dict[str, str]:
+    """Each package's state by the text of dpkg's status file, without those that have left but their configuration."""
+    states, name = {}, ""
+    for line in status.splitlines():
+        if line.startswith("Package: "):
+            name = line[9:]
+        elif line.startswith("Status: "):
+            states[name] = line.split()[-1]
+    return {name: state for name, state in states.items() if state not in ("not-installed", "config-files")}
+
+
+def has_capability(number: int, status: str) -> bool:
+    """Whether that capability is in force, by the text of /proc/self/status."""
+    line = next(line for line in status.splitlines() if line.startswith("CapEff:"))
+    return bool(int(line.split()[1], 16) >> number & 1)
+
+
+def audit_answers() -> bool:
+    """Whether the kernel's audit subsystem takes orders from here: it says its status when it does."""
+    try:
+        with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_AUDIT) as kernel:
+            kernel.settimeout(2)
+            kernel.sendto(struct.pack("=IHHII", 16, AUDIT_GET, NLM_F_REQUEST, 1, 0), (0, 0))
+            return struct.unpack_from("=IH", kernel.recv(8192))[1] != NLMSG_ERROR
+    except OSError:
+        return False
+
+
+def capabilities() -> dict[str, bool]:
+    status = Path("/proc/self/status").read_text()
+    modules = Path("/lib/modules", platform.release())
+    loads = has_capability(CAP_SYS_MODULE, status) and modules.is_dir()
+    zram = Path("/sys/class/zram-control").exists() or (loads and any(modules.rglob("zram.ko*")))
+    enforced = Path("/sys/module/apparmor/parameters/enabled")
+    return {
+        "clock": has_capability(CAP_SYS_TIME, status),
+        "modules": loads,
+        "zram": zram and os.access("/sys", os.W_OK),  # devices are made there, and a container's is read-only
+        "audit": audit_answers(),
+        "usb": Path("/sys/bus/usb/devices").is_dir() and os.access("/sys", os.W_OK),
+        "apparmor": enforced.is_file() and enforced.read_text().strip() == "Y",
+    }
+
+
+def mounts(table: str) -> dict[str, list[str]]:
+    """Options by mount point, from the text of /proc/mounts; the topmost mount counts."""
+    return {line.split()[1]: line.split()[3].split(",") for line in table.splitlines()}
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    link, hostname = Path("/etc/localtime"), Path("/etc/hostname")
+    zone = str(link.readlink()) if link.is_symlink() else ""
+    module.exit_json(
+        changed=False,
+        packages=package_states(Path("/var/lib/dpkg/status").read_text(errors="replace")),
+        groups={group.gr_name: group.gr_mem for group in grp.getgrall()},
+        users={user.pw_name: user.pw_shell for user in pwd.getpwall()},
+        mounts=mounts(Path("/proc/mounts").read_text()),
+        hostname=hostname.read_text().strip() if hostname.exists() else "",
+        timezone=zone.partition("zoneinfo/")[2],
+        can=capabilities(),
+    )
+
+
+if __name__ == "__main__":
+    main()

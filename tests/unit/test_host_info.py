@@ -1,0 +1,44 @@
+"""How the host_info module reads what a host says of itself."""
+
+from __future__ import annotations
+
+import pytest
+from ansible_collections.openmates.server.plugins.modules import host_info
+
+DPKG = """\
+Package: chrony
+Status: install ok installed
+Version: 4.6
+
+Package: half
+Status: install ok half-configured
+
+Package: gone
+Status: deinstall ok config-files
+
+Package: held
+Status: hold ok installed
+Description: the word
+ Package: chrony
+"""
+
+
+def test_packages_by_their_state_without_those_that_left_but_their_configuration() -> None:
+    assert host_info.package_states(DPKG) == {"chrony": "installed", "half": "half-configured", "held": "installed"}
+
+
+@pytest.mark.parametrize(("effective", "expected"), [("0000003fffffffff", True), ("0000003ffcfcffff", False)])
+def test_capabilities_are_read_from_the_process_itself(effective: str, expected: bool) -> None:
+    status = f"Name:\tpython3\nCapPrm:\t0000003fffffffff\nCapEff:\t{effective}\n"
+    assert host_info.has_capability(host_info.CAP_SYS_TIME, status) is expected
+
+
+def test_the_topmost_mount_counts() -> None:
+    table = "tmpfs /tmp tmpfs rw,nosuid 0 0\nproc /proc proc rw 0 0\ntmpfs /tmp tmpfs rw,noexec 0 0\n"
+    assert host_info.mounts(table) == {"/tmp": ["rw", "noexec"], "/proc": ["rw"]}
+
+
+def test_this_machine_answers(run_module) -> None:
+    result = run_module(host_info.main)
+    assert result["packages"]["dpkg"] == "installed"
+    assert "root" in result["users"] and set(result["can"]) >= {"clock", "modules", "zram", "audit", "apparmor", "usb"}
