@@ -66,8 +66,11 @@ def planted(server) -> Iterator[set[str]]:
                 f"-c {shlex.quote(ECHO)} {port}"
             )
         server.run(f"systemd-run --unit planted-listener python3 -c {shlex.quote(ECHO)} {LISTENER}")
-        for port in (*PLANTED, LISTENER):
-            wait_until(lambda port=port: server.run(f"ss -Hltun sport = :{port}"), f"port {port} listens", 20)
+        for port, name in zip(PLANTED, names, strict=True):
+            inside = f"nsenter --net --target $(docker inspect {name} --format '{{{{.State.Pid}}}}')"
+            listens = f"{inside} ss -Hltun sport = :{port} | wc -l"
+            wait_until(lambda command=listens: server.run(command).strip() == "2", f"{name} listens", 30)
+        wait_until(lambda: server.run(f"ss -Hltun sport = :{LISTENER} | wc -l").strip() == "2", "the listener listens")
         yield {f"{kind} {port}" for kind in ("tcp", "udp") for port in (*PLANTED, LISTENER)}
     finally:
         server.run(f"docker rm --force {' '.join(names)}; systemctl stop planted-listener; true")
@@ -82,10 +85,12 @@ def test_without_the_firewall_the_binds_are_right_by_themselves(server):
 
 
 def test_without_the_firewall_what_is_planted_answers(server, planted):
-    """Otherwise the tests below could not fail."""
+    """Otherwise the tests below could not fail. Without IPv6 for containers nobody is behind [::]:6379 anyway."""
+    ipv4, ipv6 = server.addresses
+    expected = {f"{target.split()[0]} {ipv4} {target.split()[1]}" for target in planted if "6379" not in target}
+    expected |= {f"{kind} {ipv6} {port}" for kind in ("tcp", "udp") for port in (9999, LISTENER)}
     with without_the_table(server):
-        reached = {" ".join(target.split()[::2]) for target in answers(server, *planted)}
-    assert reached == planted
+        assert expected <= answers(server, *planted)
 
 
 def test_with_it_only_declared_ports_answer_whatever_is_planted(server, planted):
