@@ -32,6 +32,11 @@ def _expected(seen: Mapping) -> list[int]:
     return sorted({int(port) for port in seen.get("expected_ports") or []})
 
 
+def _restricted(seen: Mapping) -> list[int]:
+    """Expected ports that only some networks may reach: open from here or not, both are right."""
+    return [int(port) for port in seen.get("restricted_ports") or []]
+
+
 def _probed(seen: Mapping) -> dict[str, Mapping]:
     """What the probe found, by address, of the addresses it had a way to."""
     found = (seen.get("probe") or {}).get("addresses") or {}
@@ -49,7 +54,8 @@ def unexpected_ports(seen: Mapping) -> dict[int, list[str]]:
 
 def missing_ports(seen: Mapping) -> dict[int, list[str]]:
     """Ports that must be open and are not, each with the addresses at which they are not."""
-    return _ports_where(seen, lambda port, entry: port in _expected(seen) and port not in entry["open"])
+    required = set(_expected(seen)) - set(_restricted(seen))
+    return _ports_where(seen, lambda port, entry: port in required and port not in entry["open"])
 
 
 def _ports_where(seen: Mapping, condition: Any) -> dict[int, list[str]]:
@@ -242,7 +248,9 @@ def _lines_of_ports(seen: Mapping) -> Iterator[str]:
     rows = [["port", "who", *(f"{_family(address)} {address}" for address in found)]]
     for port in ports:
         who = _port_name(seen, port) or ("" if port in expected else "not expected")
-        rows.append([str(port), who, *(_port_cell(port, entry, expected) for entry in found.values())])
+        rows.append(
+            [str(port), who, *(_port_cell(port, entry, expected, _restricted(seen)) for entry in found.values())]
+        )
     yield from _table(rows)
     for address, entry in found.items():
         if entry["reachable"]:
@@ -257,11 +265,13 @@ def _lines_of_ports(seen: Mapping) -> Iterator[str]:
             yield f"  {address}: NOT PROBED, {_family(address)} is not in verify_families"
 
 
-def _port_cell(port: int, entry: Mapping, expected: list[int]) -> str:
+def _port_cell(port: int, entry: Mapping, expected: list[int], restricted: list[int]) -> str:
     if not entry["reachable"]:
         return "?"
     if port in entry["open"]:
         return "open" if port in expected else "OPEN, MUST NOT BE"
+    if port in restricted:
+        return "not from here"
     return "NOT OPEN" if port in expected else "-"
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
+from outside import Neighbour, Ssh
 
 from lab import Server
 
@@ -11,3 +14,20 @@ from lab import Server
 def server(host) -> Server:
     """The lab host under test."""
     return Server(host)
+
+
+@pytest.fixture(scope="session")
+def neighbour() -> Iterator[Neighbour]:
+    """A foreign machine on the lab host's network."""
+    machine = Neighbour()
+    try:
+        machine.start()
+        yield machine
+    finally:
+        machine.remove()
+
+
+@pytest.fixture(scope="module")
+def ssh(server, tmp_path_factory: pytest.TempPathFactory) -> Ssh:
+    """Logins to the lab host as its administrator."""
+    return Ssh(server, tmp_path_factory.mktemp("ssh") / "config")

@@ -201,3 +201,11 @@ def test_ipv6_can_be_required(seen: dict) -> None:
 def test_no_address_is_a_problem(seen: dict) -> None:
     seen |= {"addresses": [], "probe": {"addresses": {}, "web": []}}
     assert "verify_addresses" in verify.verify_problems(seen)[0]
+
+
+def test_a_port_for_some_networks_only_may_be_closed_from_here(seen: dict) -> None:
+    seen["probe"]["addresses"] = {V4: found(80, 443), V6: found(22, 80, 443)}
+    assert any("Port 22" in problem for problem in verify.verify_problems(seen))
+    seen["restricted_ports"] = [22]
+    assert verify.verify_problems(seen) == [] and not verify.verify_ask_host(seen)
+    assert any("not from here" in line for line in verify.verify_report(seen))

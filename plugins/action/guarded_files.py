@@ -1,0 +1,88 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Controller's part of guarded_files: prove by a fresh login that the server can still be administered."""
+
+from __future__ import annotations
+
+import time
+
+from ansible.errors import AnsibleConnectionFailure
+from ansible.plugins.action import ActionBase
+from ansible_collections.openmates.server.plugins.plugin_utils.login import FRESH, Login, attempt, connection_as
+
+#: What proves that somebody can still administer the server.
+PROOF = "sudo -n true"
+LOGIN_SECONDS = 10
+#: How much longer than the host's own deadline the way back may take.
+PATIENCE_SECONDS = 60
+#: sshd penalises an address whose logins are refused too often.
+PAUSE_SECONDS = 3
+
+
+class ActionModule(ActionBase):
+    """Changes the files, logs in anew, and then disarms the rollback or sees it through."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp=None, task_vars=None):
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        arguments.setdefault("seconds", 60)
+        name, prover = arguments["name"], arguments.get("login_user")
+        seconds = int(arguments["seconds"])
+        self.former = self._connection.get_option("remote_user") if self._connection.transport == "ssh" else None
+        if prover and not self.former:
+            return {"failed": True, "msg": f"{name} can only be changed over SSH: a login has to prove the change."}
+        self.task_vars = task_vars
+        try:
+            result = self._module(arguments)
+        except AnsibleConnectionFailure:  # the change may have closed the connection that made it
+            result = self._again(arguments, prover)
+        if not prover or not result.get("armed") or result.get("failed"):
+            return result
+        login = self._log_in(prover, PROOF)
+        if not login.worked:
+            why = self._roll_back(name, prover, seconds, login)
+            return result | {"failed": True, "armed": False, "msg": f"{why} {arguments.get('remedy') or ''}".rstrip()}
+        # As the user who has just proven to have a way in: the task's own may have none any more.
+        self._connection = connection_as(self._connection, self._play_context, prover)
+        proven = self._module({"name": name, "state": "proven"})
+        return proven if proven.get("failed") else result | {"armed": False}
+
+    def _again(self, arguments: dict, prover: str | None) -> dict:
+        """Take up a change whose connection broke, over a new login if there is one."""
+        if not prover or not self._log_in(prover, PROOF).worked:
+            return {"changed": True, "armed": True}
+        self._connection = connection_as(self._connection, self._play_context, prover, **FRESH)
+        return self._module(arguments)
+
+    def _module(self, arguments: dict) -> dict:
+        return self._execute_module(
+            module_name="openmates.server.guarded_files", module_args=arguments, task_vars=self.task_vars
+        )
+
+    def _log_in(self, user: str, command: str) -> Login:
+        options = FRESH | {"timeout": LOGIN_SECONDS, "reconnection_retries": 0}
+        return attempt(connection_as(self._connection, self._play_context, user, **options), command)
+
+    def _roll_back(self, name: str, prover: str, seconds: int, refused: Login) -> str:
+        """Have the former state restored, over the old connection or by the host's own clock. Returns the message."""
+        began = time.monotonic()
+        try:
+            asked = not self._module({"name": name, "state": "restored"}).get("failed")
+        except AnsibleConnectionFailure:
+            asked = False
+        how = "at once" if asked else "by the host itself"
+        deadline = began + seconds + PATIENCE_SECONDS
+        while not (login := self._log_in(self.former, "true")).worked:
+            if time.monotonic() > deadline:
+                return (
+                    f"With the new configuration of {name}, {prover} could not log in and use sudo: {refused.message}. "
+                    f"{self.former} cannot log in either, {time.monotonic() - began:.0f} s later: {login.message}. "
+                    f"Use the server's console; see `journalctl -u openmates-guard@{name}`."
+                )
+            time.sleep(PAUSE_SECONDS)
+        return (
+            f"With the new configuration of {name}, {prover} could not log in and use sudo: {refused.message}. "
+            f"It was rolled back {how}, and {self.former} can log in as before ({time.monotonic() - began:.0f} s)."
+        )
