@@ -25,7 +25,7 @@ class ActionModule(CustodyAction):
         if not shares:
             return {
                 "failed": True,
-                "msg": f"The server is to unseal Vault (vault_unseal: host), but {args['keys_file']} has no share in clear:"
-                " set vault_unseal: operator.",
+                "msg": f"The server is to unseal Vault (vault_unseal: host), but {args['keys_file']} has no share in"
+                " clear: set vault_unseal: operator.",
             }
         return super().ask_host({**args, "shares": shares[: self.held.get("unseal_threshold")]}, task_vars)

@@ -9,10 +9,13 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
+import io
 import json
 import os
 import pathlib
 import re
+import tarfile
 import time
 import traceback
 import typing as t
@@ -36,9 +39,14 @@ UNINITIALIZED = "uninitialized"
 SEALED = "sealed"
 STANDBY = "standby"
 ACTIVE = "active"
+FAILING = "failing"
 
-# Answers of /v1/sys/health. 472 and 473 are replicas; a lone server that is not active yet says 429.
-_HEALTH = {200: ACTIVE, 429: STANDBY, 472: STANDBY, 473: STANDBY, 501: UNINITIALIZED, 503: SEALED}
+# The id of a marker for a restore under way, in the place of an initialisation's.
+RESTORE = "restore"
+
+# Answers of /v1/sys/health. 472 and 473 are replicas; a lone server that is not active yet says 429. 500 is for a
+# moment while its storage is replaced.
+_HEALTH = {200: ACTIVE, 429: STANDBY, 472: STANDBY, 473: STANDBY, 500: FAILING, 501: UNINITIALIZED, 503: SEALED}
 
 
 class VaultProblem(Exception):
@@ -61,7 +69,7 @@ def connect(url: str, token: str = "", timeout: int = 60) -> hvac.Client:
 
 
 def state_of(client: hvac.Client) -> str:
-    """Return UNINITIALIZED, SEALED, STANDBY or ACTIVE.
+    """Return UNINITIALIZED, SEALED, STANDBY, ACTIVE or FAILING.
 
     Raises VaultUnreachable when nothing answers, VaultProblem when something answers that is not a Vault.
     """
@@ -184,11 +192,13 @@ def custody_verdict(
 
     Raises VaultProblem with the remedy where going on could lose something.
     """
+    if marker == RESTORE:
+        raise VaultProblem("A restore was cut off. Run playbooks/vault_restore.yml again.")
     if state == UNINITIALIZED:
         if keys_present:
             raise VaultProblem(
-                f"Vault is empty (uninitialised), yet {keys_file} holds the keys of an earlier one. Bring its data back"
-                " from a backup; or, if that data is given up, move the keys file away and run again."
+                f"Vault is empty (uninitialised), yet {keys_file} holds the keys of an earlier one. Bring its data"
+                " back with playbooks/vault_restore.yml; or, if it is given up, move the keys file away and run again."
             )
         return "init"
     if keys_present:
@@ -226,6 +236,29 @@ def log_in(url: str, role: str, secret_id: str, timeout: int) -> hvac.Client | N
         return None
     client.token = answer["auth"]["client_token"]
     return client
+
+
+def managing_client(params: dict[str, t.Any]) -> hvac.Client:
+    """Return a client of the managing identity. Raises VaultProblem if there is none that Vault knows."""
+    secret = params["access_secret"]
+    client = log_in(params["url"], params["access_role"], secret, params["deadline"]) if secret else None
+    if client is None:
+        raise VaultProblem("Vault does not let the managing identity in. Run site.yml, which mends that.")
+    return client
+
+
+def check_snapshot(content: bytes) -> None:
+    """Raise VaultProblem unless this is a whole snapshot of Vault's raft storage."""
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as archive:
+            files = {member.name: archive.extractfile(member).read() for member in archive if member.isfile()}
+        sums = dict(reversed(line.split()) for line in files["SHA256SUMS"].decode().splitlines())
+    except (tarfile.TarError, EOFError, OSError, KeyError, ValueError):
+        raise VaultProblem("This is not a snapshot of Vault, or it is cut short.") from None
+    wrong = {"meta.json", "state.bin"} - set(sums)
+    wrong |= {name for name, sum_ in sums.items() if hashlib.sha256(files.get(name, b"")).hexdigest() != sum_}
+    if wrong:
+        raise VaultProblem(f"The snapshot is damaged: {', '.join(sorted(wrong))} is not what it was.")
 
 
 @contextlib.contextmanager
@@ -300,7 +333,7 @@ def revoke(client: hvac.Client, doomed: t.Callable[[dict[str, t.Any]], bool]) ->
 
 
 class Credential:
-    """A secret that systemd keeps encrypted on the host, with its TPM where there is one, for the units that need it."""
+    """A secret that systemd keeps encrypted on the host, with its TPM where there is one, for units that need it."""
 
     def __init__(self, module: AnsibleModule, path: str) -> None:
         """The credential's name is the file's: systemd refuses one that was renamed."""

@@ -52,7 +52,7 @@ options:
     type: str
     default: ""
   root_marker:
-    description: A file on the host that says that there may be root tokens. While it exists, O(elevate) is needed.
+    description: A file on the host that says that there may be root tokens. They are revoked, and then it goes.
     type: path
     required: true
   wipe_marker:
@@ -103,7 +103,7 @@ options:
     default: {}
   roles:
     description:
-      - AppRoles to have, one for each token that something other than a person needs. Their tokens get no default policy.
+      - AppRoles to have, one for each token that is not a person's. Their tokens get no default policy.
     type: list
     elements: dict
     default: []
@@ -207,10 +207,10 @@ state:
   description:
     - C(ready) if Vault is open and reconciled (in check mode, compared).
     - C(uninitialized), C(sealed), C(unreachable) (check mode only) as they say.
-    - C(interrupted) if the marker of an interrupted initialisation is there, C(no_keys) if Vault is open but there is no
+    - C(interrupted) if the marker of an interrupted initialisation is there, C(no_keys) if Vault is open but without a
       keys file. M(openmates.server.vault_init) deals with both.
-    - C(no_access) if the managing identity is missing or not as declared, or root tokens may be about. O(elevate) deals
-      with it.
+    - C(no_access) if the managing identity is missing or not as declared, or Vault was restored. O(elevate) deals with
+      it.
   returned: success
   type: str
 changes:
@@ -368,7 +368,7 @@ class Access:
                 return "the managing identity may do something else than declared"
         except vault.hvac.exceptions.Forbidden:
             return "the managing identity may do less than declared"
-        return "a root token may be left over" if self.root_marker.exists() else None
+        return None
 
     def elevate(self) -> None:
         """Make the identity with a root token. The marker stays until every root token is known to be gone."""
@@ -400,9 +400,9 @@ class Access:
                 pass  # as it should be, once Vault is configured
         if not params["shares"]:
             raise vault.VaultProblem(
-                "A root token is needed, because the identity that manages Vault is missing or out of date, and the keys"
-                " file has no unseal share in clear to make one. Run again with the shares: see docs/vault.md, 'When the"
-                " way in is lost'."
+                "A root token is needed, because the identity that manages Vault is missing or out of date, and the"
+                " keys file has no unseal share in clear to make one. Run again with the shares: see docs/vault.md,"
+                " 'When the way in is lost'."
             )
         with vault.network_of(self.module, params["root_container"]):
             maker = vault.connect(params["root_url"] or params["url"], timeout=params["deadline"])
@@ -650,8 +650,9 @@ def manage(module: AnsibleModule) -> dict:
     reconciler = Reconciler(module, client)
     try:
         reconciler.run()
-        if access.root_marker.exists() and not module.check_mode:
-            changes.append(f"root tokens: {access.revoke_roots(client)} revoked")
+        if access.root_marker.exists():
+            count = "" if module.check_mode else f"{access.revoke_roots(client)} "
+            changes.append(f"root tokens: {count}revoked")
     except vault.hvac.exceptions.Forbidden:
         if not (fault and module.check_mode):
             raise  # else the identity is to be mended first, and what it may not look at is not told

@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: vault_host
 short_description: Equip a host to unseal its Vault and to keep the services' token valid
 description:
-  - Writes systemd units with what they run, enables their timers, and keeps as many unseal shares on the host as it takes,
-    as a credential that systemd encrypted with the host's own key (and its TPM where there is one).
+  - Writes systemd units with what they run, enables their timers, and keeps as many unseal shares on the host as it
+    takes, as a credential that systemd encrypted with the host's own key (and its TPM where there is one).
   - With O(unseal=operator) there are no shares on the host; any that were are removed.
   - The shares travel only when the host has none for this Vault. They are in no result, log, argument or plain file.
 options:
@@ -92,7 +92,7 @@ changes:
   type: list
   elements: str
 shares_due:
-  description: Whether nothing was done yet because the host has no shares for this Vault. The action plugin then hands them over.
+  description: Whether nothing was done because the host has no shares for this Vault. The action hands them over.
   returned: success
   type: bool
 """

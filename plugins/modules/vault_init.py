@@ -39,8 +39,8 @@ options:
     default: 3
   pgp_keys:
     description:
-      - One public PGP key a share, base64 of its binary form. Vault then hands out each share encrypted for one of them,
-        and nobody ever sees a share in clear. Without any, the shares are only ansible-vault encrypted.
+      - One public PGP key a share, base64 of its binary form. Vault then hands out each share encrypted for one of
+        them, and nobody ever sees a share in clear. Without any, the shares are only ansible-vault encrypted.
     type: list
     elements: str
     default: []

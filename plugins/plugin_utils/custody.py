@@ -135,8 +135,8 @@ def access_text(host: str, secret_id: str) -> str:
     """Return the YAML of an access file."""
     lines = [
         "---",
-        f"# Lets Ansible manage the Vault on {host} without a root token. If it is lost, a run with the unseal shares makes",
-        "# another one.",
+        f"# Lets Ansible manage the Vault on {host} without a root token. If it is lost, a run with the unseal shares",
+        "# makes another one.",
         f"secret_id: {json.dumps(secret_id)}",
         "",
     ]
@@ -146,8 +146,8 @@ def access_text(host: str, secret_id: str) -> str:
 class CustodyAction(ActionBase):
     """Runs the module of the same name with the secrets that it needs from the controller's encrypted files.
 
-    They are read here, into the arguments of this one call, so that no playbook has them in a variable. The names of the
-    files are arguments of the task: `keys_file`, and `access_file` for modules that manage an open Vault.
+    They are read here, into the arguments of this one call, so that no playbook has them in a variable. The names of
+    the files are arguments of the task: `keys_file`, and `access_file` for modules that manage an open Vault.
     """
 
     _supports_check_mode = True

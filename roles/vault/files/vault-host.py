@@ -2,7 +2,8 @@
 """What a server does for its own Vault, with nobody awake: unseal it, and keep the services' token valid.
 
 Two systemd units run this, each with one secret that systemd decrypted for it alone and nobody finds in a file, an
-argument or an environment variable. It says what it did, and where it cannot do its work, what is wrong and who must act.
+argument or an environment variable. It says what it did and, where it cannot do its work, what is wrong and who must
+act.
 Standard library only: a server whose Python packages are being replaced still has to unseal.
 """
 
@@ -48,11 +49,12 @@ class Docker:
     def __init__(self, project: str) -> None:
         self.project = project
 
-    def call(self, method: str, path: str, seconds: float = CALL_SECONDS) -> object:
+    def call(self, method: str, path: str, body: dict | None = None, seconds: float = CALL_SECONDS) -> object:
         connection = UnixConnection(DOCKER_SOCKET)
         connection.timeout = seconds
+        content = {"Content-Type": "application/json"} if body is not None else {}
         try:
-            connection.request(method, path)
+            connection.request(method, path, None if body is None else json.dumps(body), content)
             answer = connection.getresponse()
             body = answer.read()
         except OSError as error:
@@ -61,7 +63,10 @@ class Docker:
             connection.close()
         if answer.status >= 400:
             raise Trouble(f"Docker refuses {method} {path}: {body.decode(errors='replace').strip()}")
-        return json.loads(body) if body else None
+        try:
+            return json.loads(body) if body else None
+        except ValueError:  # a program's output
+            return None
 
     def containers(self, service: str) -> list[dict]:
         """What is known of each running container of a service."""
@@ -80,15 +85,30 @@ class Docker:
 
     def restart(self, service: str, container: dict, seconds: float) -> None:
         """Restart a container and wait until it is healthy, or running if it has no health check."""
-        self.call("POST", f"/containers/{container['Id']}/restart?t=30", 60)
+        self.call("POST", f"/containers/{container['Id']}/restart?t=30", seconds=60)
         end = time.monotonic() + seconds
-        while True:
-            state = self.call("GET", f"/containers/{container['Id']}/json")["State"]
-            if state["Running"] and state.get("Health", {}).get("Status", "healthy") == "healthy":
-                return
+        while not self.healthy(container["Id"]):
             if time.monotonic() > end:
-                raise Trouble(f"{service} was restarted for its new token and is not healthy after {seconds:.0f} s")
+                raise Trouble(f"{service} was restarted for a new secret and is not healthy after {seconds:.0f} s")
             time.sleep(1)
+
+    def healthy(self, container: str) -> bool:
+        """Whether a container runs and its health check succeeds now: Docker itself may look only once a minute."""
+        found = self.call("GET", f"/containers/{container}/json")
+        kind, *command = (found["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"]
+        if not found["State"]["Running"] or kind == "NONE":
+            return found["State"]["Running"]
+        if kind == "CMD-SHELL":
+            command = ["/bin/sh", "-c", *command]
+        try:
+            check = self.call("POST", f"/containers/{container}/exec", {"Cmd": command})["Id"]
+            self.call("POST", f"/exec/{check}/start", {"Detach": True})
+            end = time.monotonic() + 30
+            while (state := self.call("GET", f"/exec/{check}/json"))["Running"] and time.monotonic() < end:
+                time.sleep(0.5)
+        except Trouble:
+            return False  # it has just stopped again
+        return state["ExitCode"] == 0
 
 
 class Vault:
@@ -240,6 +260,11 @@ def issue(vault: Vault, path: pathlib.Path, options: argparse.Namespace) -> None
         raise
 
 
+def restart(options: argparse.Namespace) -> None:
+    """Restart the services now, one after the other."""
+    restart_consumers(Docker(options.project), time.time(), options)
+
+
 def restart_consumers(docker: Docker, since: float, options: argparse.Namespace) -> None:
     """Restart, one after the other, the containers that started before the token was made.
 
@@ -248,7 +273,7 @@ def restart_consumers(docker: Docker, since: float, options: argparse.Namespace)
     for service in options.consumers:
         for container in docker.containers(service):
             if started(container["State"]["StartedAt"]) < since:
-                print(f"{service} is restarted, because it reads its token at its start only")
+                print(f"{service} is restarted, because it reads its secrets at its start only")
                 docker.restart(service, container, options.consumer_patience)
 
 
@@ -271,9 +296,13 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     common.add_argument("--address", default="", help="Vault's host:port, if it is not to be asked from Docker")
     common.add_argument("--patience", type=float, default=30, help="seconds to wait for Vault")
     parser = argparse.ArgumentParser(description="Unseal this server's Vault; keep the services' token valid.")
+    consumers = argparse.ArgumentParser(add_help=False)
+    consumers.add_argument("--consumers", type=words, default=[], help="services, in the order to restart them in")
+    consumers.add_argument("--consumer-patience", type=float, default=180, help="seconds for each to get healthy")
     commands = parser.add_subparsers(required=True)
+    commands.add_parser("restart", parents=[common, consumers]).set_defaults(work=restart)
     commands.add_parser("unseal", parents=[common]).set_defaults(work=unseal)
-    token = commands.add_parser("token", parents=[common])
+    token = commands.add_parser("token", parents=[common, consumers])
     token.set_defaults(work=keep_token)
     token.add_argument("--file", required=True)
     token.add_argument("--role", default="openmates-api", help="the AppRole that the token comes from")
@@ -281,8 +310,6 @@ def parsed(arguments: list[str]) -> argparse.Namespace:
     token.add_argument("--gid", type=int, required=True)
     token.add_argument("--period", type=int, required=True, help="in seconds")
     token.add_argument("--policies", type=words, required=True)
-    token.add_argument("--consumers", type=words, default=[])
-    token.add_argument("--consumer-patience", type=float, default=180)
     token.add_argument("--unseal", choices=["host", "operator"], default="host")
     return parser.parse_args(arguments)
 
