@@ -7,6 +7,7 @@ Each check below has one concern and yields its problems. None of them may put t
 
 from __future__ import annotations
 
+import base64
 import difflib
 import ipaddress
 import re
@@ -14,6 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from ansible_collections.openmates.server.plugins.filter.exposure import EXPOSURES, host_ports
+from ansible_collections.openmates.server.plugins.filter.vault_seeds import seed_kind, seed_problem
 
 ENVIRONMENTS = ("dev", "prod")
 SERVICES = (
@@ -45,6 +47,7 @@ SECRETS = {
 ARCHITECTURES = ("x86_64", "aarch64")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 VAULT_ENGINES = ("vault", "openbao")
+VAULT_UNSEAL = ("host", "operator")
 GIB = 1024  # in MiB
 # The limits of all containers together: what an 8 GB server can give and still have room for itself.
 SMALLEST_BUDGET_MB = int(6.5 * GIB)
@@ -631,9 +634,10 @@ def check_vault_seeds(run: Preflight) -> Iterator[str]:
     if not isinstance(seeds, dict):
         yield run.problem(name, "it is not a table of secrets", remedy)
         return
-    for path, fields in seeds.items():
-        if not isinstance(fields, dict) or not fields:
-            yield run.problem(name, f"{path} is not a table of fields", remedy)
+    for path, entry in seeds.items():
+        fields = seed_kind(entry)[1]
+        if problem := seed_problem(entry):
+            yield run.problem(name, f"{path} {problem}", remedy)
         elif any(
             isinstance(value, str) and re.search(r"<[^>]+>|change-?me|^\.\.\.$", value, re.I)
             for value in fields.values()
@@ -641,6 +645,35 @@ def check_vault_seeds(run: Preflight) -> Iterator[str]:
             yield run.problem(
                 name, f"{path} still holds a placeholder", "Set the key, or remove the entry to add it later"
             )
+
+
+def check_vault_unseal(run: Preflight) -> Iterator[str]:
+    """Who unseals Vault, and whether the shares are in a form that they can."""
+    name, mode = "openmates_vault_unseal", run.get("openmates_vault_unseal", "host")
+    if mode not in VAULT_UNSEAL:
+        yield run.problem(name, f"{mode!r} is unknown", f"Use one of {', '.join(VAULT_UNSEAL)}")
+    name, keys = "openmates_vault_pgp_keys", run.get("openmates_vault_pgp_keys", [])
+    if not keys or name in run.broken:
+        return
+    if not isinstance(keys, list):
+        yield run.problem(name, "it is not a list of keys", "Write one base64 text a share")
+        return
+    wanted = 5 if run.environment == "prod" else 1
+    if len(keys) != wanted:
+        yield run.problem(
+            name, f"it holds {len(keys)} keys for {wanted} shares", "Give one key a share; a person may hold several"
+        )
+    for number, key in enumerate(keys, start=1):
+        try:
+            base64.b64decode(str(key), validate=True)
+        except ValueError:
+            yield run.problem(name, f"key {number} is not base64", "Make it with `gpg --export NAME | base64 -w0`")
+    if mode == "host":
+        yield run.problem(
+            name,
+            "the shares would be encrypted for people, and the server is to unseal Vault with them",
+            "Set openmates_vault_unseal: operator, or leave the keys away",
+        )
 
 
 CHECKS = (
@@ -667,6 +700,7 @@ CHECKS = (
     check_paths,
     check_subnet,
     check_vault_seeds,
+    check_vault_unseal,
     check_worked_out,
 )
 

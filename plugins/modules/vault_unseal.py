@@ -70,6 +70,11 @@ def usable_shares(given: list[str], threshold: int) -> list[str]:
                 raise vault.VaultProblem(
                     f"Unseal share {position} of {len(given)} is neither base64 nor hex."
                 ) from None
+    if not given:
+        raise vault.VaultProblem(
+            f"Vault is sealed and needs {threshold} different unseal shares, of which this run has none: those who hold"
+            " them have to run playbooks/unseal.yml. Then run this again."
+        )
     different = list(dict.fromkeys(given))
     if len(different) < threshold:
         raise vault.VaultProblem(
