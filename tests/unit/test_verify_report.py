@@ -201,3 +201,10 @@ def test_ipv6_can_be_required(seen: dict) -> None:
 def test_no_address_is_a_problem(seen: dict) -> None:
     seen |= {"addresses": [], "probe": {"addresses": {}, "web": []}}
     assert "verify_addresses" in verify.verify_problems(seen)[0]
+
+
+def test_a_service_that_is_not_well_comes_with_its_hint(seen: dict) -> None:
+    bad = change(seen, "services/api/health", "unhealthy")
+    bad["hints"] = {"api": "If it is sealed: do this", "loki": "not this"}
+    [problem] = verify.verify_problems(bad)
+    assert problem.startswith("Service api: it is unhealthy.") and problem.endswith(". If it is sealed: do this")
