@@ -16,6 +16,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     host,
     secrets,
     services,
+    vault,
 )
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import ENVIRONMENTS, Preflight
 
@@ -45,6 +46,7 @@ CHECKS = (
     *exposure.CHECKS,
     *access.CHECKS,
     *services.CHECKS,
+    *vault.CHECKS,
     check_worked_out,
 )
 

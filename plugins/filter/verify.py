@@ -216,7 +216,8 @@ def _problems_of_services(seen: Mapping) -> Iterator[str]:
     for name in _service_names(seen):
         trouble = service_trouble(seen, name)
         if trouble:
-            yield f"Service {name}: {trouble}. See `docker compose logs {name}` on the host"
+            hint = (seen.get("hints") or {}).get(name, "")
+            yield f"Service {name}: {trouble}. See `docker compose logs {name}` on the host{'. ' if hint else ''}{hint}"
 
 
 def verify_problems(seen: Mapping) -> list[str]:

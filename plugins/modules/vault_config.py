@@ -1,29 +1,64 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconcile what is inside Vault: secrets engines, policies, service tokens and first values of secrets."""
+"""Reconcile what is inside Vault: who may do what, engines, policies, audit, token roles, values of secrets."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vault_config
-short_description: Reconcile Vault's engines, policies, service tokens and seeds in one call
+short_description: Reconcile Vault's engines, policies, audit, service tokens and seeds in one call
 description:
-  - Looks at a HashiCorp Vault or OpenBao and, if it is open, brings secrets engines, policies, service tokens and seeds
-    to the declared state. Changes only what differs and leaves alone what is not declared.
-  - If it is not open, changes nothing and says so in RV(state). A role can so begin with this module and come to
-    M(openmates.server.vault_init) and M(openmates.server.vault_unseal) only when there is something for them to do.
-  - One module for all four because each remote call costs more than everything Vault does in it.
+  - Looks at a HashiCorp Vault or OpenBao and, if it is open, brings it to the declared state. Changes only what differs
+    and leaves alone what is not declared.
+  - Works with an identity of its own, an AppRole whose policy lets it manage what is declared here and no more. Only
+    O(elevate) may use a root token, to make or mend that identity. A root token does not outlive the call that used it.
+  - If Vault is not open, or that identity is not as it should be, changes nothing and says so in RV(state). A role can
+    so begin with this module and come to M(openmates.server.vault_init), M(openmates.server.vault_unseal) and
+    O(elevate) only when there is something for them to do.
+  - One module for all of it because each remote call costs more than everything Vault does in it.
   - Results and diffs hold names, never a value or a token.
 options:
   url:
     description: Address of Vault's API as the host reaches it. May be empty in check mode, when there is no Vault yet.
     type: str
     required: true
-  token:
-    description: Token to work with. Empty if there is none, which RV(state) then tells.
+  keys_file:
+    description: The keys file of M(openmates.server.vault_init) on the controller.
+    type: str
+  access_file:
+    description: The file on the controller with the secret of the managing identity, encrypted. Made with O(elevate).
+    type: str
+  elevate:
+    description:
+      - Make or mend the managing identity with the keys file's root token or, once that is revoked, with one that the
+        unseal shares make. Afterwards every root token there is gets revoked.
+    type: bool
+    default: false
+  access_role:
+    description: The AppRole of the managing identity, and the name of its policy.
+    type: str
+    default: openmates-manage
+  access_policy:
+    description: What the managing identity may do, as HCL.
+    type: str
+    required: true
+  root_url:
+    description: Where Vault makes a root token from the shares, if not at O(url).
     type: str
     default: ""
+  root_container:
+    description: The container in whose network O(root_url) is. Empty for the host's own.
+    type: str
+    default: ""
+  root_marker:
+    description: A file on the host that says that there may be root tokens. They are revoked, and then it goes.
+    type: path
+    required: true
+  wipe_marker:
+    description: A file on the host that says that Vault comes from a snapshot, whose tokens and logins all have to go.
+    type: path
+    required: true
   marker:
     description: The marker file of M(openmates.server.vault_init) on the host. While it exists nothing is changed.
     type: path
@@ -44,31 +79,53 @@ options:
       version:
         description: For C(kv), its version.
         type: int
-  policies:
-    description: Names and texts (HCL) of the policies to have.
-    type: dict
-    default: {}
-  tokens:
-    description:
-      - Service tokens to deliver as files on the host. Each is periodic and an orphan, so that it neither ends after
-        the longest lease nor with the token that made it. A file's token is kept as long as it is what is declared.
+  audit:
+    description: Audit devices to have, where the engine takes them over its API. OpenBao has them in its configuration.
     type: list
     elements: dict
     default: []
     suboptions:
-      file:
-        description: Absolute path of the file. A missing folder is made, for its owner only.
-        type: path
+      path:
+        description: Its name.
+        type: str
+        required: true
+      type:
+        description: Its type.
+        type: str
+        required: true
+      options:
+        description: The type's options.
+        type: dict
+        default: {}
+  policies:
+    description: Names and texts (HCL) of the policies to have.
+    type: dict
+    default: {}
+  roles:
+    description:
+      - AppRoles to have, one for each token that is not a person's. Their tokens get no default policy.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description: Its name, which is its role id as well.
+        type: str
         required: true
       policies:
-        description: Its policies. The default policy is not added.
+        description: What its tokens may do, by policy.
         type: list
         elements: str
         required: true
       period:
-        description: For how long it lives after each renewal, like C(768h).
+        description: For how long a token lives after each renewal, like C(768h). Without, tokens live ten minutes.
         type: str
-        default: 768h
+      credential:
+        description: Encrypted systemd credential on the host that lets a unit there log in as this role.
+        type: path
+      file:
+        description: The file that this unit keeps a token in. Looked at, never written, except for owner and mode.
+        type: path
       uid:
         description: Owner of the file, by number because the user may exist only inside a container.
         type: int
@@ -77,26 +134,43 @@ options:
         description: Group of the file, by number.
         type: int
         default: 0
-      display_name:
-        description: Name of the token in Vault's audit log.
-        type: str
-        default: service
-  seeds:
-    description:
-      - First values of secrets, by path below O(seeds_engine). Each is a mapping. One is written only if its path never
-        held anything, so that a value rotated or deleted in Vault stays so.
+  seeds_ensure:
+    description: Paths of secrets that are written elsewhere if they never held anything, see RV(seeds_due).
+    type: list
+    elements: str
+    default: []
+  seeds_enforce:
+    description: Values of secrets by path. Fields given here win over Vault's, fields that are not given stay.
+    type: dict
+    default: {}
+  seeds_generate:
+    description: Lengths of random values to make here, by path and field, for paths that never held anything.
     type: dict
     default: {}
   seeds_engine:
-    description: The version 2 C(kv) engine that the seeds go to.
+    description: The version 2 C(kv) engine that the seeds are in.
     type: str
     default: kv
   deadline:
     description: Seconds to wait for Vault to answer or to become active.
     type: int
     default: 60
+  shares:
+    description: Unseal shares for O(elevate) if the keys file has none in clear.
+    type: list
+    elements: str
+  root_token:
+    description: Set by the action plugin.
+    type: str
+  access_secret:
+    description: Set by the action plugin.
+    type: str
+  keys_present:
+    description: Set by the action plugin.
+    type: bool
+    default: false
 requirements:
-  - hvac (Debian's python3-hvac) on the host
+  - hvac (Debian's python3-hvac) and, for O(roles[].credential), systemd-creds on the host
 author:
   - The openmates.server contributors
 attributes:
@@ -112,18 +186,20 @@ EXAMPLES = r"""
 - name: Reconcile Vault
   openmates.server.vault_config:
     url: http://172.18.0.5:8200
-    token: "{{ keys.root_token }}"
+    keys_file: /home/operator/keys/prod1.yml
+    access_file: /home/operator/keys/prod1.access.yml
+    access_policy: "{{ lookup('ansible.builtin.template', 'openmates-manage.hcl.j2') }}"
+    root_marker: /opt/openmates/.vault-root
+    wipe_marker: /opt/openmates/.vault-wipe
     engines:
       - {path: transit, type: transit}
       - {path: kv, type: kv, version: 2}
     policies:
       api-service: "{{ lookup('ansible.builtin.file', 'policies/api-service.hcl') }}"
-    tokens:
-      - file: /opt/openmates/secrets/vault-data/api.token
+    roles:
+      - name: openmates-api
         policies: [api-service]
-        uid: 1000
-    seeds:
-      providers/sample: {api_key: "{{ sample_api_key }}"}
+        period: 768h
 """
 
 RETURN = r"""
@@ -131,8 +207,10 @@ state:
   description:
     - C(ready) if Vault is open and reconciled (in check mode, compared).
     - C(uninitialized), C(sealed), C(unreachable) (check mode only) as they say.
-    - C(interrupted) if the marker of an interrupted initialisation is there, C(no_token) if Vault is open but O(token)
-      is empty. M(openmates.server.vault_init) deals with both.
+    - C(interrupted) if the marker of an interrupted initialisation is there, C(no_keys) if Vault is open but without a
+      keys file. M(openmates.server.vault_init) deals with both.
+    - C(no_access) if the managing identity is missing or not as declared, or Vault was restored. O(elevate) deals with
+      it.
   returned: success
   type: str
 changes:
@@ -140,8 +218,13 @@ changes:
   returned: success
   type: list
   elements: str
-tokens_issued:
-  description: Files that got a new token, so that their readers have to pick it up.
+tokens_due:
+  description: Files without a token as declared, which the host's unit has to put there.
+  returned: success
+  type: list
+  elements: str
+seeds_due:
+  description: Those of O(seeds_ensure) that never held anything.
   returned: success
   type: list
   elements: str
@@ -150,18 +233,23 @@ tokens_issued:
 import contextlib
 import os
 import pathlib
+import secrets
 import stat
+import string
 import time
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import atomic, vault
+from ansible_collections.openmates.server.plugins.module_utils import vault
 
 READY = "ready"
 INTERRUPTED = "interrupted"
-NO_TOKEN = "no_token"  # noqa: S105
+NO_KEYS = "no_keys"
+NO_ACCESS = "no_access"
 
 TOKEN_MODE = 0o400
+GENERATED = string.ascii_letters + string.digits
+ROLES = "/v1/auth/approle/role"
 
 
 def engine_fault(wanted: dict[str, t.Any], mounted: dict[str, t.Any] | None) -> str | None:
@@ -188,7 +276,146 @@ def token_fault(wanted: dict[str, t.Any], found: dict[str, t.Any] | None) -> str
         return "has another period"
     if set(found.get("policies") or []) != set(wanted["policies"]):
         return "has other policies"
+    if (found.get("meta") or {}).get("role_name") != wanted["name"]:
+        return "could not be replaced by the host alone"
     return None
+
+
+def role_settings(wanted: dict[str, t.Any]) -> dict[str, t.Any]:
+    """Return an AppRole as Vault shows it. A login never ends; its tokens do, unless they are renewed."""
+    lasting = {"token_period": vault.seconds(wanted["period"] or 0), "token_ttl": 0, "token_max_ttl": 0}
+    brief = {"token_period": 0, "token_ttl": 600, "token_max_ttl": 600}
+    return {
+        "token_policies": sorted(wanted["policies"]),
+        "token_no_default_policy": True,
+        "token_num_uses": 0,
+        "bind_secret_id": True,
+        "secret_id_ttl": 0,
+        **(lasting if wanted["period"] else brief),
+    }
+
+
+def same_text(one: str | None, other: str) -> bool:
+    """Return whether two policies say the same, by the letter."""
+    return one is not None and one.strip() == other.strip()
+
+
+class AppRoles:
+    """What both identities need, root and the managing one: AppRoles as they should be, and their secrets."""
+
+    def __init__(self, client: vault.hvac.Client) -> None:
+        self.client = client
+
+    def differs(self, wanted: dict[str, t.Any]) -> bool:
+        """Return whether the role is missing or not as wanted."""
+        path = f"{ROLES}/{wanted['name']}"
+        try:
+            found = self.client.adapter.get(path)["data"]
+            role_id = self.client.adapter.get(f"{path}/role-id")["data"]["role_id"]
+        except vault.hvac.exceptions.InvalidPath:
+            return True
+        found["token_policies"] = sorted(found.get("token_policies") or [])
+        return role_id != wanted["name"] or any(found.get(key) != value for key, value in role_settings(wanted).items())
+
+    def write(self, wanted: dict[str, t.Any]) -> None:
+        path = f"{ROLES}/{wanted['name']}"
+        self.client.adapter.post(path, json=role_settings(wanted))
+        self.client.adapter.post(f"{path}/role-id", json={"role_id": wanted["name"]})
+
+    def knows(self, role: str, secret_id: str) -> bool:
+        """Return whether somebody can log in to the role with that secret, without doing it."""
+        answer = self.client.adapter.post(f"{ROLES}/{role}/secret-id/lookup", json={"secret_id": secret_id})
+        return isinstance(answer, dict) and bool(answer.get("data"))  # an unknown one gives 204
+
+    def install(self, role: str, secret_id: str) -> None:
+        """Make that secret the only one of the role."""
+        self.forget(role)
+        self.client.adapter.post(f"{ROLES}/{role}/custom-secret-id", json={"secret_id": secret_id})
+
+    def forget(self, role: str) -> None:
+        """Make every login of the role impossible."""
+        try:
+            accessors = self.client.adapter.list(f"{ROLES}/{role}/secret-id")["data"]["keys"]
+        except vault.hvac.exceptions.InvalidPath:
+            return
+        for accessor in accessors:
+            body = {"secret_id_accessor": accessor}
+            self.client.adapter.post(f"{ROLES}/{role}/secret-id-accessor/destroy", json=body)
+
+
+class Access:
+    """The managing identity: its login, and what a root token has to do for it."""
+
+    def __init__(self, module: AnsibleModule, root_marker: pathlib.Path, wipe_marker: pathlib.Path) -> None:
+        self.module = module
+        self.params = module.params
+        self.root_marker, self.wipe_marker = root_marker, wipe_marker
+        self.role = {"name": self.params["access_role"], "policies": [self.params["access_role"]], "period": None}
+
+    def log_in(self) -> vault.hvac.Client | None:
+        """Return a client of the identity, or None."""
+        secret = self.params["access_secret"]
+        return vault.log_in(self.params["url"], self.role["name"], secret, self.params["deadline"]) if secret else None
+
+    def fault(self, client: vault.hvac.Client | None) -> str | None:
+        """Return why a root token is needed, or None."""
+        if self.wipe_marker.exists():
+            return "Vault comes from a snapshot, whose tokens are valid again"
+        if client is None:
+            return "the managing identity cannot log in"
+        try:
+            policy = client.sys.read_acl_policy(self.role["name"])["data"]["policy"]
+            if not same_text(policy, self.params["access_policy"]) or AppRoles(client).differs(self.role):
+                return "the managing identity may do something else than declared"
+        except vault.hvac.exceptions.Forbidden:
+            return "the managing identity may do less than declared"
+        return None
+
+    def elevate(self) -> None:
+        """Make the identity with a root token. The marker stays until every root token is known to be gone."""
+        params = self.params
+        vault.write_marker(self.root_marker, "root")
+        client = vault.connect(params["url"], self.root_token(), params["deadline"])
+        roles = AppRoles(client)
+        if self.wipe_marker.exists():
+            vault.revoke(client, lambda token: True)
+            if "approle/" in client.sys.list_auth_methods()["data"]:
+                for name in [self.role["name"], *(role["name"] for role in params["roles"])]:
+                    roles.forget(name)
+        if "approle/" not in client.sys.list_auth_methods()["data"]:
+            client.sys.enable_auth_method("approle")
+        client.sys.create_or_update_acl_policy(self.role["name"], params["access_policy"])
+        roles.write(self.role)
+        roles.install(self.role["name"], params["access_secret"])
+        vault.drop_marker(self.wipe_marker)
+
+    def root_token(self) -> str:
+        """Return a valid root token: the first one, while it lasts, or one made from the shares."""
+        params = self.params
+        if params["root_token"]:
+            first = vault.connect(params["url"], params["root_token"], params["deadline"])
+            try:
+                first.auth.token.lookup_self()
+                return params["root_token"]
+            except vault.hvac.exceptions.Forbidden:
+                pass  # as it should be, once Vault is configured
+        if not params["shares"]:
+            raise vault.VaultProblem(
+                "A root token is needed, because the identity that manages Vault is missing or out of date, and the"
+                " keys file has no unseal share in clear to make one. Run again with the shares: see docs/vault.md,"
+                " 'When the way in is lost'."
+            )
+        with vault.network_of(self.module, params["root_container"]):
+            maker = vault.connect(params["root_url"] or params["url"], timeout=params["deadline"])
+            token = vault.generate_root(maker, params["shares"])
+        self.module.no_log_values.add(token)
+        return token
+
+    def revoke_roots(self, client: vault.hvac.Client) -> int:
+        """Revoke every root token, whoever made it, and return how many there were."""
+        count = vault.revoke(client, lambda token: "root" in (token.get("policies") or []))
+        vault.drop_marker(self.root_marker)
+        return count
 
 
 class Reconciler:
@@ -201,20 +428,16 @@ class Reconciler:
         self.client = client
         self.check = module.check_mode
         self.changes: list[str] = []
-        self.tokens_issued: list[str] = []
+        self.tokens_due: list[str] = []
+        self.seeds_due: list[str] = []
 
     def run(self) -> None:
         """Reconcile everything. Raises VaultProblem."""
-        try:
-            self.client.auth.token.lookup_self()
-        except vault.hvac.exceptions.Forbidden:
-            raise vault.VaultProblem(
-                "Vault does not accept the token it is managed with: it was revoked, or belongs to another Vault."
-            ) from None
         self.engines()
+        self.audit()
         self.policies()
-        for wanted in self.params["tokens"]:
-            self.token(wanted)
+        for wanted in self.params["roles"]:
+            self.role(wanted)
         self.seeds()
 
     def engines(self) -> None:
@@ -228,6 +451,16 @@ class Reconciler:
                 options = {"version": str(wanted["version"])} if wanted["version"] else None
                 self.client.sys.enable_secrets_engine(wanted["type"], path=wanted["path"], options=options)
 
+    def audit(self) -> None:
+        """Enable the audit devices that are missing."""
+        enabled = self.client.sys.list_enabled_audit_devices()["data"] if self.params["audit"] else {}
+        for wanted in self.params["audit"]:
+            if wanted["path"].strip("/") + "/" in enabled:
+                continue
+            self.changes.append(f"audit {wanted['path']}: enabled")
+            if not self.check:
+                self.client.sys.enable_audit_device(wanted["type"], path=wanted["path"], options=wanted["options"])
+
     def policies(self) -> None:
         """Write the policies whose text differs."""
         for name, text in self.params["policies"].items():
@@ -235,31 +468,55 @@ class Reconciler:
                 found = self.client.sys.read_acl_policy(name)["data"]["policy"]
             except vault.hvac.exceptions.InvalidPath:
                 found = None
-            if found is not None and found.strip() == str(text).strip():
+            if same_text(found, str(text)):
                 continue
             self.changes.append(f"policy {name}: {'created' if found is None else 'updated'}")
             if not self.check:
                 self.client.sys.create_or_update_acl_policy(name, str(text))
 
+    def role(self, wanted: dict[str, t.Any]) -> None:
+        """Have the AppRole, its credential on the host, and a look at the token that a unit there makes with it."""
+        roles = AppRoles(self.client)
+        missing = roles.differs(wanted)
+        if missing:
+            self.changes.append(f"login {wanted['name']}: written")
+            if not self.check:
+                roles.write(wanted)
+        if wanted["credential"]:
+            self.credential(roles, wanted, missing and self.check)
+        if wanted["file"]:
+            self.token(wanted)
+
+    def credential(self, roles: AppRoles, wanted: dict[str, t.Any], role_missing: bool) -> None:
+        """Have a credential on the host that opens the role. Its secret is made here and is nowhere else in clear."""
+        credential = vault.Credential(self.module, wanted["credential"])
+        held = (credential.read() or {}).get("secret_id")
+        if held:
+            self.module.no_log_values.add(held)
+        if held and not role_missing and roles.knows(wanted["name"], held):
+            return
+        self.changes.append(f"credential {credential.path.name}: {'replaced' if held else 'made'}")
+        if not self.check:
+            secret_id = secrets.token_urlsafe(32)
+            self.module.no_log_values.add(secret_id)
+            credential.write({"role_id": wanted["name"], "secret_id": secret_id})
+            roles.install(wanted["name"], secret_id)
+
     def token(self, wanted: dict[str, t.Any]) -> None:
-        """Keep the token in its file if it is as wanted, else issue a new one; put owner and mode right."""
-        vault.seconds(wanted["period"])  # refuses nonsense before a token is made
+        """Tell whether the file holds a token as wanted; put owner and mode right."""
         path = pathlib.Path(wanted["file"])
         value, status = self.read_token(path)
         fault = token_fault(wanted, self.describe(value)) if value else "is missing"
         if fault:
-            self.changes.append(f"token in {path}: issued, because it {fault}")
-            self.tokens_issued.append(str(path))
-            if not self.check:
-                self.issue(wanted)
-        elif (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) != (
-            wanted["uid"],
-            wanted["gid"],
-            TOKEN_MODE,
-        ):
+            self.changes.append(f"token in {path}: to be issued, because it {fault}")
+            self.tokens_due.append(str(path))
+            return
+        owner = (wanted["uid"], wanted["gid"])
+        if (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) != (*owner, TOKEN_MODE):
             self.changes.append(f"token in {path}: owner and mode put right")
-            if not self.check:
-                atomic.write_atomically(path, value.encode(), TOKEN_MODE, wanted["uid"], wanted["gid"])
+            if not self.check:  # in place: a new file would look like a new token
+                os.chown(path, *owner, follow_symlinks=False)
+                path.chmod(TOKEN_MODE)
 
     def read_token(self, path: pathlib.Path) -> tuple[str | None, os.stat_result | None]:
         """Return what the token file holds and its status; None, None if there is no such regular file."""
@@ -287,57 +544,62 @@ class Reconciler:
                 return None
             raise
 
-    def issue(self, wanted: dict[str, t.Any]) -> None:
-        """Create a token and deliver it. One that cannot be delivered is revoked again."""
-        value = self.client.auth.token.create_orphan(
-            policies=wanted["policies"],
-            period=wanted["period"],
-            display_name=wanted["display_name"],
-            no_default_policy=True,
-            renewable=True,
-        )["auth"]["client_token"]
-        self.module.no_log_values.add(value)
-        path = pathlib.Path(wanted["file"])
-        try:
-            if not path.parent.is_dir():
-                path.parent.mkdir(parents=True)
-                os.chown(path.parent, wanted["uid"], wanted["gid"])
-                path.parent.chmod(0o700)
-            atomic.write_atomically(path, value.encode(), TOKEN_MODE, wanted["uid"], wanted["gid"])
-        except OSError as error:
-            with contextlib.suppress(vault.hvac.exceptions.VaultError):
-                self.client.auth.token.revoke(value)
-            raise vault.VaultProblem(f"The token cannot be written to {path}: {error.strerror}.") from error
-
     def seeds(self) -> None:
-        """Write the seeds whose path never held anything."""
-        for path, values in self.params["seeds"].items():
-            if not isinstance(values, dict) or not values:
-                raise vault.VaultProblem(f"The seed {path} has to be a mapping of names to values.")
-            if not self.seeded(path):
-                self.changes.append(f"seed {self.params['seeds_engine']}/{path}: written")
+        """Bring each seed about as its kind asks for, or leave it to the caller."""
+        params, engine = self.params, self.params["seeds_engine"]
+        for path in params["seeds_ensure"]:
+            if self.version(path) is None:
+                self.changes.append(f"seed {engine}/{path}: written")
+                self.seeds_due.append(path)
+        for path, lengths in params["seeds_generate"].items():
+            if self.version(path) is None:
+                self.changes.append(f"seed {engine}/{path}: generated")
                 if not self.check:
-                    self.write_seed(path, values)
+                    made = {name: "".join(secrets.choice(GENERATED) for _ in range(n)) for name, n in lengths.items()}
+                    self.module.no_log_values.update(made.values())
+                    self.write_secret(path, made, 0)
+        for path, values in params["seeds_enforce"].items():
+            self.enforce(path, values)
 
-    def seeded(self, path: str) -> bool:
-        """Return whether the path holds or held something. Asks for metadata, so no value is read."""
+    def enforce(self, path: str, values: dict[str, t.Any]) -> None:
+        """Write the given fields where Vault has others, as a new version that keeps all other fields."""
+        version = self.version(path)
+        found = self.read_secret(path) if version else {}
+        self.module.no_log_values.update(str(value) for value in found.values() if len(str(value)) > 3)
+        if all(found.get(name) == value for name, value in values.items()):
+            return
+        self.changes.append(f"seed {self.params['seeds_engine']}/{path}: {'put right' if version else 'written'}")
+        if not self.check:
+            self.write_secret(path, {**found, **values}, version or 0)
+
+    def version(self, path: str) -> int | None:
+        """Return the path's latest version, None if it never held anything. Asks for metadata, so no value is read."""
+        read = self.client.secrets.kv.v2.read_secret_metadata
         try:
-            self.patiently(
-                self.client.secrets.kv.v2.read_secret_metadata, path=path, mount_point=self.params["seeds_engine"]
-            )
+            answer = self.patiently(read, path=path, mount_point=self.params["seeds_engine"])
         except vault.hvac.exceptions.InvalidPath:
-            return False
-        return True
+            return None
+        except vault.hvac.exceptions.Forbidden:
+            if self.check:
+                return None  # the engine is not there yet
+            raise vault.VaultProblem(
+                f"The seed {path} is outside of what may be seeded. Add its first part to vault_seed_folders."
+            ) from None
+        return answer["data"]["current_version"]
 
-    def write_seed(self, path: str, values: dict[str, t.Any]) -> None:
-        """Write a first version, which Vault refuses (check-and-set 0) if somebody was faster."""
-        self.patiently(
-            self.client.secrets.kv.v2.create_or_update_secret,
-            path=path,
-            secret=values,
-            cas=0,
-            mount_point=self.params["seeds_engine"],
-        )
+    def read_secret(self, path: str) -> dict[str, t.Any]:
+        """Return the latest values, none if that version was deleted."""
+        read = self.client.secrets.kv.v2.read_secret_version
+        try:
+            answer = read(path=path, mount_point=self.params["seeds_engine"], raise_on_deleted_version=True)
+        except vault.hvac.exceptions.InvalidPath:
+            return {}
+        return answer["data"]["data"] or {}
+
+    def write_secret(self, path: str, values: dict[str, t.Any], version: int) -> None:
+        """Write a version, which Vault refuses (check-and-set) if it would not follow that one: somebody was faster."""
+        write = self.client.secrets.kv.v2.create_or_update_secret
+        self.patiently(write, path=path, secret=values, cas=version, mount_point=self.params["seeds_engine"])
 
     def patiently(self, call: t.Callable[..., t.Any], **arguments: t.Any) -> t.Any:
         """Call, and again while a kv engine says that it is still being set up, as a new one may for a moment."""
@@ -354,7 +616,7 @@ class Reconciler:
 def reconcile(module: AnsibleModule) -> dict:
     """Look at Vault, reconcile it if it is open, and return the result."""
     params = module.params
-    client = vault.connect(params["url"], params["token"], timeout=params["deadline"])
+    client = vault.connect(params["url"], timeout=params["deadline"])
     state = vault.answering_state(client, params["deadline"], module.check_mode)
     if state == vault.UNREACHABLE:
         return nothing_there_yet()
@@ -362,17 +624,59 @@ def reconcile(module: AnsibleModule) -> dict:
         return not_open(state)
     if params["marker"] and vault.read_marker(pathlib.Path(params["marker"])) is not None:
         return not_open(INTERRUPTED)
-    if not params["token"]:
-        return not_open(NO_TOKEN)
+    if not params["keys_present"]:
+        return not_open(NO_KEYS)
     vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
+    return manage(module)
+
+
+def manage(module: AnsibleModule) -> dict:
+    """Reconcile an open Vault as the managing identity, after mending that if it may."""
+    params = module.params
+    access = Access(module, pathlib.Path(params["root_marker"]), pathlib.Path(params["wipe_marker"]))
+    client = access.log_in()
+    fault = access.fault(client)
+    changes = []
+    if fault and not params["elevate"]:
+        log_out(client)
+        return not_open(NO_ACCESS)
+    if fault:
+        changes.append(f"login {params['access_role']}: mended with a root token, because {fault}")
+        if not module.check_mode:
+            log_out(client)
+            access.elevate()
+            client = access.log_in()
+    if client is None:  # in check mode there is no other way in
+        return finish(module, changes, [], [])
     reconciler = Reconciler(module, client)
-    reconciler.run()
-    changes = reconciler.changes
+    try:
+        reconciler.run()
+        if access.root_marker.exists():
+            count = "" if module.check_mode else f"{access.revoke_roots(client)} "
+            changes.append(f"root tokens: {count}revoked")
+    except vault.hvac.exceptions.Forbidden:
+        if not (fault and module.check_mode):
+            raise  # else the identity is to be mended first, and what it may not look at is not told
+    finally:
+        log_out(client)
+    return finish(module, changes + reconciler.changes, reconciler.tokens_due, reconciler.seeds_due)
+
+
+def log_out(client: vault.hvac.Client | None) -> None:
+    """Revoke our own token, which would live for minutes yet."""
+    if client is not None:
+        with contextlib.suppress(vault.hvac.exceptions.Forbidden):  # a policy changed by hand may forbid even that
+            client.auth.token.revoke_self()
+
+
+def finish(module: AnsibleModule, changes: list[str], tokens_due: list[str], seeds_due: list[str]) -> dict:
+    """Return the result for a Vault that was looked into."""
     result = {
         "changed": bool(changes),
         "state": READY,
         "changes": changes,
-        "tokens_issued": reconciler.tokens_issued,
+        "tokens_due": tokens_due,
+        "seeds_due": seeds_due,
     }
     if module._diff:
         result["diff"] = {"before": "", "after": "".join(f"{change}\n" for change in changes)}
@@ -381,7 +685,7 @@ def reconcile(module: AnsibleModule) -> dict:
 
 def not_open(state: str) -> dict:
     """Return the result for a Vault that cannot be looked into; somebody else's turn, so no change."""
-    return {"changed": False, "state": state, "changes": [], "tokens_issued": []}
+    return {"changed": False, "state": state, "changes": [], "tokens_due": [], "seeds_due": []}
 
 
 def nothing_there_yet() -> dict:
@@ -391,10 +695,19 @@ def nothing_there_yet() -> dict:
 
 def main() -> None:
     """Run the module."""
+    text = {"type": "str"}
     module = AnsibleModule(
         argument_spec={
             "url": {"type": "str", "required": True},
-            "token": {"type": "str", "default": "", "no_log": True},
+            "keys_file": {"type": "str", "no_log": False},
+            "access_file": {"type": "str"},
+            "elevate": {"type": "bool", "default": False},
+            "access_role": {"type": "str", "default": "openmates-manage"},
+            "access_policy": {"type": "str", "required": True},
+            "root_url": {"type": "str", "default": ""},
+            "root_container": {"type": "str", "default": ""},
+            "root_marker": {"type": "path", "required": True},
+            "wipe_marker": {"type": "path", "required": True},
             "marker": {"type": "path"},
             "engines": {
                 "type": "list",
@@ -406,24 +719,40 @@ def main() -> None:
                     "version": {"type": "int"},
                 },
             },
-            "policies": {"type": "dict", "default": {}},
-            "tokens": {
+            "audit": {
                 "type": "list",
                 "elements": "dict",
                 "default": [],
-                "no_log": False,
                 "options": {
-                    "file": {"type": "path", "required": True},
-                    "policies": {"type": "list", "elements": "str", "required": True},
-                    "period": {"type": "str", "default": "768h"},
-                    "uid": {"type": "int", "default": 0},
-                    "gid": {"type": "int", "default": 0},
-                    "display_name": {"type": "str", "default": "service"},
+                    "path": {"type": "str", "required": True},
+                    "type": {"type": "str", "required": True},
+                    "options": {"type": "dict", "default": {}},
                 },
             },
-            "seeds": {"type": "dict", "default": {}, "no_log": True},
+            "policies": {"type": "dict", "default": {}},
+            "roles": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "name": {"type": "str", "required": True},
+                    "policies": {"type": "list", "elements": "str", "required": True},
+                    "period": text,
+                    "credential": {"type": "path"},
+                    "file": {"type": "path"},
+                    "uid": {"type": "int", "default": 0},
+                    "gid": {"type": "int", "default": 0},
+                },
+            },
+            "seeds_ensure": {"type": "list", "elements": "str", "default": []},
+            "seeds_enforce": {"type": "dict", "default": {}, "no_log": True},
+            "seeds_generate": {"type": "dict", "default": {}},
             "seeds_engine": {"type": "str", "default": "kv"},
             "deadline": {"type": "int", "default": 60},
+            "shares": {"type": "list", "elements": "str", "no_log": True},
+            "root_token": {"type": "str", "no_log": True},
+            "access_secret": {"type": "str", "no_log": True},
+            "keys_present": {"type": "bool", "default": False, "no_log": False},
         },
         supports_check_mode=True,
     )

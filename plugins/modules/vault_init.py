@@ -37,6 +37,13 @@ options:
     description: Number of shares needed to unseal.
     type: int
     default: 3
+  pgp_keys:
+    description:
+      - One public PGP key a share, base64 of its binary form. Vault then hands out each share encrypted for one of
+        them, and nobody ever sees a share in clear. Without any, the shares are only ansible-vault encrypted.
+    type: list
+    elements: str
+    default: []
   deadline:
     description: Seconds to wait for Vault to answer.
     type: int
@@ -118,7 +125,9 @@ def initialise(module: AnsibleModule, client: vault.hvac.Client) -> dict:
     vault.write_marker(marker, params["init_id"])
     try:
         answer = client.sys.initialize(
-            secret_shares=params["secret_shares"], secret_threshold=params["secret_threshold"]
+            secret_shares=params["secret_shares"],
+            secret_threshold=params["secret_threshold"],
+            pgp_keys=params["pgp_keys"] or None,
         )
     except (vault.hvac.exceptions.VaultError, vault.requests.exceptions.RequestException) as error:
         state = vault.state_of(client)
@@ -129,7 +138,7 @@ def initialise(module: AnsibleModule, client: vault.hvac.Client) -> dict:
         raise vault.VaultProblem(f"Vault could not be initialised: {error}") from error
     keys = {
         "unseal_threshold": params["secret_threshold"],
-        "unseal_shares": answer["keys_base64"],
+        "pgp_shares" if params["pgp_keys"] else "unseal_shares": answer["keys_base64"],
         "root_token": answer["root_token"],
     }
     hidden = base64.b64encode(vault.with_pad(json.dumps(keys).encode(), pad)).decode()
@@ -189,6 +198,7 @@ def main() -> None:
             "marker": {"type": "path", "required": True},
             "secret_shares": {"type": "int", "default": 5, "no_log": False},
             "secret_threshold": {"type": "int", "default": 3, "no_log": False},
+            "pgp_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
             "deadline": {"type": "int", "default": 60},
             "step": {"type": "str", "choices": ["begin", "confirm"], "default": "begin"},
             "init_id": {"type": "str"},
@@ -206,6 +216,10 @@ def main() -> None:
         module.fail_json(
             msg=f"secret_threshold is {params['secret_threshold']}, but with {params['secret_shares']} shares it has to"
             f" be between {least} and {params['secret_shares']}."
+        )
+    if params["pgp_keys"] and len(params["pgp_keys"]) != params["secret_shares"]:
+        module.fail_json(
+            msg=f"There are {len(params['pgp_keys'])} pgp_keys for {params['secret_shares']} shares: it takes one each."
         )
     vault.run(module, "initialised", begin if params["step"] == "begin" else confirm, nothing_there_yet(module))
 

@@ -70,6 +70,11 @@ def usable_shares(given: list[str], threshold: int) -> list[str]:
                 raise vault.VaultProblem(
                     f"Unseal share {position} of {len(given)} is neither base64 nor hex."
                 ) from None
+    if not given:
+        raise vault.VaultProblem(
+            f"Vault is sealed and needs {threshold} different unseal shares, of which this run has none: those who hold"
+            " them have to run playbooks/unseal.yml. Then run this again."
+        )
     different = list(dict.fromkeys(given))
     if len(different) < threshold:
         raise vault.VaultProblem(
@@ -84,11 +89,13 @@ def submit(client: vault.hvac.Client, shares: list[str]) -> None:
     try:
         status = client.sys.submit_unseal_keys(shares)
     except vault.hvac.exceptions.InvalidRequest as error:
+        if not client.sys.is_sealed():
+            return  # the host's own unit was faster
         client.sys.submit_unseal_key(reset=True)
         raise vault.VaultProblem(
             "The unseal shares do not open this Vault: they belong to another Vault, or at least one is damaged."
         ) from error
-    if status["sealed"]:
+    if status["sealed"] and client.sys.is_sealed():
         client.sys.submit_unseal_key(reset=True)
         raise vault.VaultProblem("Vault took the unseal shares and is still sealed; see the log of its container.")
 

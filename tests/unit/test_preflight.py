@@ -236,6 +236,21 @@ BAD = [
     ("prod", {"openmates_memory": {"cache": "6G"}}, SETTINGS, ["openmates_memory", "add up to", "6656 MB"]),
     ("prod", {"openmates_memory": {"cache": None}}, SETTINGS, ["openmates_memory", "cache has no memory limit"]),
     ("prod", {"openmates_vault_engine": "valut"}, SETTINGS, ["openmates_vault_engine", "vault, openbao"]),
+    ("prod", {"openmates_vault_unseal": "me"}, SETTINGS, ["openmates_vault_unseal", "'me'", "host, operator"]),
+    (
+        "prod",
+        {"openmates_vault_unseal": "operator", "openmates_vault_pgp_keys": ["bQ=="]},
+        SETTINGS,
+        ["openmates_vault_pgp_keys", "1 keys for 5 shares"],
+    ),
+    (
+        "prod",
+        {"openmates_vault_unseal": "operator", "openmates_vault_pgp_keys": ["bQ=="] * 4 + ["-----BEGIN"]},
+        SETTINGS,
+        ["openmates_vault_pgp_keys", "key 5 is not base64", "gpg --export"],
+    ),
+    ("prod", {"openmates_vault_pgp_keys": ["bQ=="] * 5}, SETTINGS, ["openmates_vault_pgp_keys", "operator"]),
+    ("prod", {"openmates_vault_seeds": {"system/a": {"generate": {"key": 4}}}}, SECRETS, ["system/a", "16 to 512"]),
     ("prod", {"openmates_log_level": "verbose"}, SETTINGS, ["openmates_log_level", "verbose"]),
     (
         "prod",

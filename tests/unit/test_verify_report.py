@@ -209,3 +209,10 @@ def test_a_port_for_some_networks_only_may_be_closed_from_here(seen: dict) -> No
     seen["restricted_ports"] = [22]
     assert verify.verify_problems(seen) == [] and not verify.verify_ask_host(seen)
     assert any("not from here" in line for line in verify.verify_report(seen))
+
+
+def test_a_service_that_is_not_well_comes_with_its_hint(seen: dict) -> None:
+    bad = change(seen, "services/api/health", "unhealthy")
+    bad["hints"] = {"api": "If it is sealed: do this", "loki": "not this"}
+    [problem] = verify.verify_problems(bad)
+    assert problem.startswith("Service api: it is unhealthy.") and problem.endswith(". If it is sealed: do this")

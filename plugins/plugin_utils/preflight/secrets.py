@@ -79,28 +79,4 @@ def check_secrets_differ(run: Preflight) -> Iterator[str]:
             )
 
 
-def check_vault_seeds(run: Preflight) -> Iterator[str]:
-    name, seeds = "openmates_vault_seeds", run.get("openmates_vault_seeds", {})
-    remedy = 'Write it as {"providers/openai": {"api_key": "..."}}'
-    if name in run.broken:
-        return
-    if not isinstance(seeds, dict):
-        yield run.problem(name, "it is not a table of secrets", remedy)
-        return
-    for path, fields in seeds.items():
-        if not isinstance(fields, dict) or not fields:
-            yield run.problem(name, f"{path} is not a table of fields", remedy)
-        elif any(
-            isinstance(value, str) and re.search(r"<[^>]+>|change-?me|^\.\.\.$", value, re.I)
-            for value in fields.values()
-        ):
-            yield run.problem(
-                name, f"{path} still holds a placeholder", "Set the key, or remove the entry to add it later"
-            )
-
-
-CHECKS = (
-    check_secrets,
-    check_secrets_differ,
-    check_vault_seeds,
-)
+CHECKS = (check_secrets, check_secrets_differ)

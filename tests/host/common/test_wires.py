@@ -6,7 +6,7 @@ import pytest
 
 from lab import STACK, wait_until
 
-# Vault is not among them: one that was stopped comes back sealed, see test_recovery.py.
+# Vault is not among them: see test_recovery.py.
 STOPPED = {
     "cms": "directus",
     "cache": "cache",

@@ -1,0 +1,264 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Equip a host to look after its own Vault."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault_host
+short_description: Equip a host to unseal its Vault and to keep the services' token valid
+description:
+  - Writes systemd units with what they run, enables their timers, and keeps as many unseal shares on the host as it
+    takes, as a credential that systemd encrypted with the host's own key (and its TPM where there is one).
+  - With O(unseal=operator) there are no shares on the host; any that were are removed.
+  - The shares travel only when the host has none for this Vault. They are in no result, log, argument or plain file.
+options:
+  keys_file:
+    description: The keys file of M(openmates.server.vault_init) on the controller.
+    type: str
+    required: true
+  unseal:
+    description: Who unseals Vault after a restart.
+    type: str
+    choices: [host, operator]
+    default: host
+  shares_credential:
+    description: Where the encrypted shares are on the host. The file's name is the credential's.
+    type: path
+    default: /etc/credstore.encrypted/openmates-vault-shares
+  files:
+    description: Text of each file, by absolute path.
+    type: dict
+    default: {}
+  timers:
+    description: Timers to run, now and at boot.
+    type: list
+    elements: str
+    default: []
+  unseal_files:
+    description: As O(files), for O(unseal=host) only; removed otherwise.
+    type: dict
+    default: {}
+  unseal_timers:
+    description: As O(timers), for O(unseal=host) only; stopped otherwise.
+    type: list
+    elements: str
+    default: []
+  start:
+    description: Services to run once, now, and to wait for.
+    type: list
+    elements: str
+    default: []
+  init_id:
+    description: Set by the action plugin.
+    type: str
+  shares:
+    description: Set by the action plugin.
+    type: list
+    elements: str
+  keys_present:
+    description: Set by the action plugin.
+    type: bool
+    default: false
+requirements:
+  - systemd-creds on the host
+author:
+  - The openmates.server contributors
+attributes:
+  check_mode:
+    description: Says what would be changed.
+    support: full
+  diff_mode:
+    description: Names only.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Let the host look after its Vault
+  openmates.server.vault_host:
+    keys_file: /home/operator/keys/prod1.yml
+    unseal: host
+    unseal_files:
+      /etc/systemd/system/vault-unseal.service: "{{ lookup('ansible.builtin.template', 'vault-unseal.service.j2') }}"
+      /etc/systemd/system/vault-unseal.timer: "{{ lookup('ansible.builtin.template', 'vault-unseal.timer.j2') }}"
+    unseal_timers: [vault-unseal.timer]
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, or would be, by name.
+  returned: success
+  type: list
+  elements: str
+shares_due:
+  description: Whether nothing was done because the host has no shares for this Vault. The action hands them over.
+  returned: success
+  type: bool
+"""
+
+import pathlib
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openmates.server.plugins.module_utils import atomic, vault
+
+FILE_MODE = 0o644
+
+
+class Host:
+    """Brings the host to the declared state, or only notes what differs in check mode."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.params = module.params
+        self.check = module.check_mode
+        self.changes: list[str] = []
+
+    def run(self) -> bool:
+        """Do everything and return whether shares are needed for that. Raises VaultProblem."""
+        params, by_host = self.params, self.params["unseal"] == "host"
+        if by_host and not self.shares():
+            return True
+        files = {**params["files"], **(params["unseal_files"] if by_host else {})}
+        stale = [] if by_host else [path for path in params["unseal_files"] if pathlib.Path(path).exists()]
+        for timer in [] if by_host else params["unseal_timers"]:
+            if stale and not self.check:
+                self.systemctl("disable", "--now", timer)
+        for path in stale:
+            self.remove(path)
+        for path, text in files.items():
+            self.write(path, text)
+        if not by_host and pathlib.Path(params["shares_credential"]).exists():
+            self.remove(params["shares_credential"])
+        if not self.check:
+            self.timers(params["timers"] + (params["unseal_timers"] if by_host else []))
+        else:
+            self.timers_due(params["timers"] + (params["unseal_timers"] if by_host else []))
+        for unit in params["start"]:
+            self.start(unit)
+        return False
+
+    def shares(self) -> bool:
+        """Have the shares on the host, and return False if they are needed for that and not at hand."""
+        credential = vault.Credential(self.module, self.params["shares_credential"])
+        held = credential.read()
+        self.module.no_log_values.update((held or {}).get("shares", []))
+        if held and held.get("init_id") == self.params["init_id"]:
+            return True
+        if not self.check and not self.params["shares"]:
+            return False
+        self.changes.append(f"credential {credential.path.name}: {'replaced' if held else 'made'}")
+        if not self.check:
+            credential.write({"init_id": self.params["init_id"], "shares": self.params["shares"]})
+        return True
+
+    def write(self, path: str, text: str) -> None:
+        """Have the file with this text."""
+        file = pathlib.Path(path)
+        if file.is_file() and file.read_text() == text:
+            return
+        self.changes.append(f"file {path}: written")
+        if not self.check:
+            try:
+                file.parent.mkdir(parents=True, exist_ok=True)
+                atomic.write_atomically(file, text.encode(), FILE_MODE)
+            except OSError as error:
+                raise vault.VaultProblem(f"{path} cannot be written: {error.strerror}.") from error
+
+    def remove(self, path: str) -> None:
+        self.changes.append(f"file {path}: removed")
+        if not self.check:
+            pathlib.Path(path).unlink()
+
+    def timers(self, names: list[str]) -> None:
+        """Have the timers run as their files say, whatever an earlier run was cut off in."""
+        states = self.states(names)
+        if any(
+            state.get("NeedDaemonReload") == "yes" or state.get("LoadState") != "loaded" for state in states.values()
+        ):
+            self.systemctl("daemon-reload")
+            # A running timer goes by the old text until it is started again.
+            due, states = [name for name in names if states[name].get("ActiveState") == "active"], self.states(names)
+            for name in due:
+                self.systemctl("restart", name)
+        for name, state in states.items():
+            if state.get("UnitFileState") != "enabled" or state.get("ActiveState") != "active":
+                self.changes.append(f"timer {name}: started")
+                self.systemctl("enable", "--now", name)
+
+    def timers_due(self, names: list[str]) -> None:
+        """Note, for check mode, the timers that would be started."""
+        for name, state in self.states(names).items():
+            if state.get("UnitFileState") != "enabled" or state.get("ActiveState") != "active":
+                self.changes.append(f"timer {name}: started")
+
+    def states(self, names: list[str]) -> dict[str, dict[str, str]]:
+        """What systemd knows of each timer and of the service it starts."""
+        keys = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
+        found = {}
+        for name in names:
+            text = self.systemctl("show", name, *(f"--property={key}" for key in keys))
+            found[name] = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
+            service = self.systemctl("show", f"{name.removesuffix('.timer')}.service", "--property=NeedDaemonReload")
+            if service.strip().endswith("=yes"):
+                found[name]["NeedDaemonReload"] = "yes"
+        return found
+
+    def start(self, unit: str) -> None:
+        """Run a service once and wait for its end. Raises VaultProblem with its own words if it failed."""
+        self.changes.append(f"service {unit}: run")
+        if self.check:
+            return
+        # Not `start`: that would be content with a run that began before what it needs was there.
+        code, _, _ = self.module.run_command(["systemctl", "restart", unit])
+        if code:
+            _, said, _ = self.module.run_command(
+                ["journalctl", f"--unit={unit}", "--lines=3", "--output=cat", "--no-pager"]
+            )
+            raise vault.VaultProblem(f"{unit} failed: {' '.join(said.split())}")
+
+    def systemctl(self, *arguments: str) -> str:
+        code, out, error = self.module.run_command(["systemctl", *arguments])
+        if code:
+            raise vault.VaultProblem(f"systemctl {' '.join(arguments)} failed: {error.strip()}")
+        return out
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "keys_file": {"type": "str", "required": True, "no_log": False},
+            "unseal": {"type": "str", "choices": ["host", "operator"], "default": "host"},
+            "shares_credential": {
+                "type": "path",
+                "default": "/etc/credstore.encrypted/openmates-vault-shares",
+                "no_log": False,
+            },
+            "files": {"type": "dict", "default": {}},
+            "timers": {"type": "list", "elements": "str", "default": []},
+            "unseal_files": {"type": "dict", "default": {}},
+            "unseal_timers": {"type": "list", "elements": "str", "default": []},
+            "start": {"type": "list", "elements": "str", "default": []},
+            "init_id": {"type": "str"},
+            "shares": {"type": "list", "elements": "str", "no_log": True},
+            "keys_present": {"type": "bool", "default": False, "no_log": False},
+        },
+        supports_check_mode=True,
+    )
+    host = Host(module)
+    # The units' texts would only make the most verbose output longer.
+    shown = {"module_args": {**module.params, "shares": None, "files": list(module.params["files"])}}
+    shown["module_args"]["unseal_files"] = list(module.params["unseal_files"])
+    try:
+        shares_due = host.run()
+    except vault.VaultProblem as problem:
+        module.fail_json(msg=str(problem), invocation=shown)
+    result = {"changed": bool(host.changes), "changes": host.changes, "shares_due": shares_due, "invocation": shown}
+    if module._diff:
+        result["diff"] = {"before": "", "after": "".join(f"{change}\n" for change in host.changes)}
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()

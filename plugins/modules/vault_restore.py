@@ -1,0 +1,149 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Bring a snapshot back into an empty Vault."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault_restore
+short_description: Bring a snapshot back into an empty Vault
+description:
+  - Takes an uninitialised Vault, initialises it with keys that live only as long as this call, and replaces its storage
+    by the snapshot. Afterwards Vault is sealed, and the shares of the Vault that the snapshot comes from open it.
+  - In the snapshot, tokens and logins that were revoked since are valid. So it leaves O(wipe_marker) on the host, which
+    makes M(openmates.server.vault_config) revoke all of them before anything else.
+  - Never throws anything away itself.
+options:
+  url:
+    description: Address of Vault's API as the host reaches it.
+    type: str
+    required: true
+  src:
+    description: The snapshot, on the host.
+    type: path
+    required: true
+  secret_shares:
+    description: Number of shares of the Vault that the snapshot comes from.
+    type: int
+    default: 5
+  secret_threshold:
+    description: Number of them that it takes.
+    type: int
+    default: 3
+  marker:
+    description: The marker file of M(openmates.server.vault_init) on the host, here for a restore under way.
+    type: path
+    required: true
+  wipe_marker:
+    description: A file on the host that says that all tokens and logins have to go.
+    type: path
+    required: true
+  replace:
+    description: Whether a Vault that holds something may be thrown away, which RV(must_reset) then asks for.
+    type: bool
+    default: false
+  deadline:
+    description: Seconds to wait for Vault, at each step.
+    type: int
+    default: 60
+requirements:
+  - hvac (Debian's python3-hvac) on the host
+author:
+  - The openmates.server contributors
+attributes:
+  check_mode:
+    description: Says whether it could be done.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Bring the snapshot back
+  openmates.server.vault_restore:
+    url: http://172.18.0.5:8200
+    src: /root/vault.snap
+    marker: /opt/openmates/.vault-init
+    wipe_marker: /opt/openmates/.vault-wipe
+"""
+
+RETURN = r"""
+must_reset:
+  description:
+    - Whether the data that is there has to be thrown away, and the call repeated. Because an earlier restore was cut
+      off and left a Vault that nobody can open, or because of O(replace). The snapshot is known to be whole by then.
+  returned: success
+  type: bool
+"""
+
+import pathlib
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openmates.server.plugins.module_utils import vault
+
+
+def restore(module: AnsibleModule) -> dict:
+    """Bring the snapshot back and return the result."""
+    params = module.params
+    marker, source = pathlib.Path(params["marker"]), pathlib.Path(params["src"])
+    try:
+        vault.check_snapshot(source.read_bytes())
+    except OSError as error:
+        raise vault.VaultProblem(f"The snapshot {source} cannot be read: {error.strerror}.") from error
+    client = vault.connect(params["url"], timeout=params["deadline"])
+    state = vault.answering_state(client, params["deadline"], False)
+    if state != vault.UNINITIALIZED:
+        if params["replace"] or vault.read_marker(marker) == vault.RESTORE:
+            return {"changed": False, "must_reset": True}
+        raise vault.VaultProblem(
+            "This server's Vault is initialised, and a restore would replace all that is in it. If that is meant, run"
+            " again with -e vault_restore_replace=true."
+        )
+    if not module.check_mode:
+        vault.write_marker(marker, vault.RESTORE)
+        vault.write_marker(pathlib.Path(params["wipe_marker"]), vault.RESTORE)
+        replace(client, source, params)
+        vault.drop_marker(marker)
+    return {"changed": True, "must_reset": False}
+
+
+def replace(client: vault.hvac.Client, source: pathlib.Path, params: dict) -> None:
+    """Open the empty Vault for a moment and put the snapshot in the place of its storage."""
+    # With as many shares as the snapshot's Vault has: the running server would go by the number it began with.
+    counts = {"secret_shares": params["secret_shares"], "secret_threshold": params["secret_threshold"]}
+    passing = client.sys.initialize(**counts)
+    client.sys.submit_unseal_keys(passing["keys_base64"][: params["secret_threshold"]])
+    vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
+    # hvac encodes bodies as JSON, so this one call is made without it.
+    answer = client.session.post(
+        f"{params['url']}/v1/sys/storage/raft/snapshot-force",
+        data=source.read_bytes(),
+        headers={"X-Vault-Token": passing["root_token"]},
+        timeout=params["deadline"],
+    )
+    if answer.status_code >= 300:
+        raise vault.VaultProblem(
+            f"Vault does not take the snapshot (status {answer.status_code}): {answer.text.strip()}"
+        )
+    vault.wait_for(client, (vault.SEALED,), params["deadline"])
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "src": {"type": "path", "required": True},
+            "secret_shares": {"type": "int", "default": 5, "no_log": False},
+            "secret_threshold": {"type": "int", "default": 3, "no_log": False},
+            "marker": {"type": "path", "required": True},
+            "wipe_marker": {"type": "path", "required": True},
+            "replace": {"type": "bool", "default": False},
+            "deadline": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    vault.run(module, "restored", restore, {"changed": True, "must_reset": False})
+
+
+if __name__ == "__main__":
+    main()

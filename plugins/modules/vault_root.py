@@ -1,0 +1,124 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Make a root token from the unseal shares; the part that runs on the host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: vault_root
+short_description: Make a root token from the unseal shares, for a person who needs one
+description:
+  - The token goes to one file on the controller, encrypted with the run's own ansible-vault secret. It is in no result,
+    log or file on the host.
+  - It leaves O(root_marker) on the host, so that the next run of M(openmates.server.vault_config) revokes it.
+options:
+  url:
+    description: Where Vault makes a root token from the shares.
+    type: str
+    required: true
+  container:
+    description: The container in whose network O(url) is. Empty for the host's own.
+    type: str
+    default: ""
+  keys_file:
+    description: The keys file of M(openmates.server.vault_init) on the controller.
+    type: str
+    required: true
+  root_file:
+    description: Absolute path on the controller of the file for the token. An older one is replaced.
+    type: str
+    required: true
+  root_marker:
+    description: A file on the host that says that there may be root tokens.
+    type: path
+    required: true
+  shares:
+    description: Unseal shares, if the keys file has none in clear.
+    type: list
+    elements: str
+  deadline:
+    description: Seconds to wait for Vault.
+    type: int
+    default: 60
+  pad:
+    description: Set by the action plugin.
+    type: str
+  keys_present:
+    description: Set by the action plugin.
+    type: bool
+    default: false
+requirements:
+  - hvac (Debian's python3-hvac) on the host
+  - an ansible-vault password for the run
+author:
+  - The openmates.server contributors
+attributes:
+  check_mode:
+    description: Says that it would make one.
+    support: full
+"""
+
+EXAMPLES = r"""
+- name: Make a root token
+  openmates.server.vault_root:
+    url: http://127.0.0.1:8202
+    container: openmates-vault-1
+    keys_file: /home/operator/keys/prod1.yml
+    root_file: /home/operator/keys/prod1.root.yml
+    root_marker: /opt/openmates/.vault-root
+"""
+
+RETURN = r"""
+root_file:
+  description: Where the token is on the controller.
+  returned: success
+  type: str
+"""
+
+import base64
+import pathlib
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openmates.server.plugins.module_utils import vault
+
+
+def make(module: AnsibleModule) -> dict:
+    """Make the token and return it, readable for the action plugin only."""
+    params = module.params
+    if module.check_mode:
+        return {"changed": True}
+    pad = base64.b64decode(params["pad"])
+    with vault.network_of(module, params["container"]):
+        client = vault.connect(params["url"], timeout=params["deadline"])
+        vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
+        vault.write_marker(pathlib.Path(params["root_marker"]), "root")
+        token = vault.generate_root(client, params["shares"])
+    return {"changed": True, "custody": base64.b64encode(vault.with_pad(token.encode(), pad)).decode()}
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "url": {"type": "str", "required": True},
+            "container": {"type": "str", "default": ""},
+            "keys_file": {"type": "str", "required": True, "no_log": False},
+            "root_file": {"type": "str", "required": True},
+            "root_marker": {"type": "path", "required": True},
+            "shares": {"type": "list", "elements": "str", "no_log": True},
+            "deadline": {"type": "int", "default": 60},
+            "pad": {"type": "str", "no_log": True},
+            "keys_present": {"type": "bool", "default": False, "no_log": False},
+        },
+        supports_check_mode=True,
+    )
+    if not module.params["pad"]:
+        module.fail_json(
+            msg="vault_root works only through its action plugin, which keeps the token out of the result."
+        )
+    vault.run(module, "entered", make, {"changed": True})
+
+
+if __name__ == "__main__":
+    main()

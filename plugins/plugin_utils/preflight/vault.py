@@ -1,0 +1,67 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What Vault is to hold, and who unseals it."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterator
+
+from ansible_collections.openmates.server.plugins.filter.vault_seeds import seed_kind, seed_problem
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
+
+VAULT_UNSEAL = ("host", "operator")
+
+
+def check_vault_seeds(run: Preflight) -> Iterator[str]:
+    name, seeds = "openmates_vault_seeds", run.get("openmates_vault_seeds", {})
+    remedy = 'Write it as {"providers/openai": {"api_key": "..."}}'
+    if name in run.broken:
+        return
+    if not isinstance(seeds, dict):
+        yield run.problem(name, "it is not a table of secrets", remedy)
+        return
+    for path, entry in seeds.items():
+        fields = seed_kind(entry)[1]
+        if problem := seed_problem(entry):
+            yield run.problem(name, f"{path} {problem}", remedy)
+        elif any(
+            isinstance(value, str) and re.search(r"<[^>]+>|change-?me|^\.\.\.$", value, re.I)
+            for value in fields.values()
+        ):
+            yield run.problem(
+                name, f"{path} still holds a placeholder", "Set the key, or remove the entry to add it later"
+            )
+
+
+def check_vault_unseal(run: Preflight) -> Iterator[str]:
+    """Who unseals Vault, and whether the shares are in a form that they can."""
+    name, mode = "openmates_vault_unseal", run.get("openmates_vault_unseal", "host")
+    if mode not in VAULT_UNSEAL:
+        yield run.problem(name, f"{mode!r} is unknown", f"Use one of {', '.join(VAULT_UNSEAL)}")
+    name, keys = "openmates_vault_pgp_keys", run.get("openmates_vault_pgp_keys", [])
+    if not keys or name in run.broken:
+        return
+    if not isinstance(keys, list):
+        yield run.problem(name, "it is not a list of keys", "Write one base64 text a share")
+        return
+    wanted = 5 if run.environment == "prod" else 1
+    if len(keys) != wanted:
+        yield run.problem(
+            name, f"it holds {len(keys)} keys for {wanted} shares", "Give one key a share; a person may hold several"
+        )
+    for number, key in enumerate(keys, start=1):
+        try:
+            base64.b64decode(str(key), validate=True)
+        except ValueError:
+            yield run.problem(name, f"key {number} is not base64", "Make it with `gpg --export NAME | base64 -w0`")
+    if mode == "host":
+        yield run.problem(
+            name,
+            "the shares would be encrypted for people, and the server is to unseal Vault with them",
+            "Set openmates_vault_unseal: operator, or leave the keys away",
+        )
+
+
+CHECKS = (check_vault_seeds, check_vault_unseal)

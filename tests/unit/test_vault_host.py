@@ -1,0 +1,174 @@
+"""The program that a server looks after its Vault with: what it does in each state, without a Vault or a Docker."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import re
+import stat
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SHARES = ["one", "two", "three"]
+
+
+@pytest.fixture(scope="module")
+def program():
+    spec = importlib.util.spec_from_file_location("vault_host_program", ROOT / "roles/vault/files/vault-host.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+class FakeVault:
+    """Answers by a table; remembers what it was asked. A sealed one opens with the right shares."""
+
+    def __init__(self, program, health: int, answers: dict | None = None, opens_with: list | None = None) -> None:
+        self.program, self.state, self.answers, self.opens_with = program, health, answers or {}, opens_with
+        self.asked, self.shares = [], []
+
+    def health(self) -> int:
+        return self.state
+
+    def wait_active(self, _: float) -> None:
+        assert self.state == self.program.ACTIVE
+
+    def call(self, method: str, path: str, body: dict | None = None, token: str = "") -> tuple[int, dict]:
+        self.asked.append((path, token))
+        if path != "sys/unseal":
+            return self.answers[path]
+        if body.get("reset"):
+            self.shares = []
+            return 200, {"sealed": True}
+        self.shares.append(body["key"])
+        if len(self.shares) < len(SHARES):
+            return 200, {"sealed": True}
+        right, self.shares = self.shares == self.opens_with, []
+        self.state = self.program.ACTIVE if right else self.state
+        return (200, {"sealed": False}) if right else (400, {})
+
+
+@pytest.fixture
+def run(program, tmp_path, monkeypatch, capsys):
+    """A function that runs one command against a Vault and containers, and returns its exit code and words."""
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
+    (tmp_path / "openmates-vault-shares").write_text(json.dumps({"shares": SHARES}))
+    (tmp_path / "openmates-vault-api").write_text(json.dumps({"role_id": "r", "secret_id": "s"}))
+    monkeypatch.setattr(program.time, "sleep", lambda _: None)
+
+    def start(vault: FakeVault, *arguments: str, containers: dict | None = None) -> tuple[int, str, list]:
+        restarted = []
+        docker = SimpleNamespace(
+            containers=lambda service: (containers or {}).get(service, []),
+            restart=lambda service, container, seconds: restarted.append((service, container["Id"])),
+        )
+        monkeypatch.setattr(program, "Docker", lambda project: docker)
+        monkeypatch.setattr(program, "answering", lambda *_: (vault, vault.state))
+        monkeypatch.setattr(program.sys, "argv", ["vault-host.py", *arguments])
+        code = program.main()
+        said = capsys.readouterr()
+        return code, said.out + said.err, restarted
+
+    return start
+
+
+def token_arguments(file: Path, *more: str) -> list[str]:
+    arguments = ["token", "--file", str(file), "--uid", str(os.getuid()), "--gid", str(os.getgid())]
+    return [*arguments, "--period", "60", "--policies", "a,b", *more]
+
+
+def lookup(**changes: object) -> tuple[int, dict]:
+    data = {"policies": ["b", "a"], "period": 60, "ttl": 50, "meta": {"role_name": "openmates-api"}}
+    return 200, {"data": {**data, **changes}}
+
+
+def test_a_sealed_vault_is_opened_once_and_an_open_or_empty_one_left_alone(program, run):
+    vault = FakeVault(program, program.SEALED, opens_with=SHARES)
+    assert run(vault, "unseal")[:2] == (0, "Vault was sealed, and is open again\n")
+    for state in (program.ACTIVE, program.EMPTY, program.STANDBY):
+        vault = FakeVault(program, state)
+        assert run(vault, "unseal")[:2] == (0, "")
+        assert vault.asked == []
+
+
+def test_shares_of_another_vault_are_said_to_be_and_never_shown(program, run, tmp_path):
+    vault = FakeVault(program, program.SEALED, opens_with=["other"] * 3)
+    code, said, _ = run(vault, "unseal")
+    assert code == 1 and "do not open this Vault" in said and said.startswith("<3>")
+    assert not any(re.search(rf"\b{share}\b", said) for share in ("two", "three"))
+    assert vault.shares == [], "no half-done attempt stays"
+    (tmp_path / "openmates-vault-shares").write_text("{ half")
+    code, said, _ = run(FakeVault(program, program.SEALED), "unseal")
+    assert code == 1 and "missing or damaged" in said and "site.yml" in said
+
+
+def test_without_shares_on_the_server_it_says_who_must_act(program, run, tmp_path):
+    sealed = FakeVault(program, program.SEALED)
+    assert run(sealed, *token_arguments(tmp_path / "token"))[:2] == (0, "")
+    code, said, _ = run(sealed, *token_arguments(tmp_path / "token", "--unseal", "operator"))
+    assert code == 1 and "playbooks/unseal.yml" in said
+
+
+@pytest.mark.parametrize(
+    ("answer", "reason"),
+    [
+        ((403, {}), "is not valid"),
+        (lookup(policies=["a"]), "may do something else"),
+        (lookup(period=120), "may do something else"),
+        (lookup(meta=None), "was not made by this server"),
+        (None, "is missing"),
+    ],
+)
+def test_a_token_that_is_not_as_declared_is_replaced_as_a_whole(program, run, tmp_path, answer, reason):
+    file = tmp_path / "vault-data" / "api.token"
+    if answer:
+        file.parent.mkdir()
+        file.write_text("old")
+    answers = {"auth/token/lookup-self": answer, "auth/approle/login": (200, {"auth": {"client_token": "new"}})}
+    code, said, _ = run(FakeVault(program, program.ACTIVE, answers), *token_arguments(file))
+    assert code == 0 and reason in said and "new" not in said.replace("a new token", "")
+    assert file.read_text() == "new" and stat.S_IMODE(file.stat().st_mode) == 0o400
+    assert [entry.name for entry in file.parent.iterdir()] == ["api.token"]
+
+
+@pytest.mark.parametrize(("ttl", "renewed"), [(59, False), (31, False), (29, True), (1, True)])
+def test_a_token_is_renewed_when_half_of_its_time_is_over(program, run, tmp_path, ttl, renewed):
+    file = tmp_path / "api.token"
+    file.write_text("old")
+    answers = {"auth/token/lookup-self": lookup(ttl=ttl), "auth/token/renew-self": (200, {})}
+    vault = FakeVault(program, program.ACTIVE, answers)
+    assert run(vault, *token_arguments(file))[:2] == (0, "")
+    assert (("auth/token/renew-self", "old") in vault.asked) is renewed
+    assert file.read_text() == "old"
+
+
+def test_a_refused_login_is_told_and_the_old_token_stays(program, run, tmp_path):
+    file = tmp_path / "api.token"
+    file.write_text("old")
+    answers = {"auth/token/lookup-self": (403, {}), "auth/approle/login": (400, {})}
+    code, said, _ = run(FakeVault(program, program.ACTIVE, answers), *token_arguments(file))
+    assert code == 1 and "site.yml" in said and file.read_text() == "old"
+
+
+def test_only_what_started_before_the_token_was_made_is_restarted_and_in_order(program, run, tmp_path):
+    file = tmp_path / "api.token"
+    file.write_text("old")
+    os.utime(file, (1_000_000_000, 1_000_000_000))  # 2001-09-09T01:46:40Z
+
+    def container(name: str, second: int) -> dict:
+        return {"Id": name, "State": {"StartedAt": f"2001-09-09T01:46:{second}.5Z"}}
+
+    containers = {
+        "worker": [container("w", 39)],
+        "api": [container("a1", 41), container("a2", 20)],
+        "other": [container("o", 10)],
+    }
+    vault = FakeVault(program, program.ACTIVE, {"auth/token/lookup-self": lookup()})
+    arguments = token_arguments(file, "--consumers", "api,worker")
+    code, said, restarted = run(vault, *arguments, containers=containers)
+    assert (code, restarted) == (0, [("api", "a2"), ("worker", "w")])
+    assert "api is restarted" in said
