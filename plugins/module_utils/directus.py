@@ -47,6 +47,10 @@ def sentence(request: str, status: int, code: str, message: str) -> str:
     return f"Directus refused {request}: {message} ({code or f'HTTP status {status}'})"
 
 
+class AdministratorRefused(DirectusProblem):
+    """Directus does not take the administrator's address or password."""
+
+
 def refusal(request: str, error: HTTPError) -> Refused:
     """The refusal in an HTTP error, whose body is Directus's JSON or, from a proxy, anything."""
     code, message = "", "it gave no reason."
@@ -178,9 +182,11 @@ def administrator(url: str, email: str, password: str, deadline: float) -> Direc
     try:
         session.log_in(email, password)
     except Refused as error:
-        raise DirectusProblem(
-            f"Directus does not let {email} in: {error} If the address or the password differ from the inventory's"
-            " openmates_admin_email and openmates_admin_password, a run of site.yml puts Directus right."
+        if error.code != "INVALID_CREDENTIALS":
+            raise
+        raise AdministratorRefused(
+            f"Directus does not let {email} in: {error} Somebody changed the address or the password there, or in the"
+            " inventory (openmates_admin_email, openmates_admin_password): site.yml puts Directus right."
         ) from None
     return session
 

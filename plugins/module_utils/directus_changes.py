@@ -35,6 +35,11 @@ class Changes:
         self.names.append(f"{what}: removed")
         self.before.append(what)
 
+    def noted(self, names: list[str]) -> None:
+        """Changes of which the name tells all."""
+        self.names += names
+        self.after += names
+
     def diff(self) -> dict[str, str]:
         """For Ansible's --diff."""
         return {"before": _text(self.before), "after": _text(self.after)}

@@ -8,6 +8,7 @@ import typing as t
 
 from ansible_collections.openmates.server.plugins.module_utils import directus as api
 from ansible_collections.openmates.server.plugins.module_utils.directus_changes import Changes, declared, differing
+from ansible_collections.openmates.server.plugins.module_utils.directus_schema import Comparison, names, removals
 
 POLICY_FIELDS = ("name", "description", "icon", "admin_access", "app_access", "enforce_tfa", "ip_access")
 ROLE_FIELDS = ("name", "description", "icon")
@@ -48,6 +49,7 @@ class Reconciler:
             if kind in (POLICY, ROLE) or self.params[kind.path] or self.params["prune"]:
                 self.there[kind] = self.directus.search(kind.path)
         self.there[USER] = self.users_there()
+        self.schema()
         self.settings()
         self.folders()
         self.policies()
@@ -118,6 +120,25 @@ class Reconciler:
         raise api.DirectusProblem(f"The {by} refers to the {kind.word} {name}, which is not declared nor in Directus.")
 
     # ---------------------------------------------------------------- the kinds
+
+    def schema(self) -> None:
+        if self.params["schema"]:
+            self.compare_schema()
+        if self.params["collections"]:
+            there = {item["collection"] for item in self.directus.read_one("/collections")}
+            if missing := sorted(set(self.params["collections"]) - there):
+                raise api.DirectusProblem(
+                    f"Directus lacks collections that have to be there: {', '.join(missing)}. What makes them,"
+                    " cms-setup or a person, has not done all of its work; see its log."
+                )
+
+    def compare_schema(self) -> None:
+        comparison = Comparison(self.directus, self.params["schema"], self.params["schema_force"])
+        comparison.refuse_losses(remove=False, data_loss=False)
+        self.undeclared += removals(comparison.diff)
+        self.changes.noted(names(comparison.wanted()))
+        if not self.dry:
+            comparison.apply()
 
     def settings(self) -> None:
         wanted = self.params["settings"]

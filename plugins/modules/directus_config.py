@@ -29,6 +29,20 @@ options:
     description: The administrator's password.
     type: str
     required: true
+  schema:
+    description:
+      - A snapshot of a Directus schema. What it has more or otherwise is applied; what it lacks is named in
+        RV(undeclared) and stays. Refused if it could lose data; see M(openmates.server.directus_schema).
+    type: dict
+  schema_force:
+    description: Apply the snapshot although another version of Directus made it.
+    type: bool
+    default: false
+  collections:
+    description: Collections that have to be there, whoever makes them.
+    type: list
+    elements: str
+    default: []
   policies:
     description: Policies with their permissions.
     type: list
@@ -81,7 +95,7 @@ options:
       name: {description: "A name that stays: the user's id follows from it.", type: str, required: true}
       state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
       email: {description: Email address; a service needs none., type: str}
-      first_name: {description: First name; of a new user O(users[].name)., type: str}
+      first_name: {description: "First name; a new user gets its O(users[].name).", type: str}
       last_name: {description: Last name., type: str}
       role: {description: Name of its role., type: str}
       policies: {description: "Names of all policies of its own. Leave out to manage none.", type: list, elements: str}
@@ -179,6 +193,10 @@ changes:
   elements: str
   returned: success
   sample: ["role editor: name corrected"]
+refused:
+  description: Whether it failed because Directus does not take the administrator's address or password.
+  type: bool
+  returned: failure
 undeclared:
   description: What was added to something declared, or was declared once, and is left as it is.
   type: list
@@ -199,6 +217,9 @@ ARGUMENTS: dict[str, t.Any] = {
     "url": {"type": "str", "required": True},
     "email": {"type": "str", "required": True},
     "password": {"type": "str", "required": True, "no_log": True},
+    "schema": {"type": "dict"},
+    "schema_force": {"type": "bool", "default": False},
+    "collections": {"type": "list", "elements": "str", "default": []},
     "policies": {
         "type": "list",
         "elements": "dict",
@@ -351,7 +372,7 @@ def main() -> None:
     try:
         module.exit_json(**reconcile(module))
     except api.DirectusProblem as problem:
-        module.fail_json(msg=str(problem))
+        module.fail_json(msg=str(problem), refused=isinstance(problem, api.AdministratorRefused))
 
 
 if __name__ == "__main__":

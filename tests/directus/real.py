@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+SAMPLE = json.loads((ROOT / "inventories/directus/lab.json").read_text())
 PROJECT = "openmates-directus-test"
 ADMIN = "admin@lab.openmates.org"
 IMAGES = {"directus": "openmates-lab/directus", "db": "openmates-lab/cms-database", "cache": "openmates-lab/cache"}

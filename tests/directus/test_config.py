@@ -7,9 +7,11 @@ import json
 import secrets
 
 import pytest
+from ansible_collections.openmates.server.plugins.module_utils import directus
 from ansible_collections.openmates.server.plugins.module_utils.directus import is_owned, stable_id
+from ansible_collections.openmates.server.plugins.module_utils.directus_schema import Comparison
 from ansible_collections.openmates.server.plugins.modules import directus_config
-from real import Api
+from real import SAMPLE, Api
 
 TOKEN = secrets.token_hex(24)
 PERSON_PASSWORD = secrets.token_hex(12)
@@ -63,12 +65,11 @@ DECLARED = {
 
 @pytest.fixture(scope="module")
 def collections(stack) -> None:
-    """Two collections that permissions are about."""
-    admin = Api(stack.url).log_in(stack.environment["ADMIN_EMAIL"], stack.admin_password)
-    for name, field in (("articles", "status"), ("authors", "name")):
-        fields = [{"field": field, "type": "string", "schema": {}}, {"field": "secret", "type": "string", "schema": {}}]
-        admin.call("POST", "/collections", {"collection": name, "schema": {}, "fields": fields})
-    admin.call("POST", "/items/articles", [{"status": "published"}, {"status": "draft"}])
+    """The sample schema, and two articles."""
+    with directus.administrator(stack.url, stack.environment["ADMIN_EMAIL"], stack.admin_password, 10) as session:
+        Comparison(session, SAMPLE).apply()
+        articles = [{"title": "one", "status": "published"}, {"title": "two", "status": "draft"}]
+        session.ask("POST", "/items/articles", articles)
 
 
 @pytest.fixture
@@ -131,9 +132,9 @@ def test_the_service_token_works_and_is_refused_outside_of_its_policy(stack, con
     website = Api(stack.url, TOKEN)
     assert [item["status"] for item in website.call("GET", "/items/articles")] == ["published"]
     for method, path, body in (
-        ("POST", "/items/articles", {"status": "draft"}),
-        ("DELETE", "/items/articles/1", None),
-        ("GET", "/items/authors?fields=secret", None),
+        ("POST", "/items/articles", {"title": "three"}),
+        ("DELETE", "/items/articles/5a1b0c9e-0000-4000-8000-000000000000", None),
+        ("GET", "/items/authors?fields=bio", None),
         ("GET", "/items/elsewhere", None),
         ("GET", "/users", None),
     ):
