@@ -61,7 +61,7 @@ def test_what_is_read_is_what_was_applied(applied):
 def test_drift_is_named_and_mended_and_additions_stay(stack, applied, admin):
     admin.call("DELETE", "/fields/articles/body")
     admin.call("PATCH", "/fields/articles/title", {"meta": {"note": "by hand"}})
-    admin.call("POST", "/fields/articles", {"field": "by_hand", "type": "string", "schema": {}})
+    admin.call("POST", "/fields/articles", {"field": "by_hand", "type": "string", "schema": {}, "meta": {}})
     try:
         for check in (True, False):
             result = applied(SAMPLE, check=check)
@@ -76,6 +76,7 @@ def test_drift_is_named_and_mended_and_additions_stay(stack, applied, admin):
 
 
 def test_what_could_lose_data_needs_a_word(stack, applied, admin):
+    stack.sql("delete from articles")
     admin.call("POST", "/items/articles", {"title": "12"})
     foretold = applied(retyped(), check=True)
     assert "field articles.title: type from string to integer" in foretold["losses"]

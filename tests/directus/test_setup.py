@@ -148,7 +148,7 @@ def test_a_field_removed_by_hand_comes_back_and_nothing_is_ever_removed(cms):
     stack = cms.stack
     admin = Api(stack.url).log_in(stack.environment["ADMIN_EMAIL"], stack.admin_password)
     admin.call("DELETE", "/fields/articles/title")
-    admin.call("POST", "/fields/articles", {"field": "by_hand", "type": "string", "schema": {}})
+    admin.call("POST", "/fields/articles", {"field": "by_hand", "type": "string", "schema": {}, "meta": {}})
     assert "schema: field articles.title: created" in cms.works()
     assert stack.sql("select count(by_hand) from articles") == "0"
     assert "schema:" not in cms.works()
