@@ -110,6 +110,44 @@ def test_set_up_and_then_nothing_more(setup):
     assert "its schema as in the file" in second
 
 
+def older(stack: Stack, steps: int) -> None:
+    """Take the database back by that many of Directus's own migrations."""
+    for _ in range(steps):
+        done = stack.once("node", "cli.js", "database", "migrate:down")
+        assert done.returncode == 0, done.stderr
+
+
+def newest(stack: Stack) -> str:
+    return stack.sql("select max(version) from directus_migrations")
+
+
+def test_migrations_are_all_done_or_none(done):
+    stack, latest = done.stack, newest(done.stack)
+    stack.sql("insert into tags (name) values ('from before')")
+    older(stack, 3)
+    before = newest(stack)
+    assert before < latest
+    # The last of the three cannot be done: somebody has made its table already.
+    table = "directus_deployment_runs"
+    assert not stack.sql(f"select to_regclass('public.{table}')"), "choose a table that the last migrations make"
+    stack.sql(f"create table {table} (id int)")
+    assert "all of them were undone" in done.fails()
+    assert newest(stack) == before
+    stack.sql(f"drop table {table}")
+
+    assert "3 migrations to Directus" in done.works()
+    assert newest(stack) == latest
+    assert stack.sql("select count(*) from tags where name = 'from before'") == "1"
+
+
+def test_a_database_of_a_newer_directus_is_left_alone(done):
+    stack = done.stack
+    stack.sql("insert into directus_migrations (version, name) values ('29990101A', 'From the future')")
+    assert "set up by a newer Directus" in done.fails()
+    stack.sql("delete from directus_migrations where version = '29990101A'")
+    done.works()
+
+
 def test_nobody_is_left_who_can_log_in(done):
     """Collections and items are there, so nothing is thrown away: an administrator is made."""
     stack = done.stack

@@ -4,7 +4,8 @@
 import { createRequire } from 'node:module';
 import { randomUUID } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
-import { readFileSync } from 'node:fs';
+import { readFileSync, readdirSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { additions, losses, names } from './schema.mjs';
 
@@ -12,6 +13,7 @@ const DEADLINE = Number(process.env.CMS_SETUP_DEADLINE ?? 120); // seconds to wa
 const SETUP_FILE = '/openmates/setup.json'; // {schema: a snapshot or null, force: whether another version's will do}
 const MARK = 'openmates-admin'; // tag of the administrator that the inventory is about
 
+process.env.PGOPTIONS = '-c lock_timeout=60s'; // whoever waits for what a transaction of ours holds is told, and so are we
 process.env.SERVE_APP = 'false'; // or Directus would bundle extensions for a Data Studio that nobody opens here
 
 class Problem extends Error {}
@@ -68,12 +70,36 @@ async function clearHalfDone(database) {
 	await database.raw(`drop table ${tables.map(() => '??').join(', ')} cascade`, tables);
 }
 
-async function bootstrap(validateMigrations) {
+function bootstrap() {
 	const done = spawnSync(process.execPath, ['cli.js', 'bootstrap'], { stdio: 'inherit' });
 	if (done.status !== 0) {
 		throw new Problem(`Directus's bootstrap failed (${done.signal ?? `exit code ${done.status}`}); its reason stands above.`);
 	}
-	if (!(await validateMigrations())) throw new Problem('Directus still has migrations to do after its bootstrap.');
+}
+
+// All migrations in one transaction, where Directus would do each statement for itself: a run that is killed or fails
+// leaves the database as it was.
+async function migrate(database, version) {
+	const folder = dirname(directus.resolve('@directus/api/database/migrations/run'));
+	const known = readdirSync(folder).map((file) => /^[0-9]+[A-Z](?=-)/.exec(file)?.[0]).filter(Boolean);
+	const newest = known.sort().at(-1);
+	const done = (await database('directus_migrations').select('version')).map((row) => row.version);
+	const newer = done.filter((item) => item > newest && /^[0-9]+[A-Z]$/.test(item));
+	if (newer.length > 0) {
+		throw new Problem(
+			`the database was set up by a newer Directus than this ${version}: it has the migration ${newer.sort().at(-1)}. ` +
+				'Nothing was touched. Go back to that version (openmates_directus_image), or bring back a dump of before the upgrade.',
+		);
+	}
+	const missing = known.filter((item) => !done.includes(item));
+	if (missing.length === 0) return;
+	say(`${missing.length} migrations to Directus ${version}`);
+	const { default: run } = await load('database/migrations/run');
+	try {
+		await database.transaction((transaction) => run(transaction, 'latest'));
+	} catch (error) {
+		throw new Problem(`Directus's migrations failed, and all of them were undone: ${error.message}`);
+	}
 }
 
 // ---------------------------------------------------------------- the administrator
@@ -209,7 +235,9 @@ async function main() {
 	const database = getDatabase();
 	await waitForDatabase(database);
 	await clearHalfDone(database);
-	await bootstrap(validateMigrations);
+	if ((await tablesOf(database)).length === 0) bootstrap();
+	else await migrate(database, version);
+	if (!(await validateMigrations())) throw new Problem('Directus still has migrations to do.');
 	const parts = {};
 	for (const module of ['utils/generate-hash', 'utils/create-admin', 'utils/get-schema', 'utils/get-versioned-hash', 'services/schema']) {
 		Object.assign(parts, await load(module));
