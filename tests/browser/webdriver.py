@@ -93,8 +93,9 @@ class Browser:
         return self.call("GET", f"{self.session}/url")
 
     def find(self, selector: str) -> str:
-        """The first element of a CSS selector. Raises LookupError."""
-        found = self.call("POST", f"{self.session}/element", {"using": "css selector", "value": selector})
+        """The first element of a CSS selector, or of an XPath, which begins with a slash. Raises LookupError."""
+        using = "xpath" if selector.startswith("/") else "css selector"
+        found = self.call("POST", f"{self.session}/element", {"using": using, "value": selector})
         return f"{self.session}/element/{found[ELEMENT]}"
 
     def click(self, selector: str) -> None:

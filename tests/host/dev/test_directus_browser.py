@@ -10,7 +10,7 @@ import uuid
 import pytest
 import yaml
 
-from lab import ROOT, STACK
+from lab import ROOT
 
 sys.path.insert(0, str(ROOT / "tests/browser"))
 from webdriver import Browser  # noqa: E402
@@ -18,6 +18,9 @@ from webdriver import Browser  # noqa: E402
 SCREENSHOTS = ROOT / ".lab/screenshots"
 COLLECTIONS = ("Articles", "Authors", "Categories", "Pages", "Tags")
 EMAIL = "admin@lab.openmates.org"
+# Directus asks at first login who owns the project and takes its licence: for a person to answer, not for a test.
+LATER = "//button[contains(., 'Remind Later')]"
+SAVE = "//header//button[.//*[@data-icon='check']]"
 
 
 @pytest.fixture
@@ -40,9 +43,7 @@ def ask_as_website(server):
     return lambda path: json.loads(server.compose(f"exec -T api python3 -c \"{script}\" '{path}'"))
 
 
-def test_the_administrator_logs_in_sees_the_collections_and_creates_an_item(
-    server, password, ask_as_website, tmp_path
-):
+def test_the_administrator_logs_in_sees_the_collections_and_creates_an_item(server, password, ask_as_website, tmp_path):
     address = f"http://{server.addresses[0]}:8055/admin"
     name = f"tag-{uuid.uuid4().hex[:8]}"
     with Browser(tmp_path) as browser:
@@ -52,6 +53,7 @@ def test_the_administrator_logs_in_sees_the_collections_and_creates_an_item(
             browser.type("input[type=password]", password)
             browser.click("button[type=submit]")
             browser.wait(lambda: "/login" not in browser.address_bar(), "the login is taken")
+            browser.click(LATER)
             browser.open(f"{address}/content/tags")
             browser.shows(*COLLECTIONS)
             browser.screenshot(SCREENSHOTS / "directus-collections.png")
@@ -67,4 +69,3 @@ def test_the_administrator_logs_in_sees_the_collections_and_creates_an_item(
             raise
     found = ask_as_website(f"/items/tags?filter[name][_eq]={name}")
     assert [tag["name"] for tag in found] == [name]
-    assert STACK  # the stack's directory, where compose ran
