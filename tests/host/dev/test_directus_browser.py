@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sys
 import uuid
 
 import pytest
 import yaml
+from browser import Browser
 
 from lab import ROOT
-
-sys.path.insert(0, str(ROOT / "tests/browser"))
-from webdriver import Browser  # noqa: E402
 
 SCREENSHOTS = ROOT / ".lab/screenshots"
 COLLECTIONS = ("Articles", "Authors", "Categories", "Pages", "Tags")
