@@ -63,12 +63,12 @@ browser:
 
 .PHONY: directus
 directus: lab-ready ## Test cms-setup and the Directus modules against a real Directus
-	python lab/images.py directus cms-database cache
+	python lab/images.py build --no-push directus cms-database cache
 	pytest tests/directus
 
 .PHONY: upgrade-proof
 upgrade-proof: lab-ready ## Prove the upgrade from an earlier Directus, which is built first (minutes)
-	python lab/images.py directus cms-database cache
+	python lab/images.py build --no-push directus cms-database cache
 	lab/directus_before.sh
 	pytest tests/upgrade
 

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[2]
 SAMPLE = json.loads((ROOT / "inventories/directus/lab.json").read_text())
 PROJECT = "openmates-directus-test"
 ADMIN = "admin@lab.openmates.org"
-IMAGES = {"directus": "openmates-lab/directus", "db": "openmates-lab/cms-database", "cache": "openmates-lab/cache"}
 
 
 def docker(*arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess:
@@ -27,6 +27,14 @@ def docker(*arguments: str, check: bool = True, timeout: float = 120) -> subproc
     if check and result.returncode:
         pytest.fail(f"docker {' '.join(arguments[:3])}: {result.stderr[-2000:] or result.stdout[-2000:]}")
     return result
+
+
+def image(name: str) -> str:
+    """The lab's image of that name: its own, or upstream's where that could be pulled."""
+    own = f"openmates-lab/{name}:latest"
+    if docker("image", "inspect", own, check=False).returncode == 0:
+        return own
+    return yaml.safe_load((ROOT / "lab/images.yml").read_text())["images"][name]["image"]
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
@@ -47,7 +55,7 @@ class Stack:
     def __init__(self, folder: Path, name: str = PROJECT) -> None:
         self.name = name
         self.folder = folder
-        self.image = IMAGES["directus"]
+        self.image = image("directus")
         self.secrets = {
             key: secrets.token_hex(20) for key in ("DB_PASSWORD", "SECRET", "ADMIN_PASSWORD", "REDIS_PASSWORD")
         }
@@ -84,11 +92,11 @@ class Stack:
             (self.folder / name).chmod(0o444)
         self.folder.chmod(0o755)
 
-    def run(self, name: str, image: str, *command: str, options: tuple[str, ...] = ()) -> str:
+    def run(self, name: str, of: str, *command: str, options: tuple[str, ...] = ()) -> str:
         """Start a container of the stack in the background; its address."""
         docker(
             *("run", "--detach", "--name", f"{self.name}-{name}", "--network", self.name),
-            *("--volume", f"{self.folder}:/run/secrets:ro", *options, image, *command),
+            *("--volume", f"{self.folder}:/run/secrets:ro", *options, of, *command),
         )
         return docker(
             "inspect", "--format", "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}", f"{self.name}-{name}"
@@ -108,9 +116,9 @@ class Stack:
             "POSTGRES_PASSWORD_FILE=/run/secrets/POSTGRES_PASSWORD",
         )
         options = tuple(part for setting in database for part in ("--env", setting))
-        self.run("db", IMAGES["db"], options=options)
+        self.run("db", image("cms-database"), options=options)
         limits = ("--proactor_threads=2", "--maxmemory=512mb", "--dir=/data", "--dbfilename=dump")
-        self.run("cache", IMAGES["cache"], "dragonfly", "--flagfile=/run/secrets/dragonfly.flags", *limits)
+        self.run("cache", image("cache"), "dragonfly", "--flagfile=/run/secrets/dragonfly.flags", *limits)
         self.wait_for_database()
 
     def wait_for_database(self) -> None:
