@@ -37,8 +37,8 @@ lab-down: setup ## Remove the lab's hosts, registry and network; images stay cac
 	ansible-playbook playbooks/lab_destroy.yml -i inventories/lab --tags all,everything
 
 .PHONY: test
-test: lint unit scenarios ## Run every test: lint, unit, and the Molecule scenarios on lab hosts
-	@echo "Everything passed: lint, unit and integration tests, and the scenarios prod, dev and interrupted."
+test: lint unit scenarios directus ## Run every test: lint, unit, Directus, and the Molecule scenarios on lab hosts
+	@echo "Everything passed: lint, unit and integration tests, Directus, and the scenarios prod, dev and interrupted."
 
 .PHONY: lint
 lint: setup ## Check style and pitfalls
@@ -52,10 +52,25 @@ unit: setup ## Run the tests that need no host
 	pytest
 
 .PHONY: scenarios
-scenarios: lab-ready ## Provision lab hosts anew and test them from inside and outside
+scenarios: lab-ready browser ## Provision lab hosts anew and test them from inside and outside
 	molecule test --scenario-name prod
 	molecule test --scenario-name dev
 	molecule test --scenario-name interrupted
+
+.PHONY: browser
+browser:
+	lab/browser.sh
+
+.PHONY: directus
+directus: lab-ready ## Test cms-setup and the Directus modules against a real Directus
+	python lab/images.py build --no-push directus cms-database cache
+	pytest tests/directus
+
+.PHONY: upgrade-proof
+upgrade-proof: lab-ready ## Prove the upgrade from an earlier Directus, which is built first (minutes)
+	python lab/images.py build --no-push directus cms-database cache
+	lab/directus_before.sh
+	pytest tests/upgrade
 
 .PHONY: bench
 bench: setup ## Time a run that changes nothing on prod1, which must be provisioned

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 from pathlib import Path
@@ -215,3 +216,72 @@ def test_one_line_of_exposure_decides_over_a_port(exposure: dict, expected: dict
     services = merged(render("dev", tmp_path))
     del services["api"]
     assert {name: service["ports"] for name, service in services.items() if "ports" in service} == expected
+
+
+def test_directus_is_set_up_before_it_starts_and_knows_no_password_of_the_administrator(tmp_path: Path) -> None:
+    files = render("prod", tmp_path)
+    services = merged(files)
+    assert services["cms"]["depends_on"]["cms-setup"] == {"condition": "service_completed_successfully"}
+    assert services["cms-setup"]["command"] == ["node", "/openmates/cms-setup.mjs"]
+    assert "ADMIN_PASSWORD_FILE" in services["cms-setup"]["environment"]
+    assert not {name for name in services["cms"]["environment"] if name.startswith("ADMIN_")}
+    assert yaml.safe_load(files["config/cms-setup/setup.json"]) == {"schema": None, "force": False}
+
+
+def test_the_schema_file_of_the_inventory_is_handed_over_as_it_is(tmp_path: Path) -> None:
+    schema = ROOT / "inventories/directus/lab.json"
+    assert "{{title}}" in schema.read_text(), "something that looks like a template has to be in it"
+    files = render("prod", tmp_path, openmates_directus_schema=str(schema))
+    handed_over = json.loads(files["config/cms-setup/setup.json"])
+    assert handed_over == {"schema": json.loads(schema.read_text()), "force": False}
+
+
+def test_openmates_own_cms_setup_runs_after_directus(tmp_path: Path) -> None:
+    image = "ghcr.io/glowingkitty/openmates-cms-setup:v0.14.0"
+    services = merged(render("prod", tmp_path, openmates_cms_setup_image=image))
+    setup, cms = services["cms-setup"], services["cms"]
+    assert (setup["image"], setup["command"]) == (image, ["python", "setup_schemas.py"])
+    assert setup["depends_on"] == {"cms": {"condition": "service_healthy"}}
+    assert "cms-setup" not in cms["depends_on"]
+    assert cms["command"] == ["sh", "-c", "node /openmates/cms-setup.mjs && exec node cli.js start"]
+    assert "ADMIN_PASSWORD_FILE" in cms["environment"]
+
+
+def test_directus_settings_come_from_the_inventory(tmp_path: Path) -> None:
+    safe = merged(render("prod", tmp_path))["cms"]["environment"]
+    assert safe["PUBLIC_URL"] == "http://localhost:8055"
+    assert (safe["IP_TRUST_PROXY"], safe["RATE_LIMITER_ENABLED"], safe["TELEMETRY"]) == ("false", "true", "false")
+    assert "172.30.0.0/24" in safe["IMPORT_IP_DENY_LIST"]
+    assert merged(render("dev", tmp_path))["cms"]["environment"]["PUBLIC_URL"] == "http://198.51.100.99:8055"
+
+    password, secret, licence = (secrets.token_urlsafe(20) for _ in range(3))
+    settings = {
+        "openmates_directus_domain": "cms.openmates.test",
+        "openmates_directus_mail": {"host": "smtp.openmates.test", "from": "cms@openmates.test", "user": "mailer"},
+        "openmates_directus_mail_password": password,
+        "openmates_directus_storage": {"driver": "s3", "bucket": "b", "key": "k"},
+        "openmates_directus_storage_secret": secret,
+        "openmates_directus_environment": {"WEBSOCKETS_ENABLED": True},
+        "openmates_directus_secrets": {"LICENSE_KEY": licence},
+        "openmates_directus_rate_limit": 0,
+        "openmates_directus_cache": False,
+    }
+    files = render("dev", tmp_path, **settings)
+    environment = merged(files)["cms"]["environment"]
+    assert {
+        "PUBLIC_URL": "https://cms.openmates.test",
+        "IP_TRUST_PROXY": "172.30.0.1",
+        "SESSION_COOKIE_SECURE": "true",
+        "EMAIL_TRANSPORT": "smtp",
+        "EMAIL_SMTP_PORT": "587",
+        "EMAIL_SMTP_SECURE": "false",
+        "EMAIL_SMTP_PASSWORD_FILE": "/run/secrets/EMAIL_SMTP_PASSWORD",
+        "STORAGE_LOCATIONS": "s3",
+        "STORAGE_S3_SECRET_FILE": "/run/secrets/STORAGE_S3_SECRET",
+        "LICENSE_KEY_FILE": "/run/secrets/LICENSE_KEY",
+        "WEBSOCKETS_ENABLED": "true",
+        "RATE_LIMITER_ENABLED": "false",
+        "CACHE_ENABLED": "false",
+    }.items() <= environment.items()
+    everything = "\n".join(files.values())
+    assert not [value for value in (password, secret, licence) if value in everything]

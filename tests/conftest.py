@@ -10,7 +10,7 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 from ansible.plugins.loader import init_plugin_loader
 
-init_plugin_loader([str(Path(__file__).parents[2] / "collections")])
+init_plugin_loader([str(Path(__file__).parents[1] / "collections")])
 
 
 @pytest.fixture

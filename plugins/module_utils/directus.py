@@ -1,0 +1,220 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the directus_* modules share: the connection to Directus, its errors as sentences, and stable ids."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import time
+import typing as t
+import uuid
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlencode
+
+from ansible.module_utils.urls import open_url
+
+POLL_SECONDS = 0.2
+
+
+class DirectusProblem(Exception):
+    """Something the operator has to know, told in one sentence that holds no secret."""
+
+
+class DirectusUnreachable(DirectusProblem):
+    """Nothing that speaks Directus's API answers at the address."""
+
+
+class Refused(DirectusProblem):
+    """Directus refused a request. `code` is its own word for the reason, such as FORBIDDEN."""
+
+    def __init__(self, request: str, status: int, code: str, message: str) -> None:
+        self.status, self.code = status, code
+        super().__init__(sentence(request, status, code, message))
+
+
+def sentence(request: str, status: int, code: str, message: str) -> str:
+    """What a refusal means to the operator."""
+    if code == "LIMIT_EXCEEDED":
+        return (
+            f"Directus's licence does not allow it: {message.rstrip('.')} ({request}). Directus 12 limits seats,"
+            " collections and permission rules unless it has a licence key. Declare less, give it a licence, or stay"
+            " on Directus 11 (openmates_directus_image). Its configuration may set such limits as well."
+        )
+    if code == "REQUESTS_EXCEEDED":
+        return f"Directus's rate limiter refused {request}: {message}"
+    return f"Directus refused {request}: {message} ({code or f'HTTP status {status}'})"
+
+
+class AdministratorRefused(DirectusProblem):
+    """Directus does not take the administrator's address or password."""
+
+
+def refusal(request: str, error: HTTPError) -> Refused:
+    """The refusal in an HTTP error, whose body is Directus's JSON or, from a proxy, anything."""
+    code, message = "", "it gave no reason."
+    with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, OSError):
+        first = json.loads(error.read())["errors"][0]
+        code, message = str(first.get("extensions", {}).get("code", "")), str(first["message"])
+    return Refused(request, error.code, code, message)
+
+
+class Directus:
+    """A session with one Directus. Used with `with`, so that the session is given back."""
+
+    def __init__(self, url: str, timeout: float = 60) -> None:
+        """`timeout` is in seconds, for each request."""
+        self.url = url.rstrip("/")
+        self.timeout = timeout
+        self.token = ""
+        self.refresh_token = ""
+
+    def __enter__(self) -> Directus:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.log_out()
+
+    def ask(
+        self, method: str, path: str, body: t.Any = None, query: dict | None = None, token: str | None = None
+    ) -> t.Any:
+        """One request; what it answers under `data`, or None. Raises Refused and DirectusUnreachable.
+
+        `token`: to ask as somebody else than who is logged in.
+        """
+        headers = {"Content-Type": "application/json"}
+        if bearer := self.token if token is None else token:
+            headers["Authorization"] = f"Bearer {bearer}"
+        try:
+            with open_url(
+                f"{self.url}{path}{'?' + urlencode(query) if query else ''}",
+                method=method,
+                data=None if body is None else json.dumps(body),
+                headers=headers,
+                timeout=self.timeout,
+                use_proxy=False,
+                use_netrc=False,
+            ) as answer:
+                text = answer.read()
+        except HTTPError as error:
+            raise refusal(f"{method} {path}", error) from None
+        except (URLError, OSError, ValueError) as error:
+            raise DirectusUnreachable(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
+        if not text:
+            return None
+        try:
+            return json.loads(text).get("data")
+        except (ValueError, AttributeError):
+            raise DirectusProblem(f"What answers at {self.url}{path} is not Directus: no JSON.") from None
+
+    def search(self, collection: str, conditions: dict | None = None, fields: t.Iterable[str] = ("*",)) -> list[dict]:
+        """All items of a system collection that meet a filter. Directus answers SEARCH, unlike GET, from no cache."""
+        query = {"filter": conditions or {}, "fields": list(fields), "limit": -1}
+        return self.ask("SEARCH", f"/{collection}", {"query": query})
+
+    def read_one(self, path: str) -> dict:
+        """A single object, and not from the cache: an alias that nobody used before makes it another question."""
+        return self.ask("GET", path, query={f"alias[_{uuid.uuid4().hex}]": "id"})
+
+    def wait(self, deadline: float) -> None:
+        """Wait until Directus answers, at most `deadline` seconds. Raises DirectusProblem."""
+        end = time.monotonic() + deadline
+        while True:
+            try:
+                if self.answers():
+                    return
+                problem = f"{self.url} answers, but not as a Directus that is ready."
+            except DirectusUnreachable as error:
+                problem = str(error)
+            if time.monotonic() >= end:
+                raise DirectusProblem(f"{problem} Waited {deadline:g} s; see the log of the cms container.")
+            time.sleep(POLL_SECONDS)
+
+    def answers(self) -> bool:
+        """Whether Directus answers a ping. Raises DirectusUnreachable."""
+        try:
+            with open_url(f"{self.url}/server/ping", timeout=self.timeout, use_proxy=False, use_netrc=False) as answer:
+                return answer.read() == b"pong"
+        except HTTPError:
+            return False
+        except (URLError, OSError, ValueError) as error:
+            raise DirectusUnreachable(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
+
+    def log_in(self, email: str, password: str) -> None:
+        """Open a session. Raises Refused."""
+        data = self.ask("POST", "/auth/login", {"email": email, "password": password, "mode": "json"}, token="")
+        self.token, self.refresh_token = data["access_token"], data["refresh_token"]
+
+    def log_out(self) -> None:
+        """Give the session back, or a row of each run would stay in Directus's database. Failing here harms nothing."""
+        if self.refresh_token:
+            with contextlib.suppress(DirectusProblem):
+                self.ask("POST", "/auth/logout", {"refresh_token": self.refresh_token, "mode": "json"}, token="")
+        self.token = self.refresh_token = ""
+
+    def takes(self, email: str, password: str) -> bool:
+        """Whether a password is the user's. A second factor is asked for only after the password was right."""
+        try:
+            with Directus(self.url, self.timeout) as session:
+                session.log_in(email, password)
+        except Refused as error:
+            if error.code == "INVALID_CREDENTIALS":
+                return False
+            if error.code != "INVALID_OTP":
+                raise
+        return True
+
+    def owner_of(self, token: str) -> str | None:
+        """The id of the user that a static token belongs to, or None."""
+        try:
+            return self.ask("GET", "/users/me", query={"fields": "id"}, token=token)["id"]
+        except Refused as error:
+            if error.status in (401, 403):
+                return None
+            raise
+
+
+def administrator(url: str, email: str, password: str, deadline: float) -> Directus:
+    """A session of the administrator. Raises DirectusProblem with the remedy if Directus refuses the login."""
+    session = Directus(url)
+    session.wait(deadline)
+    try:
+        session.log_in(email, password)
+    except Refused as error:
+        if error.code != "INVALID_CREDENTIALS":
+            raise
+        raise AdministratorRefused(
+            f"Directus does not let {email} in: {error} Somebody changed the address or the password there, or in the"
+            " inventory (openmates_admin_email, openmates_admin_password): site.yml puts Directus right."
+        ) from None
+    return session
+
+
+_NAMESPACE = "openmates.server/directus"
+
+
+def _signed(first: bytes) -> uuid.UUID:
+    """The id whose first half is `first`: its second half follows from that, so ownership shows in the id alone."""
+    second = bytearray(hashlib.sha256(f"{_NAMESPACE}/owned/".encode() + first).digest()[:8])
+    second[0] = second[0] & 0x3F | 0x80  # the variant that every UUID has
+    return uuid.UUID(bytes=first + bytes(second))
+
+
+def stable_id(kind: str, name: str) -> str:
+    """The id of the thing of that kind and name: the same on every server, and after a restore.
+
+    A UUID of version 8, whose content is its maker's affair.
+    """
+    first = bytearray(hashlib.sha256(f"{_NAMESPACE}/{kind}/{name}".encode()).digest()[:8])
+    first[6] = first[6] & 0x0F | 0x80
+    return str(_signed(bytes(first)))
+
+
+def is_owned(identifier: str) -> bool:
+    """Whether an id was made by `stable_id`, whatever kind and name it had."""
+    try:
+        found = uuid.UUID(identifier)
+    except ValueError:
+        return False
+    return _signed(found.bytes[:8]) == found

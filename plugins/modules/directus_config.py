@@ -1,0 +1,379 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Reconcile what is inside Directus beside its data: access control, service users, settings, folders, flows."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: directus_config
+short_description: Reconcile Directus's roles, policies, permissions, users, settings, folders and flows in one call
+description:
+  - Brings what is declared to the declared state over the REST API, and changes only what differs.
+  - What it makes gets an id that follows from kind and name, so that a thing renamed by hand is still recognised, and
+    things are the same on every server. Something of the declared name that somebody else made is adopted.
+  - Fields that are not declared stay as they are. Things that are not declared stay too, and are named in
+    RV(undeclared) where they add to a declared role, policy or user; with O(prune) they are removed.
+  - Only what this module made is ever removed, and what was added to something that is declared.
+  - Results and diffs hold names and ordinary values, never a password or token.
+options:
+  url:
+    description: Base URL of Directus, as the host reaches it.
+    type: str
+    required: true
+  email:
+    description: Email address of the administrator.
+    type: str
+    required: true
+  password:
+    description: The administrator's password.
+    type: str
+    required: true
+  schema:
+    description:
+      - A snapshot of a Directus schema. What it has more or otherwise is applied; what it lacks is named in
+        RV(undeclared) and stays. Refused if it could lose data; see M(openmates.server.directus_schema).
+    type: dict
+  schema_force:
+    description: Apply the snapshot although another version of Directus made it.
+    type: bool
+    default: false
+  collections:
+    description: Collections that have to be there, whoever makes them.
+    type: list
+    elements: str
+    default: []
+  policies:
+    description: Policies with their permissions.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: Its name., type: str, required: true}
+      state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
+      description: {description: Its description., type: str}
+      icon: {description: Its icon., type: str}
+      admin_access: {description: Whether it may do everything., type: bool}
+      app_access: {description: Whether it may use the Data Studio., type: bool}
+      enforce_tfa: {description: Whether a second factor is needed., type: bool}
+      ip_access: {description: Addresses and networks that it is limited to., type: list, elements: str}
+      public: {description: Whether it is for everybody without a login too., type: bool}
+      permissions:
+        description: All of its permissions. Leave out to manage none.
+        type: list
+        elements: dict
+        suboptions:
+          collection: {description: The collection., type: str, required: true}
+          actions:
+            description: What it allows.
+            type: list
+            elements: str
+            choices: [create, read, update, delete, share]
+            required: true
+          fields: {description: The fields it is for., type: list, elements: str, default: ["*"]}
+          filter: {description: "The items it is for, as a filter rule of Directus.", type: dict}
+          validation: {description: What new values have to meet., type: dict}
+          presets: {description: Values of new items., type: dict}
+  roles:
+    description: Roles.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: Its name., type: str, required: true}
+      state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
+      description: {description: Its description., type: str}
+      icon: {description: Its icon., type: str}
+      parent: {description: Name of the role above it., type: str}
+      policies: {description: "Names of all its policies. Leave out to manage none.", type: list, elements: str}
+  users:
+    description: Users, of people and of services.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: "A name that stays: the user's id follows from it.", type: str, required: true}
+      state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
+      email: {description: Email address; a service needs none., type: str}
+      first_name: {description: "First name; a new user gets its O(users[].name).", type: str}
+      last_name: {description: Last name., type: str}
+      role: {description: Name of its role., type: str}
+      policies: {description: "Names of all policies of its own. Leave out to manage none.", type: list, elements: str}
+      status: {description: Its status., type: str, choices: [active, suspended, archived], default: active}
+      password: {description: Password of a person., type: str}
+      token: {description: "Whether it has a static token, which O(tokens_from) tells.", type: bool, default: false}
+  settings:
+    description: Settings of the project by Directus's own names, such as C(project_name). No place for secrets.
+    type: dict
+    default: {}
+  folders:
+    description: Folders of files.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: Its name., type: str, required: true}
+      state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
+      parent: {description: Name of the folder that it is in., type: str}
+  flows:
+    description: Flows with their operations.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name: {description: Its name., type: str, required: true}
+      state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
+      description: {description: Its description., type: str}
+      icon: {description: Its icon., type: str}
+      color: {description: Its colour., type: str}
+      status: {description: Whether it runs., type: str, choices: [active, inactive], default: active}
+      trigger: {description: What starts it., type: str, choices: [event, webhook, operation, schedule, manual]}
+      accountability: {description: "What is recorded of it: C(all), C(activity) or nothing.", type: str}
+      options: {description: The trigger's options., type: dict}
+      entry: {description: Key of its first operation; by default the first of the list., type: str}
+      operations:
+        description: All of its operations. Leave out to manage none.
+        type: list
+        elements: dict
+        suboptions:
+          key: {description: Its key., type: str, required: true}
+          type: {description: "Its type, such as C(log) or C(item-create).", type: str, required: true}
+          name: {description: Its name., type: str}
+          options: {description: Its options., type: dict}
+          resolve: {description: Key of the operation that follows., type: str}
+          reject: {description: Key of the operation that follows a failure., type: str}
+          position_x: {description: Where the Data Studio shows it., type: int}
+          position_y: {description: Where the Data Studio shows it., type: int}
+  tokens_from:
+    description:
+      - Where the service users' tokens are kept. A HashiCorp Vault or OpenBao, read with a token in a file on the host;
+        a user's token is the field C(token) of the secret at C(<path>/<name>).
+    type: dict
+    suboptions:
+      url: {description: Address of Vault as the host reaches it., type: str, required: true}
+      token_file: {description: File on the host with the Vault token to read with., type: path, required: true}
+      engine: {description: The version 2 C(kv) engine., type: str, default: kv}
+      path: {description: Path in it., type: str, default: system/directus}
+  prune:
+    description: Remove what this module made and is no longer declared, and what was added to something declared.
+    type: bool
+    default: false
+  deadline:
+    description: Seconds to wait for Directus to answer.
+    type: int
+    default: 60
+attributes:
+  check_mode: {support: full, description: "Says what would be changed, also where there is no Directus yet."}
+  diff_mode: {support: full, description: Shows names and ordinary values.}
+author: [The openmates.server contributors]
+"""
+
+EXAMPLES = r"""
+- name: Reconcile Directus
+  openmates.server.directus_config:
+    url: http://172.30.0.11:8055
+    email: "{{ admin_email }}"
+    password: "{{ admin_password }}"
+    policies:
+      - name: read articles
+        permissions:
+          - {collection: articles, actions: [read], filter: {status: {_eq: published}}}
+    roles:
+      - {name: website, policies: [read articles]}
+    users:
+      - {name: website, role: website, token: true}
+    tokens_from: {url: "http://172.30.0.14:8200", token_file: /opt/openmates/secrets/vault-data/api.token}
+    settings: {project_name: OpenMates}
+"""
+
+RETURN = r"""
+changes:
+  description: What was changed, or would be, by name.
+  type: list
+  elements: str
+  returned: success
+  sample: ["role editor: name corrected"]
+refused:
+  description: Whether it failed because Directus does not take the administrator's address or password.
+  type: bool
+  returned: failure
+undeclared:
+  description: What was added to something declared, or was declared once, and is left as it is.
+  type: list
+  elements: str
+  returned: success
+  sample: ["permission of policy editor: delete articles"]
+"""
+
+import typing as t
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openmates.server.plugins.module_utils import directus as api
+from ansible_collections.openmates.server.plugins.module_utils import directus_tokens
+from ansible_collections.openmates.server.plugins.module_utils.directus_reconciler import Reconciler
+
+STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+ARGUMENTS: dict[str, t.Any] = {
+    "url": {"type": "str", "required": True},
+    "email": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+    "schema": {"type": "dict"},
+    "schema_force": {"type": "bool", "default": False},
+    "collections": {"type": "list", "elements": "str", "default": []},
+    "policies": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "state": STATE,
+            "description": {"type": "str"},
+            "icon": {"type": "str"},
+            "admin_access": {"type": "bool"},
+            "app_access": {"type": "bool"},
+            "enforce_tfa": {"type": "bool"},
+            "ip_access": {"type": "list", "elements": "str"},
+            "public": {"type": "bool"},
+            "permissions": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "collection": {"type": "str", "required": True},
+                    "actions": {
+                        "type": "list",
+                        "elements": "str",
+                        "required": True,
+                        "choices": ["create", "read", "update", "delete", "share"],
+                    },
+                    "fields": {"type": "list", "elements": "str", "default": ["*"]},
+                    "filter": {"type": "dict"},
+                    "validation": {"type": "dict"},
+                    "presets": {"type": "dict"},
+                },
+            },
+        },
+    },
+    "roles": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "state": STATE,
+            "description": {"type": "str"},
+            "icon": {"type": "str"},
+            "parent": {"type": "str"},
+            "policies": {"type": "list", "elements": "str"},
+        },
+    },
+    "users": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "state": STATE,
+            "email": {"type": "str"},
+            "first_name": {"type": "str"},
+            "last_name": {"type": "str"},
+            "role": {"type": "str"},
+            "policies": {"type": "list", "elements": "str"},
+            "status": {"type": "str", "choices": ["active", "suspended", "archived"], "default": "active"},
+            "password": {"type": "str", "no_log": True},
+            "token": {"type": "bool", "default": False, "no_log": False},
+        },
+    },
+    "settings": {"type": "dict", "default": {}},
+    "folders": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"name": {"type": "str", "required": True}, "state": STATE, "parent": {"type": "str"}},
+    },
+    "flows": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {
+            "name": {"type": "str", "required": True},
+            "state": STATE,
+            "description": {"type": "str"},
+            "icon": {"type": "str"},
+            "color": {"type": "str"},
+            "status": {"type": "str", "choices": ["active", "inactive"], "default": "active"},
+            "trigger": {"type": "str", "choices": ["event", "webhook", "operation", "schedule", "manual"]},
+            "accountability": {"type": "str"},
+            "options": {"type": "dict"},
+            "entry": {"type": "str"},
+            "operations": {
+                "type": "list",
+                "elements": "dict",
+                "options": {
+                    "key": {"type": "str", "required": True, "no_log": False},
+                    "type": {"type": "str", "required": True},
+                    "name": {"type": "str"},
+                    "options": {"type": "dict"},
+                    "resolve": {"type": "str"},
+                    "reject": {"type": "str"},
+                    "position_x": {"type": "int"},
+                    "position_y": {"type": "int"},
+                },
+            },
+        },
+    },
+    "tokens_from": {
+        "type": "dict",
+        "no_log": False,
+        "options": {
+            "url": {"type": "str", "required": True},
+            "token_file": {"type": "path", "required": True, "no_log": False},
+            "engine": {"type": "str", "default": "kv"},
+            "path": {"type": "str", "default": "system/directus"},
+        },
+    },
+    "prune": {"type": "bool", "default": False},
+    "deadline": {"type": "int", "default": 60},
+}
+
+
+def reconcile(module: AnsibleModule) -> dict:
+    """Compare and correct; the module's result. Raises DirectusProblem."""
+    params, dry = module.params, module.check_mode
+    if hidden := sorted(name for name in params["settings"] if directus_tokens.is_secret_name(name)):
+        raise api.DirectusProblem(f"settings: {hidden[0]} is a secret, and settings are shown. Set it in Directus.")
+    names = [item["name"] for item in params["users"] if item["token"] and item["state"] == "present"]
+    tokens = directus_tokens.read(params["tokens_from"], names, lenient=dry)
+    module.no_log_values.update(tokens.values())
+    with api.administrator(params["url"], params["email"], params["password"], params["deadline"]) as directus:
+        reconciler = Reconciler(directus, params, tokens, dry)
+        reconciler.run()
+    changes = reconciler.changes
+    result = {"changed": bool(changes.names), "changes": changes.names, "undeclared": reconciler.undeclared}
+    if module._diff:
+        result["diff"] = changes.diff()
+    return result
+
+
+def nothing_there_yet(url: str) -> bool:
+    """Whether there is no Directus at all, as in check mode on a server that was never provisioned."""
+    if not url or "//:" in url:
+        return True
+    try:
+        api.Directus(url, timeout=5).answers()
+    except api.DirectusUnreachable:
+        return True
+    return False
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
+    if module.check_mode and nothing_there_yet(module.params["url"]):
+        module.exit_json(changed=True, changes=["Directus is not there yet: everything would be made"], undeclared=[])
+    try:
+        module.exit_json(**reconcile(module))
+    except api.DirectusProblem as problem:
+        module.fail_json(msg=str(problem), refused=isinstance(problem, api.AdministratorRefused))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,73 @@
+"""A Directus, set up once for all tests, and a Vault that keeps tokens."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import hvac
+import pytest
+from real import Api, Stack, wait_until
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A bootstrapped Directus that runs."""
+    stack = Stack(tmp_path_factory.mktemp("secrets"))
+    try:
+        stack.start_stores()
+        done = stack.once("node", "cli.js", "bootstrap")
+        assert done.returncode == 0, done.stdout + done.stderr
+        stack.start_cms()
+        yield stack
+    finally:
+        stack.remove()
+
+
+@pytest.fixture
+def admin(stack: Stack) -> Api:
+    """The administrator, by hand."""
+    return Api(stack.url).log_in(stack.environment["ADMIN_EMAIL"], stack.admin_password)
+
+
+class Vault:
+    """A development OpenBao with the engine that keeps tokens, and a file with a token to read them."""
+
+    def __init__(self, folder: Path) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        root = secrets.token_hex(16)
+        command = [Path(sys.executable).parent / "bao", "server", "-dev", "-dev-no-store-token"]
+        with (folder / "bao.log").open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, f"-dev-root-token-id={root}", f"-dev-listen-address={address}"], stdout=log, stderr=log
+            )
+        self.url = f"http://{address}"
+        self.token_file = folder / "api.token"
+        self.token_file.write_text(root)
+        self.client = hvac.Client(self.url, token=root)
+
+    def put(self, name: str, token: str) -> None:
+        self.client.secrets.kv.v2.create_or_update_secret(f"system/directus/{name}", {"token": token}, mount_point="kv")
+
+
+@pytest.fixture(scope="session")
+def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
+    vault = Vault(tmp_path_factory.mktemp("vault"))
+
+    def answers() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", int(vault.url.rsplit(":", 1)[1]))) == 0
+
+    try:
+        wait_until(answers, "OpenBao listens", 20)
+        vault.client.sys.enable_secrets_engine("kv", path="kv", options={"version": "2"})
+        yield vault
+    finally:
+        vault.process.terminate()
+        vault.process.wait(20)

@@ -1,0 +1,192 @@
+"""The parts of the directus_* modules that can be judged without a Directus."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+from ansible_collections.openmates.server.plugins.module_utils import directus as api
+from ansible_collections.openmates.server.plugins.module_utils import directus_schema as schema
+from ansible_collections.openmates.server.plugins.module_utils import directus_tokens
+from ansible_collections.openmates.server.plugins.module_utils.directus_changes import Changes, differing
+from ansible_collections.openmates.server.plugins.modules import directus_backup
+
+# ---------------------------------------------------------------- ids
+
+
+def test_an_id_follows_from_kind_and_name_and_says_whose_it_is():
+    assert api.stable_id("role", "Editor") == "505e3ec7-945e-8748-88d9-49b5c705118f"  # for ever: servers hold it
+    assert api.stable_id("policy", "Editor") != api.stable_id("role", "Editor")
+    assert api.is_owned(api.stable_id("role", "Editor"))
+    for other in ("17e8d2ea-30a0-409a-8fad-cb4e06d00e23", "505e3ec7-945e-8748-88d9-49b5c7051190", "not an id"):
+        assert not api.is_owned(other)
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def refused(status: int, body: object) -> api.Refused:
+    text = body if isinstance(body, bytes) else json.dumps(body).encode()
+    return api.refusal("POST /users", HTTPError("http://x", status, "", {}, io.BytesIO(text)))
+
+
+def test_a_limit_of_the_licence_is_told_as_one():
+    """In the words that Directus 12.1 uses, as its issue 27833 quotes them; not seen live."""
+    error = {
+        "message": "collections limit exceeded.",
+        "extensions": {"code": "LIMIT_EXCEEDED", "category": "collections"},
+    }
+    told = str(refused(403, {"errors": [error]}))
+    assert "Directus's licence does not allow it: collections limit exceeded (POST /users)" in told
+    assert "openmates_directus_image" in told
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "told"),
+    [
+        (429, {"errors": [{"message": "Slow.", "extensions": {"code": "REQUESTS_EXCEEDED"}}]}, "rate limiter"),
+        (403, {"errors": [{"message": "No.", "extensions": {"code": "FORBIDDEN"}}]}, "No. (FORBIDDEN)"),
+        (502, b"<html>Bad gateway</html>", "it gave no reason. (HTTP status 502)"),
+        (500, {"errors": []}, "(HTTP status 500)"),
+    ],
+)
+def test_other_refusals(status, body, told):
+    assert told in str(refused(status, body))
+
+
+# ---------------------------------------------------------------- what differs
+
+
+def test_nothing_is_nothing_however_directus_writes_it_and_lists_of_words_are_sets():
+    wanted = {"ip_access": None, "permissions": {}, "fields": ["b", "a"], "admin_access": False, "name": "x"}
+    found = {"ip_access": [], "permissions": None, "fields": ["a", "b"], "admin_access": True, "name": "x", "other": 1}
+    assert differing(wanted, found) == {"admin_access": False}
+
+
+def test_changes_are_told_without_secrets():
+    changes = Changes()
+    changes.created("user website", {"token": "t0ken", "password": "s3cret", "role": "r"})
+    changes.corrected("user person", {"password": None, "status": "active"}, {"password": "s3cret", "status": "x"})
+    told = json.dumps([changes.names, changes.diff()])
+    assert "t0ken" not in told and "s3cret" not in told
+    assert changes.names == ["user website: created", "user person: password, status corrected"]
+    assert '  status: "active"\n' in changes.diff()["before"]
+
+
+# ---------------------------------------------------------------- the schema
+
+
+def entry(kind: str, path: list | None = None, **values: object) -> dict:
+    return {"collection": "articles", "field": "title", "diff": [{"kind": kind, "path": path, **values}]}
+
+
+@pytest.mark.parametrize(
+    ("path", "before", "after", "loses"),
+    [
+        (["type"], "string", "integer", True),
+        (["schema", "data_type"], "varchar", "int", True),
+        (["schema", "max_length"], 255, 10, True),
+        (["schema", "max_length"], 10, 255, False),
+        (["schema", "max_length"], 10, None, False),
+        (["schema", "max_length"], None, 10, True),
+        (["schema", "numeric_precision"], 10, 5, True),
+        (["schema", "is_nullable"], True, False, False),
+        (["meta", "note"], "a", "b", False),
+    ],
+)
+def test_which_changes_of_a_column_can_lose_data(path, before, after, loses):
+    diff = {"fields": [entry("E", path, lhs=before, rhs=after)]}
+    assert bool(schema.losses(diff)) is loses
+    assert schema.names(diff) == [f"field articles.title: {'.'.join(path)} corrected"]
+
+
+def test_what_the_snapshot_lacks_is_named_and_kept_out_of_what_is_applied():
+    gone, new = entry("D", lhs={}), entry("N", rhs={})
+    added = {"collection": "pages", "diff": [{"kind": "N", "rhs": {}}]}
+    diff = {"collections": [added], "fields": [gone]}
+    assert schema.removals(diff) == ["field articles.title"] and schema.losses(diff) == []
+    assert schema.additions(diff) == {"collections": [added], "fields": [], "systemFields": [], "relations": []}
+    anew = {"fields": [gone, new]}
+    assert schema.additions(anew)["fields"] == [] and schema.removals(anew) == []
+    assert schema.losses(anew) == ["field articles.title would be made anew"]
+
+
+def test_a_part_of_the_meta_data_that_goes_is_a_correction():
+    diff = {"fields": [entry("D", ["meta", "note"], lhs="x")]}
+    assert schema.additions(diff)["fields"] == diff["fields"]
+    assert schema.names(diff) == ["field articles.title: meta.note corrected"]
+
+
+# ---------------------------------------------------------------- tokens
+
+
+class FakeVault(BaseHTTPRequestHandler):
+    """Answers as Vault's kv version 2 does."""
+
+    def do_GET(self) -> None:
+        name = self.path.removeprefix("/v1/kv/data/system/directus/")
+        secrets = {"website": {"token": "w" * 48}, "short": {"token": "x"}, "empty": {}}
+        status = 403 if self.headers["X-Vault-Token"] != "right" else 200 if name in secrets else 404
+        if name == "sealed":
+            status = 503
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(json.dumps({"data": {"data": secrets.get(name)}}).encode())
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Iterator[dict]:
+    (tmp_path / "token").write_text("right\n")
+    with HTTPServer(("127.0.0.1", 0), FakeVault) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        yield {"url": url, "token_file": str(tmp_path / "token"), "engine": "kv", "path": "system/directus"}
+        server.shutdown()
+
+
+def test_a_token_is_read(source):
+    assert directus_tokens.read(source, ["website"], lenient=False) == {"website": "w" * 48}
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "told"),
+    [
+        ("nobody", {}, "kv/system/directus/nobody is missing"),
+        ("short", {}, "no field token of at least 32 characters"),
+        ("empty", {}, "no field token of at least 32 characters"),
+        ("sealed", {}, "is it unsealed?"),
+        ("website", {"token_file": "/nonexistent"}, "/nonexistent cannot be read"),
+        ("website", {"token_file": "/dev/null"}, "does not let us read"),
+        ("website", {"url": "http://127.0.0.1:9"}, "does not answer"),
+    ],
+)
+def test_why_there_is_no_token(source, name, changes, told):
+    with pytest.raises(api.DirectusProblem, match=told.replace("?", r"\?")):
+        directus_tokens.read({**source, **changes}, [name], lenient=False)
+    assert directus_tokens.read({**source, **changes}, [name], lenient=True) == {}
+
+
+def test_without_a_source_no_user_can_have_a_token():
+    with pytest.raises(api.DirectusProblem, match="does not say where from"):
+        directus_tokens.read(None, ["website"], lenient=False)
+
+
+# ---------------------------------------------------------------- dumps
+
+
+def test_old_dumps_go_and_that_of_failed_tries_is_none_of_them(tmp_path):
+    names = [f"directus-2026112{day}T000000Z.dump" for day in range(5)]
+    for name in [*names, "directus-retry.dump", "directus-20261129T000000Z.part", "something else"]:
+        (tmp_path / name).touch()
+    assert [path.name for path in directus_backup.stale(tmp_path, 3)] == names[:2]
+    assert directus_backup.stale(tmp_path, 9) == []
+    assert len(directus_backup.stale(tmp_path, 0)) == 4, "the newest stays whatever is asked"
