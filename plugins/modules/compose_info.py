@@ -133,7 +133,7 @@ def newest_by_service(containers: list[dict]) -> dict[str, dict]:
 
 
 def network_difference(declared: dict, network: dict) -> str:
-    """What of a network is not as declared, or an empty string. Options that are not declared are the engine's choice."""
+    """What of a network is not as declared, or an empty string. What is not declared is the engine's choice."""
     ranges = {entry["Subnet"]: entry for entry in network["IPAM"]["Config"]}
     wanted = {entry["subnet"]: entry for entry in declared.get("ipam", {}).get("config", []) if "subnet" in entry}
     if wanted and set(wanted) != set(ranges):
