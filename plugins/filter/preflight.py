@@ -68,6 +68,9 @@ LABEL = re.compile(r"^(?!-)[a-z0-9-]{1,63}(?<!-)$", re.IGNORECASE)
 EMAIL = re.compile(r"^[^@\s<>,;:\"']+@([^@\s]+)$")
 APP_NAME = re.compile(r"^[a-z][a-z0-9-]{0,61}[a-z0-9]$")
 IMAGE = re.compile(r"^[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?$", re.IGNORECASE)
+USER = re.compile(r"^[a-z_][a-z0-9_-]{0,30}$")
+PUBLIC_KEY = re.compile(r"(^|\s)(ssh-ed25519|ssh-rsa|sk-ssh-ed25519@openssh\.com) AAAA[A-Za-z0-9+/=]+(\s|$)")
+BASTION = re.compile(r"^([a-z_][a-z0-9_.-]*@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:\d+)?$")
 MEMORY = re.compile(r"^(\d+)([bkmg]?)b?$", re.IGNORECASE)
 REGISTRY = re.compile(r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?$", re.IGNORECASE)
 ORIGIN = re.compile(r"^(https?)://([^/\s:]+)(:\d+)?/?$")
@@ -430,6 +433,41 @@ def check_ssh_port(run: Preflight) -> Iterator[str]:
         )
 
 
+def check_ssh_login(run: Preflight) -> Iterator[str]:
+    for name in ("openmates_ssh_user", "openmates_ssh_initial_user"):
+        value = str(run.get(name, "admin"))
+        if not USER.match(value):
+            yield run.problem(name, f"{value!r} is not the name of a user", "Use lower-case letters, digits, - and _")
+    if run.get("openmates_ssh_user") == "root":
+        yield run.problem("openmates_ssh_user", "root does not log in to a hardened server", "Use a name such as admin")
+    keys = run.get("openmates_ssh_keys", [])
+    if not isinstance(keys, list) or not all(PUBLIC_KEY.search(str(key)) for key in keys):
+        yield run.problem(
+            "openmates_ssh_keys",
+            "it is not a list of public keys that sshd takes here",
+            "Write each as `ssh-ed25519 AAAA... name` (or ssh-rsa of 3072 bits or more), as a .pub file has it",
+        )
+    bastion = str(run.get("openmates_ssh_bastion", ""))
+    if bastion and not BASTION.match(bastion):
+        yield run.problem(
+            "openmates_ssh_bastion", f"{bastion!r} is not a host", "Write it as user@host or user@host:port"
+        )
+
+
+def check_ssh_sources(run: Preflight) -> Iterator[str]:
+    name, sources = "openmates_ssh_sources", run.get("openmates_ssh_sources", [])
+    if not isinstance(sources, list):
+        yield run.problem(name, "it is not a list", "Write it as [203.0.113.0/24]")
+        return
+    for source in sources:
+        try:
+            ipaddress.ip_network(str(source))
+        except ValueError as error:
+            yield run.problem(
+                name, str(error), "Write networks as 203.0.113.0/24 or 2001:db8::/32, or single addresses"
+            )
+
+
 def check_operating_system(run: Preflight) -> Iterator[str]:
     system = run.facts.get("distribution", "unknown")
     version = str(run.facts.get("distribution_major_version") or run.facts.get("distribution_version") or "")
@@ -658,6 +696,8 @@ CHECKS = (
     check_ports,
     check_ports_differ,
     check_ssh_port,
+    check_ssh_login,
+    check_ssh_sources,
     check_limits,
     check_apps,
     check_choices,
