@@ -74,15 +74,18 @@ class ActionModule(ActionBase):
             asked = False
         how = "at once" if asked else "by the host itself"
         deadline = began + seconds + PATIENCE_SECONDS
-        while not (login := self._log_in(self.former, "true")).worked:
+        what = f"With the new configuration of {name}, {prover} could not log in and use sudo: {refused.message}."
+        while True:
+            # On a first run the former user may be kept out by now, by a change that was proven.
+            for user in dict.fromkeys((self.former, prover)):
+                login = self._log_in(user, "true")
+                if login.worked:
+                    took = time.monotonic() - began
+                    return f"{what} It was rolled back {how}, and {user} can log in as before ({took:.0f} s)."
             if time.monotonic() > deadline:
+                took = time.monotonic() - began
                 return (
-                    f"With the new configuration of {name}, {prover} could not log in and use sudo: {refused.message}. "
-                    f"{self.former} cannot log in either, {time.monotonic() - began:.0f} s later: {login.message}. "
-                    f"Use the server's console; see `journalctl -u openmates-guard@{name}`."
+                    f"{what} {took:.0f} s later there is still no way in ({login.message}). Use the server's console; "
+                    f"see `journalctl -u openmates-guard@{name}`."
                 )
             time.sleep(PAUSE_SECONDS)
-        return (
-            f"With the new configuration of {name}, {prover} could not log in and use sudo: {refused.message}. "
-            f"It was rolled back {how}, and {self.former} can log in as before ({time.monotonic() - began:.0f} s)."
-        )

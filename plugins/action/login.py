@@ -9,13 +9,13 @@ from ansible_collections.openmates.server.plugins.plugin_utils.login import Logi
 
 REMEDIES = {
     "host key verification failed": "The server shows another SSH host key than the one this machine knows. If the "
-    "server was installed anew, remove the old key with `ssh-keygen -R ADDRESS`, and log in once by hand",
-    "no matching": "This machine's ssh is too old for the server. Use OpenSSH 9.0 or later",
-    "could not resolve": "Correct ansible_host in the inventory",
-    "timed out": "Is the server up, is its address right, and is this machine among openmates_ssh_sources?",
+    "server was installed anew, remove the old key with `ssh-keygen -R ADDRESS`, and log in once by hand.",
+    "no matching": "This machine's ssh is too old for the server. Use OpenSSH 9.0 or later.",
+    "could not resolve": "Correct ansible_host in the inventory.",
     "connection refused": "Does sshd run there, on this port (openmates_ssh_port)?",
 }
-LET_IN = "Give the key that opens it to ssh-agent, or name it in ansible_ssh_private_key_file"
+NO_ANSWER = "Is the server up, is its address right, and is this machine among openmates_ssh_sources?"
+LET_IN = "Give the key that opens it to ssh-agent, or name it in ansible_ssh_private_key_file."
 
 
 class ActionModule(ActionBase):
@@ -46,7 +46,7 @@ class ActionModule(ActionBase):
         port = self._connection.get_option("port") or 22
         last = list(tried.values())[-1]
         found = [remedy for sign, remedy in REMEDIES.items() if sign in last.message.lower()]
-        remedy = found[0].replace("ADDRESS", address) if found else LET_IN
+        remedy = found[0].replace("ADDRESS", address) if found else (LET_IN if last.refused else NO_ANSWER)
         what = "lets nobody in" if last.refused else "cannot be reached"
         attempts = "; ".join(f"as {user}: {login.message}" for user, login in tried.items())
-        return f"{host} ({address}, port {port}) {what}. Tried {attempts}. {remedy}."
+        return f"{host} ({address}, port {port}) {what}. Tried {attempts}. {remedy}"

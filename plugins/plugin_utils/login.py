@@ -47,4 +47,4 @@ def last_words(text: str) -> str:
     """The last lines of what ssh printed: banners and debugging come before."""
     text = text.removeprefix("Failed to connect to the host via ssh: ")
     lines = [line.strip() for line in text.splitlines() if line.strip() and not line.startswith("debug")]
-    return " ".join(lines[-3:])
+    return " ".join(lines[-3:]).rstrip(".")

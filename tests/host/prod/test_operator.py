@@ -30,7 +30,7 @@ def site(checkout: Path) -> subprocess.CompletedProcess:
 
 def name_the_host(checkout: Path, server: Server) -> None:
     ssh = {"ansible_host": server.addresses[0], "ansible_ssh_common_args": f"-F {ROOT}/.lab/ssh_config"}
-    hosts = {"prod": {"hosts": {server.name: {**ssh, "ansible_user": "root"}}}}
+    hosts = {"prod": {"hosts": {server.name: ssh}}}
     (checkout / "prod/hosts.yml").write_text(yaml.safe_dump(hosts))
 
 

@@ -1,0 +1,185 @@
+"""The controller's part: which user a server lets in, and how a guarded change is proven or taken back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+from ansible.errors import AnsibleConnectionFailure
+from ansible_collections.openmates.server.plugins.action import guarded_files, login
+from ansible_collections.openmates.server.plugins.plugin_utils.login import Login, attempt, last_words
+
+IN = Login(True, False, "")
+REFUSED = Login(False, True, "Permission denied (publickey)")
+SILENT = Login(False, False, "Connection timed out")
+
+
+class Connection(SimpleNamespace):
+    """As much of a connection as the plugins look at."""
+
+    transport = "ssh"
+    _shell = SimpleNamespace(tmpdir="/nowhere")
+
+    def get_option(self, name: str) -> object:
+        return {"host": "198.51.100.11", "port": 22, "remote_user": self.user}[name]
+
+
+def action(plugin: type, arguments: dict, user: str = "root") -> object:
+    task = SimpleNamespace(args=arguments, async_val=0, check_mode=False, diff=False)
+    return plugin.ActionModule(task, Connection(user=user), None, None, None, None)
+
+
+# ---------------------------------------------------------------- one attempt
+
+
+@pytest.mark.parametrize(
+    ("said", "refused"),
+    [
+        ("Failed to connect to the host via ssh: debug1: x\nroot@a: Permission denied (publickey).", True),
+        ("Received disconnect from a port 22:2: Too many authentication failures", True),
+        ("ssh: connect to host a port 22: Connection timed out", False),
+        ("Host key verification failed.", False),
+    ],
+)
+def test_an_attempt_tells_a_refusal_from_silence(said: str, refused: bool) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise AnsibleConnectionFailure(said)
+
+    found = attempt(SimpleNamespace(exec_command=fail), "true")
+    assert (found.worked, found.refused) == (False, refused)
+    assert "debug1" not in found.message and not found.message.endswith(".")
+
+
+def test_a_command_that_fails_is_no_login() -> None:
+    def sudo(*_: object, **__: object) -> tuple[int, bytes, bytes]:
+        return 1, b"", b"sudo: a password is required\n"
+
+    assert attempt(SimpleNamespace(exec_command=sudo), "sudo -n true") == (False, False, "sudo: a password is required")
+    assert last_words("") == ""
+
+
+# ---------------------------------------------------------------- which user
+
+
+def who(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Login]) -> tuple[dict, list[str]]:
+    tried: list[str] = []
+    monkeypatch.setattr(login, "connection_as", lambda _connection, _context, user, **_: user)
+    monkeypatch.setattr(login, "attempt", lambda user, _command: tried.append(user) or answers[user])
+    plugin = action(login, {"users": ["admin", "root", "admin"]})
+    monkeypatch.setattr(plugin, "validate_argument_spec", lambda _spec: (None, {**plugin._task.args, "timeout": 10}))
+    return plugin.run(task_vars={"inventory_hostname": "prod1"}), tried
+
+
+def test_the_first_user_who_gets_in_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert who(monkeypatch, {"admin": IN})[0]["user"] == "admin"
+    result, tried = who(monkeypatch, {"admin": REFUSED, "root": IN})
+    assert (result["user"], tried, result["changed"]) == ("root", ["admin", "root"], False)
+
+
+def test_a_silent_server_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, tried = who(monkeypatch, {"admin": SILENT})
+    assert tried == ["admin"] and result["failed"]
+    for words in (
+        "prod1 (198.51.100.11, port 22) cannot be reached",
+        "as admin: Connection timed out",
+        "Is the server up",
+    ):
+        assert words in result["msg"]
+
+
+def test_a_server_that_refuses_everybody_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, _ = who(monkeypatch, {"admin": REFUSED, "root": REFUSED})
+    for words in ("lets nobody in", "as admin:", "as root:", "ansible_ssh_private_key_file"):
+        assert words in result["msg"]
+
+
+def test_a_changed_host_key_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    result, _ = who(monkeypatch, {"admin": Login(False, False, "Host key verification failed")})
+    assert "ssh-keygen -R 198.51.100.11" in result["msg"]
+
+
+# ---------------------------------------------------------------- the proof of a change
+
+Change = Callable[..., tuple[dict, list[str]]]
+
+
+@pytest.fixture
+def change(monkeypatch: pytest.MonkeyPatch) -> Change:
+    """Run the action with the host's answers by state (an exception: the connection broke) and logins in turn."""
+
+    def run(host: dict[str, object], logins: list[Login]) -> tuple[dict, list[str]]:
+        plugin = action(guarded_files, {"name": "ssh", "login_user": "admin", "remedy": "Correct it."})
+        seen: list[str] = []
+        monkeypatch.setattr(
+            guarded_files, "connection_as", lambda _connection, _context, user, **_: Connection(user=user)
+        )
+        monkeypatch.setattr(guarded_files, "PAUSE_SECONDS", 0)
+        monkeypatch.setattr(guarded_files, "PATIENCE_SECONDS", -60)
+
+        def log_in(connection: Connection, command: str) -> Login:
+            seen.append(f"{connection.user} {command}")
+            return logins.pop(0)
+
+        def module(arguments: dict) -> dict:
+            state = arguments.get("state", "present")
+            seen.append(f"{plugin._connection.user} {state}")
+            answer = host[state].pop(0) if isinstance(host[state], list) else host[state]
+            if isinstance(answer, Exception):
+                raise answer
+            return dict(answer)
+
+        monkeypatch.setattr(guarded_files, "attempt", log_in)
+        monkeypatch.setattr(plugin, "_module", module)
+        return plugin.run(task_vars={}), seen
+
+    return run
+
+
+ARMED = {"changed": True, "armed": True, "written": ["/a"]}
+BROKEN = AnsibleConnectionFailure("the connection broke")
+
+
+def test_what_changes_nothing_needs_no_proof(change: Change) -> None:
+    result, seen = change({"present": {"changed": False, "armed": False}}, [])
+    assert not result["changed"] and seen == ["root present"]
+
+
+def test_a_proven_change_is_disarmed_by_the_one_who_has_a_way_in(change: Change) -> None:
+    result, seen = change({"present": ARMED, "proven": {"changed": True}}, [IN])
+    assert result == {**ARMED, "armed": False}
+    assert seen == ["root present", "admin sudo -n true", "admin proven"]
+
+
+def test_a_change_without_proof_is_taken_back_at_once(change: Change) -> None:
+    result, seen = change({"present": ARMED, "restored": {"changed": True}}, [REFUSED, IN])
+    assert result["failed"] and seen[-2:] == ["root restored", "root true"]
+    for words in (
+        "admin could not log in",
+        "Permission denied",
+        "rolled back at once",
+        "root can log in",
+        "Correct it.",
+    ):
+        assert words in result["msg"]
+
+
+def test_without_a_connection_the_hosts_own_rollback_is_waited_for(change: Change) -> None:
+    result, _ = change({"present": BROKEN, "restored": BROKEN}, [SILENT, SILENT, SILENT, IN])
+    assert result["failed"] and "rolled back by the host itself, and admin can log in as before" in result["msg"]
+
+
+def test_a_host_that_stays_silent_is_given_up(change: Change) -> None:
+    result, _ = change({"present": ARMED, "restored": BROKEN}, [SILENT] * 3)
+    assert result["failed"] and "console" in result["msg"] and "journalctl" in result["msg"]
+
+
+def test_a_change_that_broke_only_its_own_connection_is_finished_over_a_new_one(change: Change) -> None:
+    result, seen = change({"present": [BROKEN, ARMED], "proven": {"changed": True}}, [IN, IN])
+    assert not result.get("failed")
+    assert seen == ["root present", "admin sudo -n true", "admin present", "admin sudo -n true", "admin proven"]
+
+
+def test_a_proof_that_came_too_late_fails(change: Change) -> None:
+    result, _ = change({"present": ARMED, "proven": {"failed": True, "msg": "too late"}}, [IN])
+    assert result["failed"]
