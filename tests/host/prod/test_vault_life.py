@@ -92,7 +92,7 @@ def controllers_temp_folders() -> str:
 def look_everywhere(server, output: str, samples: str) -> Places:
     """Every place in which a secret could have been left."""
     ids = "$(docker ps --all --quiet)"
-    config = f"find {STACK} /etc /usr/local -xdev -type f -not -path '{STACK}/secrets/*' -size -1M -exec cat {{}} +"
+    config = f"find {STACK} /etc /usr/local -xdev -type f -not -path '{STACK}/secrets/*' -size -2M -exec cat {{}} +"
     temp = (
         "find /root/.ansible /tmp /var/tmp /run/user /home -xdev -type f -size -5M -exec cat {} + 2>/dev/null || true"
     )
