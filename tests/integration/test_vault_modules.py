@@ -290,7 +290,7 @@ class Site:
             self.secrets.add(self.token())
         if self.keys_file.exists():
             keys = self.keys()
-            shares = keys["unseal_shares"]
+            shares = keys.get("unseal_shares", [])
             self.secrets |= {keys["root_token"], *shares, *(base64.b64decode(share).hex() for share in shares)}
         if self.access_file.exists():
             self.secrets.add(self.keys(self.access_file)["secret_id"])
@@ -611,7 +611,7 @@ def test_a_snapshot_comes_back_onto_a_new_vault_without_its_tokens(provisioned, 
     assert not (site.host / "vault.snap").exists()
     root.auth.token.revoke(revoked)
     old_login = site.keys(site.access_file)["secret_id"]
-    before = root.secrets.kv.v2.read_secret_version("providers/new", mount_point="kv", raise_on_deleted_version=True)
+    before = root.secrets.kv.v2.read_secret_version("providers/sample", mount_point="kv", raise_on_deleted_version=True)
 
     refused = site.role("restore", **files)
     assert refused.code != 0 and "vault_restore_replace=true" in refused.output
@@ -628,7 +628,7 @@ def test_a_snapshot_comes_back_onto_a_new_vault_without_its_tokens(provisioned, 
     assert restored.code == 0, restored.output
     assert not list(site.host.glob(".vault-*"))
     root = site.root()
-    after = root.secrets.kv.v2.read_secret_version("providers/new", mount_point="kv", raise_on_deleted_version=True)
+    after = root.secrets.kv.v2.read_secret_version("providers/sample", mount_point="kv", raise_on_deleted_version=True)
     assert after["data"]["data"] == before["data"]["data"]
     with pytest.raises(hvac.exceptions.Forbidden):
         site.bao.client(revoked).auth.token.lookup_self()
@@ -642,7 +642,7 @@ def test_shares_that_nobody_sees(make_site, tmp_path):
     site = make_site("pgp")
     gpg = ["gpg", "--homedir", str(tmp_path), "--batch", "--quiet", "--passphrase", "", "--pinentry-mode", "loopback"]
     tmp_path.chmod(0o700)
-    subprocess.run([*gpg, "--quick-generate-key", "holder@example.org", "rsa2048", "default"], check=True)
+    subprocess.run([*gpg, "--quick-generate-key", "holder@example.org", "default", "default"], check=True)
     key = base64.b64encode(subprocess.run([*gpg, "--export"], capture_output=True, check=True).stdout).decode()
     pgp = {"vault_pgp_keys": [key] * 3, "vault_unseal": "operator"}
     first = site.play(**pgp)
@@ -807,7 +807,7 @@ def test_one_clear_error_each_and_nothing_changed(provisioned, make_site, seen):
         (init(no_keys, other_marker), "Vault has been unsealed since"),
         (config(engines=[{"path": "transit", "type": "kv"}]), "already holds another engine"),
         (config(roles=[{"name": "openmates-api", "policies": ["a"], "period": "soon"}]), "is not a duration"),
-        (config(seeds_enforce={"elsewhere/x": {"a": "b"}}), "is outside of what may be seeded"),
+        (config(seeds_enforce={"elsewhere/x": {"a": "a value"}}), "is outside of what may be seeded"),
         (
             config(access_policy="# another", elevate=True, shares=foreign, root_url=root_url),
             "do not make a root token",
