@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import uuid
 
 import pytest
 import yaml
 from browser import Browser
+from directus import Directus
 
 from lab import ROOT
 
@@ -27,20 +27,7 @@ def password() -> str:
     return yaml.safe_load(text)["openmates_admin_password"]
 
 
-@pytest.fixture
-def ask_as_website(server):
-    """Ask Directus with the service user's token, as the api would: inside the network, the token from Vault."""
-    script = (
-        "import json,sys,urllib.request as r;"
-        "v=r.Request('http://vault:8200/v1/kv/data/system/directus/website',headers={'X-Vault-Token':open('/vault-data/api.token').read()});"
-        "t=json.load(r.urlopen(v))['data']['data']['token'];"
-        "q=r.Request('http://cms:8055'+sys.argv[1],headers={'Authorization':'Bearer '+t});"
-        "print(json.dumps(json.load(r.urlopen(q))['data']))"
-    )
-    return lambda path: json.loads(server.compose(f"exec -T api python3 -c \"{script}\" '{path}'"))
-
-
-def test_the_administrator_logs_in_sees_the_collections_and_creates_an_item(server, password, ask_as_website, tmp_path):
+def test_the_administrator_logs_in_sees_the_collections_and_creates_an_item(server, password, tmp_path):
     address = f"http://{server.addresses[0]}:8055/admin"
     name = f"tag-{uuid.uuid4().hex[:8]}"
     with Browser(tmp_path) as browser:
@@ -64,5 +51,5 @@ def test_the_administrator_logs_in_sees_the_collections_and_creates_an_item(serv
         except BaseException:
             browser.screenshot(SCREENSHOTS / "directus-failed.png")
             raise
-    found = ask_as_website(f"/items/tags?filter[name][_eq]={name}")
+    found = Directus(server, "website").call("GET", f"/items/tags?filter[name][_eq]={name}")
     assert [tag["name"] for tag in found] == [name]
