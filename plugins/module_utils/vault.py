@@ -327,7 +327,8 @@ def revoke(client: hvac.Client, doomed: t.Callable[[dict[str, t.Any]], bool]) ->
     count = 0
     for token in list(tokens(client)):
         if token["accessor"] != own and doomed(token):
-            client.auth.token.revoke_accessor(token["accessor"])
+            with contextlib.suppress(hvac.exceptions.InvalidRequest, hvac.exceptions.InvalidPath):  # it just ended
+                client.auth.token.revoke_accessor(token["accessor"])
             count += 1
     return count
 

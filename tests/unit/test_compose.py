@@ -198,7 +198,8 @@ def test_both_vault_engines_find_their_configuration(engine: str, tmp_path: Path
     vault = merged(files)["vault"]
     assert f"./config/vault:/{engine}/config:ro" in vault["volumes"]
     assert f'path    = "/{engine}/file"' in files["config/vault/vault.hcl"]
-    assert ("disable_mlock" in files["config/vault/vault.hcl"]) is (engine == "vault")
+    for words, known_to in (("disable_mlock", "vault"), ('audit "file"', "openbao"), ("generate_root", "openbao")):
+        assert (words in files["config/vault/vault.hcl"]) is (engine == known_to), words
 
 
 @pytest.mark.parametrize(

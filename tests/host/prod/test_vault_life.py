@@ -89,23 +89,25 @@ def controllers_temp_folders() -> str:
     return "\n".join(Path(path).read_text(errors="replace") for path in found if path and Path(path).is_file())
 
 
+#: Leaves out what is no text.
+PLAIN = r"tr -cd '\11\12\40-\176'"
+
+
 def look_everywhere(server, output: str, samples: str) -> Places:
     """Every place in which a secret could have been left."""
     ids = "$(docker ps --all --quiet)"
     config = f"find {STACK} /etc /usr/local -xdev -type f -not -path '{STACK}/secrets/*' -size -2M -exec cat {{}} +"
-    temp = (
-        "find /root/.ansible /tmp /var/tmp /run/user /home -xdev -type f -size -5M -exec cat {} + 2>/dev/null || true"
-    )
+    temp = "find /root/.ansible /tmp /var/tmp /home -xdev -type f -size -5M -exec cat {} + 2>/dev/null"
     return Places(
         {
             "the run's output": output,
             "the controller's temp folders": controllers_temp_folders(),
             "processes' arguments and environments": samples,
-            "the server's temp folders": server.run(temp),
+            "the server's temp folders": server.run(f"({temp}) | {PLAIN}"),
             "docker inspect": server.run(f"docker inspect {ids}"),
-            "docker logs": server.run(f"for id in {ids}; do docker logs --since 15m $id 2>&1; done"),
+            "docker logs": server.run(f"for id in {ids}; do docker logs --since 15m $id 2>&1; done | {PLAIN}"),
             "the journal": server.run("journalctl --no-pager --since=-15m"),
-            "the rendered files": server.run(config),
+            "the rendered files": server.run(f"({config}) | {PLAIN}"),
         }
     )
 
