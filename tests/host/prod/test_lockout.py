@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import pytest
 
-from lab import ROOT, recap, wait_until
+from lab import ROOT, kill_with_all_it_started, recap, wait_until
 
 DROP_IN = "/etc/ssh/sshd_config.d/00-openmates.conf"
 RULES = "/etc/openmates/firewall.nft"
@@ -123,20 +120,6 @@ def test_a_change_that_keeps_the_administrator_out_is_taken_back(server, ssh, pa
     ):
         assert words in " ".join(run.stdout.split()), run.stdout[-2000:]
     assert ssh.works()
-
-
-def kill_with_all_it_started(pid: int) -> None:
-    """Kill a process and its descendants. A process group would leave out Ansible's workers: they leave it."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-    family = {pid}
-    while more := {child for child, parent in parents.items() if parent in family} - family:
-        family |= more
-    for member in family:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(member, signal.SIGKILL)
 
 
 def kill_a_run_before_its_proof(server, part: str, mistake: dict, sign: str) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import threading
-from pathlib import Path
 
-ROOT = Path(__file__).parents[2]
+from lab import ROOT, kill_with_all_it_started
+
 COMMAND = ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", "prod1"]
 ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
 KEYS = ROOT / "inventories/vault-keys/lab/prod1.yml"
@@ -17,7 +16,10 @@ KEYS = ROOT / "inventories/vault-keys/lab/prod1.yml"
 MOMENTS = [
     ("Install the packages that are missing", None),
     ("Install the packages", "pidof dpkg"),
-    ("Configure the Docker daemon", None),
+    ("Let in whom sshd should, and nobody else", "test -e /var/lib/openmates-guard/ssh/snapshot.json"),
+    ("Set the kernel's settings, now and at boot", None),
+    ("Open what the environment declares, and nothing else", "test -e /var/lib/openmates-guard/firewall/snapshot.json"),
+    ("Configure the Docker daemon, if it accepts the configuration", None),
     ("Configure Caddy, if it accepts the configuration", None),
     ("Write each service's secrets where only that service can read them", None),
     ("Write the Compose files and the services' configuration", None),
@@ -28,7 +30,7 @@ MOMENTS = [
     ("Write the first version of each secret, unless somebody was faster", None),
     ("Let the host unseal Vault and keep the services' token valid", None),
     ("Start it and wait until it is healthy", "docker ps --all | grep -q cms-setup"),
-    ("Log in to Directus as the administrator", None),
+    ("Reconcile Directus's schema, access, users, settings, folders and flows", None),
     ("Start it and wait until it is healthy", "docker ps | grep -q task-worker"),
 ]
 DEADLINE = 900
@@ -40,10 +42,8 @@ def on_host(host, command: str) -> bool:
 
 def run_and_kill(host, task: str, condition: str | None) -> None:
     """Start site.yml and kill it, with everything it started, at the moment given. Fails if the moment never comes."""
-    process = subprocess.Popen(
-        COMMAND, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True, start_new_session=True
-    )
-    watchdog = threading.Timer(DEADLINE, os.killpg, (process.pid, signal.SIGKILL))
+    process = subprocess.Popen(COMMAND, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    watchdog = threading.Timer(DEADLINE, kill_with_all_it_started, (process.pid,))
     watchdog.start()
     begun = False
     try:
@@ -57,7 +57,7 @@ def run_and_kill(host, task: str, condition: str | None) -> None:
         watchdog.cancel()
         killed = process.poll() is None
         if killed:
-            os.killpg(process.pid, signal.SIGKILL)
+            kill_with_all_it_started(process.pid)
         process.wait()
     assert begun and killed, f"the run never was in the middle of {task!r}"
 
