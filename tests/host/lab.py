@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable
@@ -92,17 +90,3 @@ def recap(output: str) -> dict[str, int]:
     """The counts of Ansible's recap line."""
     line = next(line for line in output.splitlines() if "unreachable=" in line)
     return {key: int(value) for key, value in (part.split("=") for part in line.split(":", 1)[1].split())}
-
-
-def kill_with_all_it_started(pid: int) -> None:
-    """Kill a process and its descendants. A process group would leave out Ansible's workers: they leave it."""
-    parents = {}
-    for status in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(status.parent.name)] = int(status.read_text().rpartition(")")[2].split()[1])
-    family = {pid}
-    while more := {child for child, parent in parents.items() if parent in family} - family:
-        family |= more
-    for member in family:
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(member, signal.SIGKILL)

@@ -12,7 +12,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import socket
 import stat
 import subprocess
@@ -26,6 +25,7 @@ import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.loader import init_plugin_loader
+from killing import kill_with_all_it_started
 
 init_plugin_loader([str(Path(__file__).parents[2] / "collections")])
 
@@ -204,14 +204,12 @@ class Site:
         hold.write_text(moment)
         held.unlink(missing_ok=True)
         command, environment = self.command(None, (), {})
-        run = subprocess.Popen(
-            command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-        )
+        run = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         end = time.monotonic() + 120
         while not held.exists() and run.poll() is None and time.monotonic() < end:
             time.sleep(0.02)
         running = run.poll() is None
-        os.killpg(run.pid, signal.SIGKILL)
+        kill_with_all_it_started(run.pid)
         run.wait()
         hold.unlink()
         self.tidy_up()

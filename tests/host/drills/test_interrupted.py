@@ -6,7 +6,9 @@ import os
 import subprocess
 import threading
 
-from lab import ROOT, kill_with_all_it_started
+from killing import kill_with_all_it_started
+
+from lab import ROOT
 
 COMMAND = ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", "prod1"]
 ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}

@@ -11,8 +11,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from killing import kill_with_all_it_started
 
-from lab import ROOT, kill_with_all_it_started, recap, wait_until
+from lab import ROOT, recap, wait_until
 
 DROP_IN = "/etc/ssh/sshd_config.d/00-openmates.conf"
 RULES = "/etc/openmates/firewall.nft"
