@@ -26,7 +26,7 @@ MOMENTS = [
     ("Unseal Vault and wait until it serves requests", None),
     ("Reconcile Vault's engines, policies, service token and seeds", None),
     ("Start it and wait until it is healthy", "docker ps --all | grep -q cms-setup"),
-    ("Log in to Directus as the administrator", None),
+    ("Reconcile Directus's schema, access, users, settings, folders and flows", None),
     ("Start it and wait until it is healthy", "docker ps | grep -q task-worker"),
 ]
 DEADLINE = 900
