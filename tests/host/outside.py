@@ -128,6 +128,18 @@ def answers(server, *targets: str) -> set[str]:
     return set(json.loads(run.stdout))
 
 
+@contextmanager
+def without_the_table(server) -> Iterator[None]:
+    """The firewall gone, and what would bring it back held off; then as before."""
+    server.run("systemctl stop openmates-firewall-watch.timer openmates-firewall-watch.service")
+    try:
+        server.run("nft delete table inet openmates")
+        yield
+    finally:
+        server.run("systemctl reload openmates-firewall.service")
+        server.run("systemctl start openmates-firewall-watch.timer")
+
+
 class Neighbour:
     """A foreign machine on the server's network: the lab's host image on addresses of its own."""
 

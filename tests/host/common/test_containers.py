@@ -62,7 +62,10 @@ EXPECTED = {
         CMS_TMPFS,
     ),
     "cms-setup": Expected(
-        "1000:1000", 512, {f"{STACK}/secrets/cms-setup:/run/secrets:ro"}, CMS_TMPFS | {"/directus/uploads"}
+        "1000:1000",
+        512,
+        {f"{STACK}/config/cms-setup:/openmates:ro", f"{STACK}/secrets/cms-setup:/run/secrets:ro"},
+        CMS_TMPFS | {"/directus/uploads"},
     ),
     "cms-database": Expected(
         "70:70",

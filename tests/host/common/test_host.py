@@ -39,8 +39,9 @@ PERMISSIONS = {  # of what is on every lab host: mode, owner, group
     "/etc/audit/rules.d/openmates.rules": "640 root root",
     "/etc/usbguard/rules.d/10-openmates.conf": "600 root root",
 }
-#: Enabled, but not for a kernel that is shared: their own conditions keep them from starting.
+#: Enabled, but not for a kernel that is shared, by their own conditions; or over as soon as their work is done.
 WAITING = {
+    "openmates-tool-names.service",
     *("apparmor.service", "chrony.service", "e2scrub_reap.service", "sshd-keygen.service", "systemd-pstore.service"),
 }
 BLOCKED_MODULES = {"usb_storage", "dccp", "sctp", "rds", "tipc", "cramfs", "firewire_core", "bluetooth"}

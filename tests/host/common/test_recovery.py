@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
+from outside import without_the_table
+
 from lab import STACK, wait_until
 
 
 def test_a_restarted_vault_is_open_again_with_nobody_acting(server):
-    server.run("docker restart openmates-vault-1")
-    wait_until(lambda: not server.readiness()["ready"], "the sealed Vault is noticed", 30)
+    server.run("docker restart openmates-vault-1")  # a Vault that starts is sealed
     wait_until(lambda: server.readiness()["ready"], "the api is ready again", 90)
     assert "Vault was sealed, and is open again" in server.run("journalctl --unit=openmates-vault-unseal --lines=5")
 
 
-def test_a_port_published_by_hand_fails_verify_which_names_it(server):
+def test_a_port_published_by_hand_fails_verify_where_no_firewall_hides_it(server):
     rogue = "services: {cms-database: {ports: ['0.0.0.0:5432:5432']}}"  # without the address it would be loopback's
     server.run(f'cd {STACK} && echo "{rogue}" > rogue.yml')
     override = "-f docker-compose.override.yml" if server.environment == "dev" else ""
     server.compose(f"-f docker-compose.yml {override} -f rogue.yml up -d --no-deps --wait cms-database")
     try:
-        run = server.playbook("playbooks/verify.yml")
+        with without_the_table(server):
+            run = server.playbook("playbooks/verify.yml")
         assert run.returncode != 0
         assert "5432" in run.stdout and "cms-database" in run.stdout
     finally:

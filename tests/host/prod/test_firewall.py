@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from outside import CONNECT, ECHO, FORGE, Neighbour, answers, scan, scan_udp
+from outside import CONNECT, ECHO, FORGE, Neighbour, answers, scan, scan_udp, without_the_table
 
 from lab import OPEN_FROM_OUTSIDE, wait_until
 
@@ -23,18 +23,6 @@ PLANTED = {
 }
 #: The same without any container.
 LISTENER = 9998
-
-
-@contextmanager
-def without_the_table(server) -> Iterator[None]:
-    """The firewall gone, and what would bring it back held off; then as before."""
-    server.run("systemctl stop openmates-firewall-watch.timer openmates-firewall-watch.service")
-    try:
-        server.run("nft delete table inet openmates")
-        yield
-    finally:
-        server.run("systemctl reload openmates-firewall.service")
-        server.run("systemctl start openmates-firewall-watch.timer")
 
 
 def in_container(server, name: str, *targets: str) -> set[str]:
