@@ -18,9 +18,9 @@ KEYS = ROOT / "inventories/vault-keys/lab/prod1.yml"
 MOMENTS = [
     ("Install the packages that are missing", None),
     ("Install the packages", "pidof dpkg"),
-    ("Let in whom sshd should, and nobody else", "test -e /var/lib/openmates-guard/ssh/snapshot.json"),
+    ("Let in whom sshd should, and nobody else", None),
     ("Set the kernel's settings, now and at boot", None),
-    ("Open what the environment declares, and nothing else", "test -e /var/lib/openmates-guard/firewall/snapshot.json"),
+    ("Open what the environment declares, and nothing else", None),
     ("Configure the Docker daemon, if it accepts the configuration", None),
     ("Configure Caddy, if it accepts the configuration", None),
     ("Write each service's secrets where only that service can read them", None),
@@ -64,7 +64,7 @@ def run_and_kill(host, task: str, condition: str | None) -> None:
     assert begun and killed, f"the run never was in the middle of {task!r}"
 
 
-def test_killed_at_fifteen_moments_it_ends_converged_with_nothing_lost(host):
+def test_killed_at_any_moment_it_ends_converged_with_nothing_lost(host):
     keys = None
     for task, condition in MOMENTS:
         run_and_kill(host, task, condition)
