@@ -41,8 +41,8 @@ start_engine() {
   else
     mkdir -p "$state"
     say "starting dockerd in the background, log in $log"
-    # The redirection is made by this user, the process by root.
-    as_root setsid nohup dockerd >> "$log" 2>&1 < /dev/null &
+    # The redirection is made by this user, the process by root. Nothing of it holds on to this script's own output.
+    as_root setsid --fork dockerd >> "$log" 2>&1 < /dev/null
   fi
 }
 
