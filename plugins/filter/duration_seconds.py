@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from ansible.errors import AnsibleFilterError
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils.duration import seconds
 
 DOCUMENTATION = r"""
 name: duration_seconds
@@ -34,8 +34,8 @@ _value:
 def duration_seconds(duration: str | int) -> int:
     """The duration in seconds. Raises AnsibleFilterError if it is none."""
     try:
-        return vault.seconds(duration)
-    except vault.VaultProblem as problem:
+        return seconds(duration)
+    except ValueError as problem:
         raise AnsibleFilterError(str(problem)) from None
 
 

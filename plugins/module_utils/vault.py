@@ -14,13 +14,13 @@ import io
 import json
 import os
 import pathlib
-import re
 import tarfile
 import time
 import traceback
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
+from ansible_collections.openmates.server.plugins.module_utils import duration
 from ansible_collections.openmates.server.plugins.module_utils.atomic import sync_folder, write_atomically
 
 try:
@@ -116,18 +116,12 @@ def answering_state(client: hvac.Client, deadline: float, check_mode: bool) -> s
     return wait_for(client, (UNINITIALIZED, SEALED, STANDBY, ACTIVE), deadline)
 
 
-def seconds(duration: str | int) -> int:
-    """Return a duration as Vault writes it (`768h`, `90m`, `1h30m`, `32d`, `60` or 60) in seconds.
-
-    Raises VaultProblem for anything else.
-    """
-    text = str(duration).strip()
-    if re.fullmatch(r"\d+", text):
-        return int(text)
-    if not re.fullmatch(r"(\d+[dhms])+", text):
-        raise VaultProblem(f"{text!r} is not a duration; write it like 768h, 90m or 60s.")
-    unit = {"d": 86400, "h": 3600, "m": 60, "s": 1}
-    return sum(int(number) * unit[letter] for number, letter in re.findall(r"(\d+)([dhms])", text))
+def seconds(wanted: str | int) -> int:
+    """Return a duration as Vault writes it in seconds. Raises VaultProblem if it is none."""
+    try:
+        return duration.seconds(wanted)
+    except ValueError as error:
+        raise VaultProblem(str(error)) from None
 
 
 def pad_length(shares: int) -> int:
