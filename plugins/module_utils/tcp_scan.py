@@ -25,7 +25,7 @@ SPARE_FILES = 64
 FIRST_BURST = 256
 WAKE_FOR = 32  # connections: waking up for each single one would cost more than it sends
 MAX_PATIENT_PORTS = 64
-LINUX_SILENT_RETRY_SECONDS = 1.0  # Linux sends a second SYN after this long
+SYN_AGAIN_SECONDS = 1.0  # systems send a second SYN after this long (RFC 6298)
 
 
 def parse_ports(text: str) -> list[int]:
@@ -205,19 +205,17 @@ def scan(
     if reason:
         return {**result, "reachable": False, "reliable": False, "reason": reason, "errors": {}, "elapsed": 0.0}
     scanner = Scanner(address, raise_file_limit(concurrency), deadline)
-    patient = max(3 * timeout, LINUX_SILENT_RETRY_SECONDS + timeout)
+    patient = max(3 * timeout, SYN_AGAIN_SECONDS + timeout)
     wanted = sorted(set(expected) & set(ports))
     left = set(scanner.sweep(wanted, timeout))
-    # The fastest answer is the way's own time; slower ones were this machine's.
-    timeout = min(timeout, 0.2 + 20 * scanner.fastest)
+    # The fastest answer is the way's own time; slower ones were this machine's. Silence counts after a second SYN only:
+    # the first may have been lost.
+    timeout = SYN_AGAIN_SECONDS + min(timeout, 0.2 + 20 * scanner.fastest)
     others = [port for port in ports if port not in set(wanted)]
     random.shuffle(others)
     left |= set(scanner.sweep(others, timeout))
-    if scanner.open or scanner.closed:
-        again = list(left)
-        random.shuffle(again)
-        # Slower: if the first pass was too much for a link, this one is not.
-        left = set(scanner.sweep(again, min(2 * timeout, max(timeout, 1.0))))
+    left -= set(scanner.errors)
+    left |= set(scanner.sweep(sorted(scanner.errors), timeout))
     left = (left - set(wanted)) | set(scanner.sweep(sorted(left & set(wanted))[:MAX_PATIENT_PORTS], patient))
     codes = [scanner.errors[port] for port in left if port in scanner.errors]
     turned_away = sum(code in TURNED_AWAY for code in codes)

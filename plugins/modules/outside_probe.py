@@ -35,14 +35,15 @@ options:
     default: []
   timeout:
     description:
-      - The longest to wait for a port, in seconds. Where the expected ports answered, it is shortened to what their
-        answers took, with a wide margin, but never below 0.2 seconds.
+      - The longest that an answer may take, in seconds. Where the expected ports answered, it is shortened to what
+        their answers took, with a wide margin, but never below 0.2 seconds. Silence counts that long after the second
+        packet, which the system sends after a second, since the first may have been lost.
     type: float
     default: 1.0
   concurrency:
     description: The most connections under way for each address. Lowered to what the limit of open files allows.
     type: int
-    default: 8192
+    default: 16384
   deadline:
     description: The longest that the ports of an address may take altogether, in seconds.
     type: float
@@ -223,7 +224,7 @@ def main() -> None:
             "ports": {"type": "str", "default": "1-65535"},
             "expected": {"type": "list", "elements": "int", "default": []},
             "timeout": {"type": "float", "default": 1.0},
-            "concurrency": {"type": "int", "default": 8192},
+            "concurrency": {"type": "int", "default": 16384},
             "deadline": {"type": "float", "default": 120.0},
             "web": {"type": "list", "elements": "dict", "default": [], "options": request},
             "web_timeout": {"type": "float", "default": 10.0},

@@ -83,7 +83,7 @@ def scan(server, ports: str = "1-65535") -> dict[str, set[int]]:
     spec = importlib.util.spec_from_file_location("outside_probe", file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    parameters = {"ports": ports, "expected": [22, 80, 443], "timeout": 1.0, "concurrency": 8192, "deadline": 120.0}
+    parameters = {"ports": ports, "expected": [22, 80, 443], "timeout": 1.0, "concurrency": 16384, "deadline": 120.0}
     found = module.probe({"addresses": list(server.addresses), "web": [], **parameters})["addresses"]
     assert all(entry["reliable"] for entry in found.values()), found
     return {address: set(entry["open"]) for address, entry in found.items()}
