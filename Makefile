@@ -8,7 +8,7 @@ export MOLECULE_COMMAND_BORDERS := 0
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(VENV)/.complete .vault-password ## Install Ansible and the tools, pinned, into .venv
@@ -32,13 +32,18 @@ lab-ready: setup
 	lab/engine.sh
 	ansible-playbook playbooks/secrets.yml -i inventories/lab
 
+.PHONY: lab-base
+lab-base: lab-ready
+	ansible-playbook playbooks/lab.yml -i inventories/lab --limit localhost
+
 .PHONY: lab-down
 lab-down: setup ## Remove the lab's hosts, registry and network; images stay cached
 	ansible-playbook playbooks/lab_destroy.yml -i inventories/lab --tags all,everything
 
 .PHONY: test
-test: lint unit scenarios directus ## Run every test: lint, unit, Directus, and the Molecule scenarios on lab hosts
-	@echo "Everything passed: lint, unit and integration tests, Directus, and the scenarios prod, dev and interrupted."
+test: setup ## Run every test, two parts at a time; each part's output comes when it has ended
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory scenario-prod lint unit scenario-dev directus
+	@echo "Everything passed: lint, unit and integration tests, Directus, and the scenarios prod, interrupted and dev."
 
 .PHONY: lint
 lint: setup ## Check style and pitfalls
@@ -51,18 +56,21 @@ lint: setup ## Check style and pitfalls
 unit: setup ## Run the tests that need no host
 	pytest
 
-.PHONY: scenarios
-scenarios: lab-ready browser ## Provision lab hosts anew and test them from inside and outside
+.PHONY: scenario-prod
+scenario-prod: lab-base ## Provision prod1 anew and test it; then kill its provisioning at many moments
 	molecule test --scenario-name prod
-	molecule test --scenario-name dev
 	molecule test --scenario-name interrupted
 
+.PHONY: scenario-dev
+scenario-dev: lab-base browser ## Provision dev1 anew and test it
+	molecule test --scenario-name dev
+
 .PHONY: browser
-browser:
+browser: lab-ready
 	lab/browser.sh
 
 .PHONY: directus
-directus: lab-ready ## Test cms-setup and the Directus modules against a real Directus
+directus: lab-base ## Test cms-setup and the Directus modules against a real Directus
 	python lab/images.py build --no-push directus cms-database cache
 	pytest tests/directus
 

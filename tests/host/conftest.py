@@ -17,9 +17,9 @@ def server(host) -> Server:
 
 
 @pytest.fixture(scope="session")
-def neighbour() -> Iterator[Neighbour]:
+def neighbour(request: pytest.FixtureRequest) -> Iterator[Neighbour]:
     """A foreign machine on the lab host's network."""
-    machine = Neighbour()
+    machine = Neighbour(request.config.getoption("--hosts").rpartition("-")[2])
     try:
         machine.start()
         yield machine

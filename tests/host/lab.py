@@ -45,16 +45,21 @@ def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) 
         time.sleep(0.5)
 
 
+def inventory(name: str) -> tuple[str, tuple[str, str]]:
+    """The environment of a lab host and its IPv4 and IPv6 addresses."""
+    groups = yaml.safe_load((ROOT / "inventories/lab/hosts.yml").read_text())["lab"]["children"]
+    environment = next(group for group in groups if name in groups[group]["hosts"])
+    variables = groups[environment]["hosts"][name]
+    return environment, (variables["ansible_host"], variables["lab_ipv6"])
+
+
 class Server:
     """The provisioned host: commands on it, and the project's playbooks against it."""
 
     def __init__(self, host) -> None:
         self.host = host
         self.name = host.check_output("hostname")
-        groups = yaml.safe_load((ROOT / "inventories/lab/hosts.yml").read_text())["lab"]["children"]
-        self.environment = next(group for group in groups if self.name in groups[group]["hosts"])
-        variables = groups[self.environment]["hosts"][self.name]
-        self.addresses = (variables["ansible_host"], variables["lab_ipv6"])
+        self.environment, self.addresses = inventory(self.name)
         self.domain = f"api.{self.name}.openmates.test"
 
     def run(self, command: str) -> str:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from lab import ROOT, wait_until
+from lab import ROOT, inventory, wait_until
 
 LAB = ROOT / ".lab"
 # Tries to connect to each "address port" and prints, as JSON, those that accepted; UDP counts if it echoes.
@@ -143,10 +143,13 @@ def without_the_table(server) -> Iterator[None]:
 
 
 class Neighbour:
-    """A foreign machine on the server's network: the lab's host image on addresses of its own."""
+    """A foreign machine on the server's network: the lab's host image, a hundred addresses above the server's."""
 
-    name = "openmates-lab-neighbour"
-    addresses = ("198.51.100.50", "2001:db8:51::50")
+    def __init__(self, server: str) -> None:
+        self.name = f"openmates-lab-neighbour-of-{server}"
+        v4, v6 = (address.rpartition(separator) for address, separator in zip(inventory(server)[1], ".:", strict=True))
+        number = int(v4[2]) + 100
+        self.addresses = (f"{v4[0]}.{number}", f"{v6[0]}:{number}")
 
     def start(self) -> None:
         self.remove()
