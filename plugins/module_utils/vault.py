@@ -32,6 +32,18 @@ except ImportError:
 else:
     HVAC_IMPORT_ERROR = None
 
+# Argument specs; plugins/doc_fragments/vault.py documents them by the same names.
+CONNECTION: dict[str, t.Any] = {"url": {"type": "str", "required": True}, "deadline": {"type": "int", "default": 60}}
+CUSTODY: dict[str, t.Any] = {
+    "keys_file": {"type": "str", "no_log": False},
+    "keys_present": {"type": "bool", "default": False, "no_log": False},
+}
+MANAGED: dict[str, t.Any] = {
+    "access_file": {"type": "str"},
+    "access_role": {"type": "str", "default": "openmates-manage"},
+    "access_secret": {"type": "str", "no_log": True},
+}
+
 POLL_SECONDS = 0.1
 
 UNREACHABLE = "unreachable"

@@ -17,18 +17,6 @@ description:
   - Only what this module made is ever removed, and what was added to something that is declared.
   - Results and diffs hold names and ordinary values, never a password or token.
 options:
-  url:
-    description: Base URL of Directus, as the host reaches it.
-    type: str
-    required: true
-  email:
-    description: Email address of the administrator.
-    type: str
-    required: true
-  password:
-    description: The administrator's password.
-    type: str
-    required: true
   schema:
     description:
       - A snapshot of a Directus schema. What it has more or otherwise is applied; what it lacks is named in
@@ -158,10 +146,7 @@ options:
     description: Remove what this module made and is no longer declared, and what was added to something declared.
     type: bool
     default: false
-  deadline:
-    description: Seconds to wait for Directus to answer.
-    type: int
-    default: 60
+extends_documentation_fragment: [openmates.server.directus]
 attributes:
   check_mode: {support: full, description: "Says what would be changed, also where there is no Directus yet."}
   diff_mode: {support: full, description: Shows names and ordinary values.}
@@ -214,9 +199,7 @@ from ansible_collections.openmates.server.plugins.module_utils.directus_reconcil
 
 STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
 ARGUMENTS: dict[str, t.Any] = {
-    "url": {"type": "str", "required": True},
-    "email": {"type": "str", "required": True},
-    "password": {"type": "str", "required": True, "no_log": True},
+    **api.CONNECTION,
     "schema": {"type": "dict"},
     "schema_force": {"type": "bool", "default": False},
     "collections": {"type": "list", "elements": "str", "default": []},
@@ -332,7 +315,6 @@ ARGUMENTS: dict[str, t.Any] = {
         },
     },
     "prune": {"type": "bool", "default": False},
-    "deadline": {"type": "int", "default": 60},
 }
 
 

@@ -19,26 +19,12 @@ description:
   - One module for all of it because each remote call costs more than everything Vault does in it.
   - Results and diffs hold names, never a value or a token.
 options:
-  url:
-    description: Address of Vault's API as the host reaches it. May be empty in check mode, when there is no Vault yet.
-    type: str
-    required: true
-  keys_file:
-    description: The keys file of M(openmates.server.vault_init) on the controller.
-    type: str
-  access_file:
-    description: The file on the controller with the secret of the managing identity, encrypted. Made with O(elevate).
-    type: str
   elevate:
     description:
       - Make or mend the managing identity with the keys file's root token or, once that is revoked, with one that the
         unseal shares make. Afterwards every root token there is gets revoked.
     type: bool
     default: false
-  access_role:
-    description: The AppRole of the managing identity, and the name of its policy.
-    type: str
-    default: openmates-manage
   access_policy:
     description: What the managing identity may do, as HCL.
     type: str
@@ -151,10 +137,6 @@ options:
     description: The version 2 C(kv) engine that the seeds are in.
     type: str
     default: kv
-  deadline:
-    description: Seconds to wait for Vault to answer or to become active.
-    type: int
-    default: 60
   shares:
     description: Unseal shares for O(elevate) if the keys file has none in clear.
     type: list
@@ -162,17 +144,10 @@ options:
   root_token:
     description: Set by the action plugin.
     type: str
-  access_secret:
-    description: Set by the action plugin.
-    type: str
-  keys_present:
-    description: Set by the action plugin.
-    type: bool
-    default: false
 requirements:
-  - hvac (Debian's python3-hvac) and, for O(roles[].credential), systemd-creds on the host
-author:
-  - The openmates.server contributors
+  - systemd-creds on the host, for O(roles[].credential)
+author: [The openmates.server contributors]
+extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.managed]
 attributes:
   check_mode:
     description: Says what would be changed, also where there is no Vault yet.
@@ -698,11 +673,10 @@ def main() -> None:
     text = {"type": "str"}
     module = AnsibleModule(
         argument_spec={
-            "url": {"type": "str", "required": True},
-            "keys_file": {"type": "str", "no_log": False},
-            "access_file": {"type": "str"},
+            **vault.CONNECTION,
+            **vault.CUSTODY,
+            **vault.MANAGED,
             "elevate": {"type": "bool", "default": False},
-            "access_role": {"type": "str", "default": "openmates-manage"},
             "access_policy": {"type": "str", "required": True},
             "root_url": {"type": "str", "default": ""},
             "root_container": {"type": "str", "default": ""},
@@ -748,11 +722,8 @@ def main() -> None:
             "seeds_enforce": {"type": "dict", "default": {}, "no_log": True},
             "seeds_generate": {"type": "dict", "default": {}},
             "seeds_engine": {"type": "str", "default": "kv"},
-            "deadline": {"type": "int", "default": 60},
             "shares": {"type": "list", "elements": "str", "no_log": True},
             "root_token": {"type": "str", "no_log": True},
-            "access_secret": {"type": "str", "no_log": True},
-            "keys_present": {"type": "bool", "default": False, "no_log": False},
         },
         supports_check_mode=True,
     )
