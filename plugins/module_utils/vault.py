@@ -15,6 +15,8 @@ import json
 import os
 import pathlib
 import re
+import secrets
+import string
 import tarfile
 import time
 import traceback
@@ -59,6 +61,8 @@ RESTORE = "restore"
 # Answers of /v1/sys/health. 472 and 473 are replicas; a lone server that is not active yet says 429. 500 is for a
 # moment while its storage is replaced.
 _HEALTH = {200: ACTIVE, 429: STANDBY, 472: STANDBY, 473: STANDBY, 500: FAILING, 501: UNINITIALIZED, 503: SEALED}
+
+_GENERATED = string.ascii_letters + string.digits
 
 
 class VaultProblem(Exception):
@@ -140,6 +144,11 @@ def seconds(duration: str | int) -> int:
         raise VaultProblem(f"{text!r} is not a duration; write it like 768h, 90m or 60s.")
     unit = {"d": 86400, "h": 3600, "m": 60, "s": 1}
     return sum(int(number) * unit[letter] for number, letter in re.findall(r"(\d+)([dhms])", text))
+
+
+def generated(lengths: dict[str, int]) -> dict[str, str]:
+    """Return a random value of the given length for each field."""
+    return {name: "".join(secrets.choice(_GENERATED) for _ in range(length)) for name, length in lengths.items()}
 
 
 def pad_length(shares: int) -> int:
@@ -250,10 +259,15 @@ def log_in(url: str, role: str, secret_id: str, timeout: int) -> hvac.Client | N
     return client
 
 
+def log_in_as_manager(params: dict[str, t.Any]) -> hvac.Client | None:
+    """Return a client of the managing identity, or None if there is none that Vault knows."""
+    secret = params["access_secret"]
+    return log_in(params["url"], params["access_role"], secret, params["deadline"]) if secret else None
+
+
 def managing_client(params: dict[str, t.Any]) -> hvac.Client:
     """Return a client of the managing identity. Raises VaultProblem if there is none that Vault knows."""
-    secret = params["access_secret"]
-    client = log_in(params["url"], params["access_role"], secret, params["deadline"]) if secret else None
+    client = log_in_as_manager(params)
     if client is None:
         raise VaultProblem("Vault does not let the managing identity in. Run site.yml, which mends that.")
     return client

@@ -114,6 +114,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import files
+from ansible_collections.openmates.server.plugins.module_utils.arguments import PATH, REQUIRED, TEXT, several
 
 
 class Refused(Exception):
@@ -226,42 +227,18 @@ def main() -> None:
             "dest": {"type": "path", "default": "/etc"},
             "src": {"type": "path"},
             "exclude": {"type": "list", "elements": "str", "default": []},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "str", "required": True},
-                    "content": {"type": "str", "required": True},
-                    "mode": {"type": "str"},
-                },
-            },
+            "files": several(path=TEXT | REQUIRED, content=TEXT | REQUIRED, mode=TEXT),
             "modes": {"type": "dict", "default": {}},
             "absent": {"type": "list", "elements": "str", "default": []},
             "validate": {"type": "dict", "default": {}},
-            "lines": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "match": {"type": "str", "required": True},
-                    "line": {"type": "str", "required": True},
-                    "reason": {"type": "str"},
-                },
-            },
-            "permissions": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "mode": {"type": "str", "required": True},
-                    "owner": {"type": "str", "default": "root"},
-                    "group": {"type": "str", "default": "root"},
-                    "reason": {"type": "str"},
-                },
-            },
+            "lines": several(path=PATH | REQUIRED, match=TEXT | REQUIRED, line=TEXT | REQUIRED, reason=TEXT),
+            "permissions": several(
+                path=PATH | REQUIRED,
+                mode=TEXT | REQUIRED,
+                owner=TEXT | {"default": "root"},
+                group=TEXT | {"default": "root"},
+                reason=TEXT,
+            ),
         },
         supports_check_mode=True,
     )

@@ -100,6 +100,7 @@ from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import files
+from ansible_collections.openmates.server.plugins.module_utils.arguments import NUMBER, REQUIRED, TEXT, several
 
 
 class File(NamedTuple):
@@ -206,17 +207,7 @@ def main() -> None:
             "dest": {"type": "path", "required": True},
             "src": {"type": "path"},
             "exclude": {"type": "list", "elements": "str", "default": []},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "str", "required": True},
-                    "content": {"type": "str", "required": True},
-                    "mode": {"type": "str"},
-                    "uid": {"type": "int"},
-                },
-            },
+            "files": several(path=TEXT | REQUIRED, content=TEXT | REQUIRED, mode=TEXT, uid=NUMBER),
             "file_mode": {"type": "str", "default": "0644"},
             "directory_mode": {"type": "str", "default": "0755"},
             "dest_mode": {"type": "str", "default": "0755"},

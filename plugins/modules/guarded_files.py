@@ -113,6 +113,7 @@ from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import atomic, files, rollback
+from ansible_collections.openmates.server.plugins.module_utils.arguments import PATH, REQUIRED, TEXT, several
 from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
 from ansible_collections.openmates.server.plugins.module_utils.rollback import CommandFailed, Guard, run
 
@@ -285,18 +286,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "content": {"type": "str", "required": True},
-                    "mode": {"type": "str", "default": "0644"},
-                    "owner": {"type": "str", "default": "root"},
-                    "directory_mode": {"type": "str"},
-                },
-            },
+            "files": several(
+                path=PATH | REQUIRED,
+                content=TEXT | REQUIRED,
+                mode=TEXT | {"default": "0644"},
+                owner=TEXT | {"default": "root"},
+                directory_mode=TEXT,
+            ),
             "validate": {"type": "list", "elements": "str", "default": []},
             "activate": {"type": "list", "elements": "str", "default": []},
             "rollback": {"type": "list", "elements": "str"},

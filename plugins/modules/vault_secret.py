@@ -65,22 +65,17 @@ retired:
   elements: int
 """
 
-import secrets
-import string
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import vault
-
-GENERATED = string.ascii_letters + string.digits
 
 
 def write(module: AnsibleModule, kv: t.Any, metadata: dict[str, t.Any]) -> dict:
     """Write the new version and return the result."""
     params = module.params
     where = {"path": params["path"], "mount_point": params["engine"]}
-    new = dict(params["fields"])
-    new.update({name: "".join(secrets.choice(GENERATED) for _ in range(n)) for name, n in params["generate"].items()})
+    new = {**params["fields"], **vault.generated(params["generate"])}
     module.no_log_values.update(str(value) for value in new.values())
     version = metadata["current_version"]
     try:
