@@ -15,6 +15,14 @@ from urllib.parse import urlencode
 
 from ansible.module_utils.urls import open_url
 
+# Argument spec; plugins/doc_fragments/directus.py documents it.
+CONNECTION: dict[str, t.Any] = {
+    "url": {"type": "str", "required": True},
+    "email": {"type": "str", "required": True},
+    "password": {"type": "str", "required": True, "no_log": True},
+    "deadline": {"type": "int", "default": 60},
+}
+
 POLL_SECONDS = 0.2
 
 

@@ -14,6 +14,8 @@ import io
 import json
 import os
 import pathlib
+import secrets
+import string
 import tarfile
 import time
 import traceback
@@ -32,6 +34,18 @@ except ImportError:
 else:
     HVAC_IMPORT_ERROR = None
 
+# Argument specs; plugins/doc_fragments/vault.py documents them by the same names.
+CONNECTION: dict[str, t.Any] = {"url": {"type": "str", "required": True}, "deadline": {"type": "int", "default": 60}}
+CUSTODY: dict[str, t.Any] = {
+    "keys_file": {"type": "str", "no_log": False},
+    "keys_present": {"type": "bool", "default": False, "no_log": False},
+}
+MANAGED: dict[str, t.Any] = {
+    "access_file": {"type": "str"},
+    "access_role": {"type": "str", "default": "openmates-manage"},
+    "access_secret": {"type": "str", "no_log": True},
+}
+
 POLL_SECONDS = 0.1
 
 UNREACHABLE = "unreachable"
@@ -47,6 +61,8 @@ RESTORE = "restore"
 # Answers of /v1/sys/health. 472 and 473 are replicas; a lone server that is not active yet says 429. 500 is for a
 # moment while its storage is replaced.
 _HEALTH = {200: ACTIVE, 429: STANDBY, 472: STANDBY, 473: STANDBY, 500: FAILING, 501: UNINITIALIZED, 503: SEALED}
+
+_GENERATED = string.ascii_letters + string.digits
 
 
 class VaultProblem(Exception):
@@ -122,6 +138,11 @@ def seconds(wanted: str | int) -> int:
         return duration.seconds(wanted)
     except ValueError as error:
         raise VaultProblem(str(error)) from None
+
+
+def generated(lengths: dict[str, int]) -> dict[str, str]:
+    """Return a random value of the given length for each field."""
+    return {name: "".join(secrets.choice(_GENERATED) for _ in range(length)) for name, length in lengths.items()}
 
 
 def pad_length(shares: int) -> int:
@@ -232,10 +253,15 @@ def log_in(url: str, role: str, secret_id: str, timeout: int) -> hvac.Client | N
     return client
 
 
+def log_in_as_manager(params: dict[str, t.Any]) -> hvac.Client | None:
+    """Return a client of the managing identity, or None if there is none that Vault knows."""
+    secret = params["access_secret"]
+    return log_in(params["url"], params["access_role"], secret, params["deadline"]) if secret else None
+
+
 def managing_client(params: dict[str, t.Any]) -> hvac.Client:
     """Return a client of the managing identity. Raises VaultProblem if there is none that Vault knows."""
-    secret = params["access_secret"]
-    client = log_in(params["url"], params["access_role"], secret, params["deadline"]) if secret else None
+    client = log_in_as_manager(params)
     if client is None:
         raise VaultProblem("Vault does not let the managing identity in. Run site.yml, which mends that.")
     return client

@@ -17,18 +17,6 @@ description:
   - Only what this module made is ever removed, and what was added to something that is declared.
   - Results and diffs hold names and ordinary values, never a password or token.
 options:
-  url:
-    description: Base URL of Directus, as the host reaches it.
-    type: str
-    required: true
-  email:
-    description: Email address of the administrator.
-    type: str
-    required: true
-  password:
-    description: The administrator's password.
-    type: str
-    required: true
   schema:
     description:
       - A snapshot of a Directus schema. What it has more or otherwise is applied; what it lacks is named in
@@ -158,10 +146,7 @@ options:
     description: Remove what this module made and is no longer declared, and what was added to something declared.
     type: bool
     default: false
-  deadline:
-    description: Seconds to wait for Directus to answer.
-    type: int
-    default: 60
+extends_documentation_fragment: [openmates.server.directus]
 attributes:
   check_mode: {support: full, description: "Says what would be changed, also where there is no Directus yet."}
   diff_mode: {support: full, description: Shows names and ordinary values.}
@@ -210,129 +195,97 @@ import typing as t
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import directus as api
 from ansible_collections.openmates.server.plugins.module_utils import directus_tokens
+from ansible_collections.openmates.server.plugins.module_utils.arguments import (
+    FLAG,
+    MAPPING,
+    NUMBER,
+    PATH,
+    REQUIRED,
+    TEXT,
+    WORDS,
+    one_of,
+    several,
+)
 from ansible_collections.openmates.server.plugins.module_utils.directus_reconciler import Reconciler
 
-STATE = {"type": "str", "choices": ["present", "absent"], "default": "present"}
+# For a list that leaves what is there alone, unlike an empty one.
+NONE = {"default": None}
+
+
+def declared(**options: dict[str, t.Any]) -> dict[str, t.Any]:
+    """A list of things that are known by their name and may be declared to be absent."""
+    state = one_of("present", "absent") | {"default": "present"}
+    return several(name=TEXT | REQUIRED, state=state, **options)
+
+
 ARGUMENTS: dict[str, t.Any] = {
-    "url": {"type": "str", "required": True},
-    "email": {"type": "str", "required": True},
-    "password": {"type": "str", "required": True, "no_log": True},
-    "schema": {"type": "dict"},
-    "schema_force": {"type": "bool", "default": False},
-    "collections": {"type": "list", "elements": "str", "default": []},
-    "policies": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "state": STATE,
-            "description": {"type": "str"},
-            "icon": {"type": "str"},
-            "admin_access": {"type": "bool"},
-            "app_access": {"type": "bool"},
-            "enforce_tfa": {"type": "bool"},
-            "ip_access": {"type": "list", "elements": "str"},
-            "public": {"type": "bool"},
-            "permissions": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "collection": {"type": "str", "required": True},
-                    "actions": {
-                        "type": "list",
-                        "elements": "str",
-                        "required": True,
-                        "choices": ["create", "read", "update", "delete", "share"],
-                    },
-                    "fields": {"type": "list", "elements": "str", "default": ["*"]},
-                    "filter": {"type": "dict"},
-                    "validation": {"type": "dict"},
-                    "presets": {"type": "dict"},
-                },
-            },
-        },
-    },
-    "roles": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "state": STATE,
-            "description": {"type": "str"},
-            "icon": {"type": "str"},
-            "parent": {"type": "str"},
-            "policies": {"type": "list", "elements": "str"},
-        },
-    },
-    "users": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "state": STATE,
-            "email": {"type": "str"},
-            "first_name": {"type": "str"},
-            "last_name": {"type": "str"},
-            "role": {"type": "str"},
-            "policies": {"type": "list", "elements": "str"},
-            "status": {"type": "str", "choices": ["active", "suspended", "archived"], "default": "active"},
-            "password": {"type": "str", "no_log": True},
-            "token": {"type": "bool", "default": False, "no_log": False},
-        },
-    },
-    "settings": {"type": "dict", "default": {}},
-    "folders": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {"name": {"type": "str", "required": True}, "state": STATE, "parent": {"type": "str"}},
-    },
-    "flows": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {
-            "name": {"type": "str", "required": True},
-            "state": STATE,
-            "description": {"type": "str"},
-            "icon": {"type": "str"},
-            "color": {"type": "str"},
-            "status": {"type": "str", "choices": ["active", "inactive"], "default": "active"},
-            "trigger": {"type": "str", "choices": ["event", "webhook", "operation", "schedule", "manual"]},
-            "accountability": {"type": "str"},
-            "options": {"type": "dict"},
-            "entry": {"type": "str"},
-            "operations": {
-                "type": "list",
-                "elements": "dict",
-                "options": {
-                    "key": {"type": "str", "required": True, "no_log": False},
-                    "type": {"type": "str", "required": True},
-                    "name": {"type": "str"},
-                    "options": {"type": "dict"},
-                    "resolve": {"type": "str"},
-                    "reject": {"type": "str"},
-                    "position_x": {"type": "int"},
-                    "position_y": {"type": "int"},
-                },
-            },
-        },
-    },
+    **api.CONNECTION,
+    "schema": MAPPING,
+    "schema_force": FLAG | {"default": False},
+    "collections": WORDS | {"default": []},
+    "policies": declared(
+        description=TEXT,
+        icon=TEXT,
+        admin_access=FLAG,
+        app_access=FLAG,
+        enforce_tfa=FLAG,
+        ip_access=WORDS,
+        public=FLAG,
+        permissions=several(
+            collection=TEXT | REQUIRED,
+            actions=WORDS | REQUIRED | {"choices": ["create", "read", "update", "delete", "share"]},
+            fields=WORDS | {"default": ["*"]},
+            filter=MAPPING,
+            validation=MAPPING,
+            presets=MAPPING,
+        )
+        | NONE,
+    ),
+    "roles": declared(description=TEXT, icon=TEXT, parent=TEXT, policies=WORDS),
+    "users": declared(
+        email=TEXT,
+        first_name=TEXT,
+        last_name=TEXT,
+        role=TEXT,
+        policies=WORDS,
+        status=one_of("active", "suspended", "archived") | {"default": "active"},
+        password=TEXT | {"no_log": True},
+        token=FLAG | {"default": False, "no_log": False},
+    ),
+    "settings": MAPPING | {"default": {}},
+    "folders": declared(parent=TEXT),
+    "flows": declared(
+        description=TEXT,
+        icon=TEXT,
+        color=TEXT,
+        status=one_of("active", "inactive") | {"default": "active"},
+        trigger=one_of("event", "webhook", "operation", "schedule", "manual"),
+        accountability=TEXT,
+        options=MAPPING,
+        entry=TEXT,
+        operations=several(
+            key=TEXT | REQUIRED | {"no_log": False},
+            type=TEXT | REQUIRED,
+            name=TEXT,
+            options=MAPPING,
+            resolve=TEXT,
+            reject=TEXT,
+            position_x=NUMBER,
+            position_y=NUMBER,
+        )
+        | NONE,
+    ),
     "tokens_from": {
         "type": "dict",
         "no_log": False,
         "options": {
-            "url": {"type": "str", "required": True},
-            "token_file": {"type": "path", "required": True, "no_log": False},
-            "engine": {"type": "str", "default": "kv"},
-            "path": {"type": "str", "default": "system/directus"},
+            "url": TEXT | REQUIRED,
+            "token_file": PATH | REQUIRED | {"no_log": False},
+            "engine": TEXT | {"default": "kv"},
+            "path": TEXT | {"default": "system/directus"},
         },
     },
-    "prune": {"type": "bool", "default": False},
-    "deadline": {"type": "int", "default": 60},
+    "prune": FLAG | {"default": False},
 }
 
 

@@ -14,18 +14,6 @@ description:
     does.
   - Without O(snapshot) it only reads the present schema.
 options:
-  url:
-    description: Base URL of Directus, as the host reaches it.
-    type: str
-    required: true
-  email:
-    description: Email address of the administrator.
-    type: str
-    required: true
-  password:
-    description: The administrator's password.
-    type: str
-    required: true
   snapshot:
     description: The snapshot, as Directus makes it.
     type: dict
@@ -41,10 +29,7 @@ options:
     description: Compare and apply although another version of Directus made the snapshot.
     type: bool
     default: false
-  deadline:
-    description: Seconds to wait for Directus to answer.
-    type: int
-    default: 60
+extends_documentation_fragment: [openmates.server.directus]
 attributes:
   check_mode: {support: full, description: Compares and applies nothing; RV(losses) then tells what would be refused.}
   diff_mode: {support: full, description: Names what differs.}
@@ -116,14 +101,11 @@ def work(module: AnsibleModule) -> dict:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "url": {"type": "str", "required": True},
-            "email": {"type": "str", "required": True},
-            "password": {"type": "str", "required": True, "no_log": True},
+            **api.CONNECTION,
             "snapshot": {"type": "dict"},
             "remove": {"type": "bool", "default": False},
             "data_loss": {"type": "bool", "default": False},
             "force": {"type": "bool", "default": False},
-            "deadline": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )

@@ -104,18 +104,17 @@ corrected:
 """
 
 import grp
-import os
 import pwd
 import re
 import shlex
 import shutil
-import stat
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
+from ansible_collections.openmates.server.plugins.module_utils import files
+from ansible_collections.openmates.server.plugins.module_utils.arguments import PATH, REQUIRED, TEXT, several
 
 
 class Refused(Exception):
@@ -134,30 +133,24 @@ def with_line(text: str, match: str, line: str) -> str:
     return "\n".join(result if done else [*result, line]) + "\n"
 
 
-class Changes:
-    """One run: does what is needed, or with `dry` only notes it."""
+class Changes(files.Changes):
+    """Writes files, and corrects what others wrote."""
 
-    def __init__(self, dry: bool, run: Callable[[list[str]], tuple[int, str, str]]) -> None:
-        self.dry, self.run = dry, run
-        self.written: list[str] = []
+    def __init__(self, dry: bool, with_diff: bool, run: Callable[[list[str]], tuple[int, str, str]]) -> None:
+        super().__init__(dry, with_diff)
+        self.run = run
         self.corrected: list[str] = []
-        self.diff: list[dict[str, str]] = []
 
-    def write(self, path: Path, content: str, mode: int, ids: tuple[int, int], validate: str = "") -> None:
+    def write(self, path: Path, content: str, mode: int, owner: tuple[int, int], validate: str = "") -> None:
         if path.is_dir():
             raise IsADirectoryError(f"{path} is a directory, but has to be a file. Move it away.")
-        regular = path.is_file() and not path.is_symlink()
-        before = path.read_bytes().decode("utf-8", "surrogateescape") if regular else None
-        if before != content:
-            if validate:
-                self.check(path, content, validate)
-            self.note(str(path), before or "", content)
-            self.written.append(str(path))
-            if not self.dry:
-                path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-                write_atomically(path, content.encode("utf-8", "surrogateescape"), mode, *ids)
-        else:
-            self.permit(path, mode, ids)
+        before = files.text(path)
+        if before == content:
+            self.permit(path, mode, owner)
+            return
+        if validate:
+            self.check(path, content, validate)
+        self.put(str(path), path, content, mode, owner, before)
 
     def check(self, path: Path, content: str, command: str) -> None:
         words = shlex.split(command)
@@ -170,18 +163,16 @@ class Changes:
         if code:
             raise Refused(f"{path} was left as it is: {words[0]} refuses the new text: {(error or out).strip()}")
 
-    def permit(self, path: Path, mode: int, ids: tuple[int, int]) -> None:
+    def permit(self, path: Path, mode: int, owner: tuple[int, int]) -> None:
         if path.is_symlink() or not path.exists():
             return
-        now = path.stat()
-        before, after = (stat.S_IMODE(now.st_mode), now.st_uid, now.st_gid), (mode, *ids)
+        before, after = files.attributes(path), (mode, *owner)
         if before == after:
             return
         self.corrected.append(str(path))
         self.note(f"permissions of {path}", *("{:04o} {}:{}\n".format(*state) for state in (before, after)))
         if not self.dry:
-            os.chown(path, *ids)
-            path.chmod(mode)
+            files.permit(path, mode, owner)
 
     def set_lines(self, lines: list[dict]) -> None:
         by_path: dict[str, list[dict]] = {}
@@ -191,12 +182,12 @@ class Changes:
             path = Path(name).resolve()
             if not path.is_file():
                 continue
-            now, text = path.stat(), path.read_bytes().decode("utf-8", "surrogateescape")
-            new = text
+            new = text = files.text(path) or ""
+            mode, uid, gid = files.attributes(path)
             for line in wanted:
                 new = with_line(new, line["match"], line["line"])
             if new.rstrip("\n") != text.rstrip("\n"):
-                self.write(path, new, stat.S_IMODE(now.st_mode), (now.st_uid, now.st_gid))
+                self.write(path, new, mode, (uid, gid))
 
     def remove(self, path: Path) -> None:
         if not path.is_symlink() and not path.exists():
@@ -205,16 +196,6 @@ class Changes:
         self.note(f"{path} (removed)", path.read_text(errors="replace") if path.is_file() else "", "")
         if not self.dry:
             path.unlink()
-
-    def note(self, header: str, before: str, after: str) -> None:
-        self.diff.append({"before_header": header, "after_header": header, "before": before, "after": after})
-
-
-def below(dest: str, path: str) -> Path:
-    """The path below dest. Raises ValueError for one that is not."""
-    if Path(path).is_absolute() or ".." in Path(path).parts or not Path(path).parts:
-        raise ValueError(f"path {path!r} is not below dest. Use a relative path without '..'.")
-    return Path(dest, path)
 
 
 def identities(item: dict) -> tuple[int, int]:
@@ -226,13 +207,14 @@ def identities(item: dict) -> tuple[int, int]:
 
 
 def bring_about(changes: Changes, params: dict) -> None:
+    dest = Path(params["dest"])
     for file in params["files"]:
         mode = file["mode"] or params["modes"].get(file["path"]) or "0644"
         command = params["validate"].get(file["path"], "")
-        ids = os.geteuid(), os.getegid()
-        changes.write(below(params["dest"], file["path"]), file["content"], int(mode, 8), ids, command)
+        path = dest / files.relative(file["path"], "files")
+        changes.write(path, file["content"], int(mode, 8), files.own(), command)
     for path in params["absent"]:
-        changes.remove(below(params["dest"], path))
+        changes.remove(dest / files.relative(path, "absent"))
     changes.set_lines(params["lines"])
     for item in params["permissions"]:
         if Path(item["path"]).exists():
@@ -245,53 +227,28 @@ def main() -> None:
             "dest": {"type": "path", "default": "/etc"},
             "src": {"type": "path"},
             "exclude": {"type": "list", "elements": "str", "default": []},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "str", "required": True},
-                    "content": {"type": "str", "required": True},
-                    "mode": {"type": "str"},
-                },
-            },
+            "files": several(path=TEXT | REQUIRED, content=TEXT | REQUIRED, mode=TEXT),
             "modes": {"type": "dict", "default": {}},
             "absent": {"type": "list", "elements": "str", "default": []},
             "validate": {"type": "dict", "default": {}},
-            "lines": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "match": {"type": "str", "required": True},
-                    "line": {"type": "str", "required": True},
-                    "reason": {"type": "str"},
-                },
-            },
-            "permissions": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "mode": {"type": "str", "required": True},
-                    "owner": {"type": "str", "default": "root"},
-                    "group": {"type": "str", "default": "root"},
-                    "reason": {"type": "str"},
-                },
-            },
+            "lines": several(path=PATH | REQUIRED, match=TEXT | REQUIRED, line=TEXT | REQUIRED, reason=TEXT),
+            "permissions": several(
+                path=PATH | REQUIRED,
+                mode=TEXT | REQUIRED,
+                owner=TEXT | {"default": "root"},
+                group=TEXT | {"default": "root"},
+                reason=TEXT,
+            ),
         },
         supports_check_mode=True,
     )
-    changes = Changes(module.check_mode, module.run_command)
+    changes = Changes(module.check_mode, module._diff, module.run_command)
     try:
         bring_about(changes, module.params)
     except (Refused, ValueError, OSError) as error:
         module.fail_json(msg=str(error))
     changed = bool(changes.written or changes.corrected)
-    result = {"changed": changed, "written": changes.written, "corrected": changes.corrected}
-    module.exit_json(**result, diff=changes.diff if module._diff else [])
+    module.exit_json(changed=changed, written=changes.written, corrected=changes.corrected, diff=changes.diff)
 
 
 if __name__ == "__main__":

@@ -99,7 +99,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
+from ansible_collections.openmates.server.plugins.module_utils import files
+from ansible_collections.openmates.server.plugins.module_utils.arguments import NUMBER, REQUIRED, TEXT, several
 
 
 class File(NamedTuple):
@@ -110,36 +111,17 @@ class File(NamedTuple):
     owner: tuple[int, int]
 
 
-def own() -> tuple[int, int]:
-    """The user and group that the module runs as."""
-    return os.geteuid(), os.getegid()
-
-
-def declared(files: list[dict], file_mode: str) -> dict[str, File]:
+def declared(items: list[dict], file_mode: str) -> dict[str, File]:
     """The files by path. Raises ValueError for a path that is not below dest, and for one that is given twice."""
     result: dict[str, File] = {}
-    for file in files:
-        path = Path(file["path"])
-        if path.is_absolute() or ".." in path.parts or not path.parts:
-            raise ValueError(f"files: path {file['path']!r} is not below dest. Use a relative path without '..'.")
-        if str(path) in result:
-            raise ValueError(f"files: path {file['path']!r} is given twice.")
-        uid = file["uid"]
-        owner = own() if uid is None else (uid, uid)
-        result[str(path)] = File(file["content"], int(file["mode"] or file_mode, 8), owner)
+    for item in items:
+        path = str(files.relative(item["path"], "files"))
+        if path in result:
+            raise ValueError(f"files: path {item['path']!r} is given twice.")
+        uid = item["uid"]
+        owner = files.own() if uid is None else (uid, uid)
+        result[path] = File(item["content"], int(item["mode"] or file_mode, 8), owner)
     return result
-
-
-def current_text(path: Path) -> str | None:
-    """The file's text, or None where there is no regular file. Bytes that are not UTF-8 are kept as surrogates."""
-    if path.is_symlink() or not path.is_file():
-        return None
-    return path.read_bytes().decode("utf-8", "surrogateescape")
-
-
-def attributes_differ(path: Path, mode: int, owner: tuple[int, int]) -> bool:
-    stat = path.stat()
-    return (stat.st_mode & 0o7777, stat.st_uid, stat.st_gid) != (mode, *owner)
 
 
 def undeclared(dest: Path, paths: set[str], keep: list[str]) -> list[str]:
@@ -155,20 +137,19 @@ def undeclared(dest: Path, paths: set[str], keep: list[str]) -> list[str]:
     return sorted(set(found) - paths)
 
 
-class Tree:
-    """One run below dest: does what is needed, or with `dry` only notes it."""
+class Tree(files.Changes):
+    """One run below dest."""
 
     def __init__(self, dest: Path, dry: bool, with_diff: bool) -> None:
-        self.dest, self.dry, self.with_diff = dest, dry, with_diff
-        self.written: list[str] = []
+        super().__init__(dry, with_diff)
+        self.dest = dest
         self.removed: list[str] = []
         self.directories: list[str] = []
         self.replaced: set[Path] = set()  # links and files that gave way to a directory
-        self.diff: list[dict[str, str]] = []
 
     def make_directory(self, path: Path, mode: int) -> None:
         in_the_way = path != self.dest and (path.is_symlink() or (path.exists() and not path.is_dir()))
-        if path.is_dir() and not in_the_way and not attributes_differ(path, mode, own()):
+        if path.is_dir() and not in_the_way and files.attributes(path) == (mode, *files.own()):
             return
         self.directories.append(str(path.relative_to(self.dest)))
         if in_the_way:
@@ -178,31 +159,21 @@ class Tree:
         if in_the_way:
             path.unlink()
         path.mkdir(mode=mode, parents=True, exist_ok=True)
-        os.chown(path, *own())
-        path.chmod(mode)
+        files.permit(path, mode, files.own())
 
     def write_file(self, relative: str, file: File) -> None:
         path = self.dest / relative
-        before = None if self.replaced.intersection(path.parents) else current_text(path)
-        if before == file.content and not attributes_differ(path, file.mode, file.owner):
-            return
-        self.written.append(relative)
-        self.note(relative, relative, before, file.content)
-        if not self.dry:
-            write_atomically(path, file.content.encode("utf-8", "surrogateescape"), file.mode, *file.owner)
+        before = None if self.replaced.intersection(path.parents) else files.text(path)
+        if before != file.content or files.attributes(path) != (file.mode, *file.owner):
+            self.put(relative, path, *file, before)
 
     def remove_file(self, relative: str) -> None:
         path = self.dest / relative
         self.removed.append(relative)
         if self.with_diff:  # what nobody declared may be large, so it is not read for nothing
-            self.note(relative, f"{relative} (removed)", current_text(path), "")
+            self.note(relative, files.text(path), "", f"{relative} (removed)")
         if not self.dry:
             path.unlink()
-
-    def note(self, before_header: str, after_header: str, before: str | None, after: str) -> None:
-        if self.with_diff:
-            headers = {"before_header": before_header, "after_header": after_header}
-            self.diff.append({**headers, "before": before or "", "after": after})
 
     def result(self) -> dict:
         return {
@@ -214,18 +185,18 @@ class Tree:
         }
 
 
-def bring_about(tree: Tree, files: dict[str, File], params: dict) -> None:
+def bring_about(tree: Tree, wanted: dict[str, File], params: dict) -> None:
     """Make the directories, write the files, remove the rest. Raises OSError, and ValueError for a bad octal number."""
     dest = tree.dest
-    for relative in files:
+    for relative in wanted:
         if (dest / relative).is_dir() and not (dest / relative).is_symlink():
             raise IsADirectoryError(f"{dest / relative} is a directory, but has to be a file. Move it away.")
-    for path in sorted({dest, *(dest / parent for relative in files for parent in Path(relative).parents)}):
+    for path in sorted({dest, *(dest / parent for relative in wanted for parent in Path(relative).parents)}):
         tree.make_directory(path, int(params["dest_mode" if path == dest else "directory_mode"], 8))
-    for relative, file in files.items():
+    for relative, file in wanted.items():
         tree.write_file(relative, file)
     if params["purge"] and dest.is_dir():
-        for relative in undeclared(dest, set(files), params["keep"]):
+        for relative in undeclared(dest, set(wanted), params["keep"]):
             if not tree.replaced.intersection((dest / relative, *(dest / relative).parents)):
                 tree.remove_file(relative)
 
@@ -236,17 +207,7 @@ def main() -> None:
             "dest": {"type": "path", "required": True},
             "src": {"type": "path"},
             "exclude": {"type": "list", "elements": "str", "default": []},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "str", "required": True},
-                    "content": {"type": "str", "required": True},
-                    "mode": {"type": "str"},
-                    "uid": {"type": "int"},
-                },
-            },
+            "files": several(path=TEXT | REQUIRED, content=TEXT | REQUIRED, mode=TEXT, uid=NUMBER),
             "file_mode": {"type": "str", "default": "0644"},
             "directory_mode": {"type": "str", "default": "0755"},
             "dest_mode": {"type": "str", "default": "0755"},

@@ -107,13 +107,13 @@ resumed:
 
 import contextlib
 import inspect
-import os
 import pwd
 from pathlib import Path
 from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import atomic, rollback
+from ansible_collections.openmates.server.plugins.module_utils import atomic, files, rollback
+from ansible_collections.openmates.server.plugins.module_utils.arguments import PATH, REQUIRED, TEXT, several
 from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
 from ansible_collections.openmates.server.plugins.module_utils.rollback import CommandFailed, Guard, run
 
@@ -164,22 +164,16 @@ class Wanted(NamedTuple):
         """Whether the file, and its directory where that matters, is as declared."""
         if self.path.is_symlink() or not self.path.is_file() or self.owner is None:
             return False
-        if self.directory_mode is not None and attributes(self.path.parent) != (self.directory_mode, *self.owner):
+        if self.directory_mode is not None and files.attributes(self.path.parent) != (self.directory_mode, *self.owner):
             return False
-        return self.path.read_bytes() == self.content and attributes(self.path) == (self.mode, *self.owner)
+        return self.path.read_bytes() == self.content and files.attributes(self.path) == (self.mode, *self.owner)
 
     def write(self) -> None:
         folder = self.path.parent
         folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         if self.directory_mode is not None:
-            os.chown(folder, *self.owner)
-            folder.chmod(self.directory_mode)
+            files.permit(folder, self.directory_mode, self.owner)
         write_atomically(self.path, self.content, self.mode, *self.owner)
-
-
-def attributes(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
-    return status.st_mode & 0o7777, status.st_uid, status.st_gid
 
 
 def text(path: Path) -> str:
@@ -215,10 +209,10 @@ def effective(command: str | None) -> bool:
     return True
 
 
-def change(module: AnsibleModule, guard: Guard, files: list[Wanted]) -> dict:
+def change(module: AnsibleModule, guard: Guard, wanted: list[Wanted]) -> dict:
     """State present. Fails, with everything put back, if the files are refused or cannot be made effective."""
     params = module.params
-    wrong = [file for file in files if not file.present()]
+    wrong = [file for file in wanted if not file.present()]
     resumed = guard.snapshot() is not None
     result = {
         "changed": bool(wrong) or resumed or not effective(params["current"]),
@@ -228,15 +222,7 @@ def change(module: AnsibleModule, guard: Guard, files: list[Wanted]) -> dict:
         "diff": [],
     }
     if module._diff:
-        result["diff"] = [
-            {
-                "before_header": str(file.path),
-                "after_header": str(file.path),
-                "before": text(file.path),
-                "after": file.content.decode(),
-            }
-            for file in wrong
-        ]
+        result["diff"] = [files.difference(str(file.path), text(file.path), file.content.decode()) for file in wrong]
     if module.check_mode or not result["changed"]:
         return result
     undo = params["activate"] if params["rollback"] is None else params["rollback"]
@@ -244,7 +230,7 @@ def change(module: AnsibleModule, guard: Guard, files: list[Wanted]) -> dict:
     step = "could not be guarded"
     try:
         install(params["name"])
-        guard.arm([file.path for file in files], undo, params["seconds"])
+        guard.arm([file.path for file in wanted], undo, params["seconds"])
         # Not `start`: a rollback that is just ending would count as running.
         run(f"systemctl restart openmates-guard@{params['name']}.service")
         step = "was refused"
@@ -300,18 +286,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "files": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "path": {"type": "path", "required": True},
-                    "content": {"type": "str", "required": True},
-                    "mode": {"type": "str", "default": "0644"},
-                    "owner": {"type": "str", "default": "root"},
-                    "directory_mode": {"type": "str"},
-                },
-            },
+            "files": several(
+                path=PATH | REQUIRED,
+                content=TEXT | REQUIRED,
+                mode=TEXT | {"default": "0644"},
+                owner=TEXT | {"default": "root"},
+                directory_mode=TEXT,
+            ),
             "validate": {"type": "list", "elements": "str", "default": []},
             "activate": {"type": "list", "elements": "str", "default": []},
             "rollback": {"type": "list", "elements": "str"},
@@ -325,13 +306,13 @@ def main() -> None:
     )
     guard = Guard(STATE / module.params["name"])
     try:
-        files = [Wanted.of(file) for file in module.params["files"]]
+        wanted = [Wanted.of(file) for file in module.params["files"]]
         with contextlib.ExitStack() as stack:
             if not module.check_mode:
                 guard.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 stack.enter_context(guard.locked())
             if module.params["state"] == "present":
-                module.exit_json(**change(module, guard, files))
+                module.exit_json(**change(module, guard, wanted))
             module.exit_json(**finish(module, guard))
     except (OSError, ValueError, CommandFailed) as error:
         module.fail_json(msg=f"The configuration of {module.params['name']}: {error}")

@@ -71,7 +71,7 @@ import stat
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
+from ansible_collections.openmates.server.plugins.module_utils import files
 
 
 def text(header: str, settings: list[dict]) -> str:
@@ -147,17 +147,16 @@ def main() -> None:
     content = text(module.params["header"], settings)
     before = path.read_text(errors="replace") if path.is_file() else ""
     wrong = before != content or stat.S_IMODE(path.stat().st_mode) != 0o644
-    diff = [{"before_header": str(path), "after_header": str(path), "before": before, "after": content}] * wrong
+    diff = [files.difference(str(path), before, content)] * wrong
     try:
         if wrong and not module.check_mode:
-            path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
-            write_atomically(path, content.encode(), 0o644)
+            files.write(path, content, 0o644)
     except OSError as error:
         module.fail_json(msg=f"{path} cannot be written: {error}")
     differed, left = apply(Path(module.params["root"]), settings, module.check_mode)
     if differed:
-        lines = {when: "".join(f"{item['name']} = {item[when]}\n" for item in differed) for when in ("before", "after")}
-        diff.append({"before_header": "running kernel", "after_header": "running kernel", **lines})
+        lines = ["".join(f"{item['name']} = {item[when]}\n" for item in differed) for when in ("before", "after")]
+        diff.append(files.difference("running kernel", *lines))
     result = {"changed": bool(wrong or differed), "applied": [item["name"] for item in differed], "left": left}
     module.exit_json(**result, diff=diff if module._diff else [])
 

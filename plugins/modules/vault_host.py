@@ -14,10 +14,7 @@ description:
   - With O(unseal=operator) there are no shares on the host; any that were are removed.
   - The shares travel only when the host has none for this Vault. They are in no result, log, argument or plain file.
 options:
-  keys_file:
-    description: The keys file of M(openmates.server.vault_init) on the controller.
-    type: str
-    required: true
+  keys_file: {required: true}
   unseal:
     description: Who unseals Vault after a restart.
     type: str
@@ -57,14 +54,10 @@ options:
     description: Set by the action plugin.
     type: list
     elements: str
-  keys_present:
-    description: Set by the action plugin.
-    type: bool
-    default: false
 requirements:
   - systemd-creds on the host
-author:
-  - The openmates.server contributors
+author: [The openmates.server contributors]
+extends_documentation_fragment: [openmates.server.vault.custody]
 attributes:
   check_mode:
     description: Says what would be changed.
@@ -228,7 +221,8 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "keys_file": {"type": "str", "required": True, "no_log": False},
+            **vault.CUSTODY,
+            "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
             "unseal": {"type": "str", "choices": ["host", "operator"], "default": "host"},
             "shares_credential": {
                 "type": "path",
@@ -242,7 +236,6 @@ def main() -> None:
             "start": {"type": "list", "elements": "str", "default": []},
             "init_id": {"type": "str"},
             "shares": {"type": "list", "elements": "str", "no_log": True},
-            "keys_present": {"type": "bool", "default": False, "no_log": False},
         },
         supports_check_mode=True,
     )

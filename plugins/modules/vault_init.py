@@ -17,13 +17,8 @@ description:
   - A run that is killed between the initialisation and the custody leaves a marker on the host. The next run finds it
     and either confirms the custody or reports RV(must_reset), because then nothing was ever stored in that Vault.
 options:
-  url:
-    description: Address of Vault's API as the host reaches it. May be empty in check mode, when there is no Vault yet.
-    type: str
-    required: true
   keys_file:
     description: Absolute path of the keys file on the controller. Its folder is made if it is missing.
-    type: str
     required: true
   marker:
     description: Absolute path on the host, outside of Vault's data, of the marker for an initialisation under way.
@@ -44,10 +39,6 @@ options:
     type: list
     elements: str
     default: []
-  deadline:
-    description: Seconds to wait for Vault to answer.
-    type: int
-    default: 60
   step:
     description: Set by the action plugin.
     type: str
@@ -59,18 +50,13 @@ options:
   pad:
     description: Set by the action plugin.
     type: str
-  keys_present:
-    description: Set by the action plugin.
-    type: bool
-    default: false
   keys_init_id:
     description: Set by the action plugin.
     type: str
 requirements:
-  - hvac (Debian's python3-hvac) on the host
   - an ansible-vault password for the run
-author:
-  - The openmates.server contributors
+author: [The openmates.server contributors]
+extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody]
 attributes:
   check_mode:
     description: Says what would be done, also where there is no Vault yet.
@@ -193,17 +179,16 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "url": {"type": "str", "required": True},
-            "keys_file": {"type": "str", "required": True, "no_log": False},
+            **vault.CONNECTION,
+            **vault.CUSTODY,
+            "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
             "marker": {"type": "path", "required": True},
             "secret_shares": {"type": "int", "default": 5, "no_log": False},
             "secret_threshold": {"type": "int", "default": 3, "no_log": False},
             "pgp_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},
-            "deadline": {"type": "int", "default": 60},
             "step": {"type": "str", "choices": ["begin", "confirm"], "default": "begin"},
             "init_id": {"type": "str"},
             "pad": {"type": "str", "no_log": True},
-            "keys_present": {"type": "bool", "default": False, "no_log": False},
             "keys_init_id": {"type": "str", "no_log": False},
         },
         supports_check_mode=True,

@@ -15,10 +15,6 @@ description:
     makes M(openmates.server.vault_config) revoke all of them before anything else.
   - Never throws anything away itself.
 options:
-  url:
-    description: Address of Vault's API as the host reaches it.
-    type: str
-    required: true
   src:
     description: The snapshot, on the host.
     type: path
@@ -43,14 +39,8 @@ options:
     description: Whether a Vault that holds something may be thrown away, which RV(must_reset) then asks for.
     type: bool
     default: false
-  deadline:
-    description: Seconds to wait for Vault, at each step.
-    type: int
-    default: 60
-requirements:
-  - hvac (Debian's python3-hvac) on the host
-author:
-  - The openmates.server contributors
+author: [The openmates.server contributors]
+extends_documentation_fragment: [openmates.server.vault]
 attributes:
   check_mode:
     description: Says whether it could be done.
@@ -131,14 +121,13 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "url": {"type": "str", "required": True},
+            **vault.CONNECTION,
             "src": {"type": "path", "required": True},
             "secret_shares": {"type": "int", "default": 5, "no_log": False},
             "secret_threshold": {"type": "int", "default": 3, "no_log": False},
             "marker": {"type": "path", "required": True},
             "wipe_marker": {"type": "path", "required": True},
             "replace": {"type": "bool", "default": False},
-            "deadline": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )

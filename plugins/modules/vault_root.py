@@ -13,18 +13,12 @@ description:
     log or file on the host.
   - It leaves O(root_marker) on the host, so that the next run of M(openmates.server.vault_config) revokes it.
 options:
-  url:
-    description: Where Vault makes a root token from the shares.
-    type: str
-    required: true
+  url: {description: Where Vault makes a root token from the shares.}
   container:
     description: The container in whose network O(url) is. Empty for the host's own.
     type: str
     default: ""
-  keys_file:
-    description: The keys file of M(openmates.server.vault_init) on the controller.
-    type: str
-    required: true
+  keys_file: {required: true}
   root_file:
     description: Absolute path on the controller of the file for the token. An older one is replaced.
     type: str
@@ -37,22 +31,13 @@ options:
     description: Unseal shares, if the keys file has none in clear.
     type: list
     elements: str
-  deadline:
-    description: Seconds to wait for Vault.
-    type: int
-    default: 60
   pad:
     description: Set by the action plugin.
     type: str
-  keys_present:
-    description: Set by the action plugin.
-    type: bool
-    default: false
 requirements:
-  - hvac (Debian's python3-hvac) on the host
   - an ansible-vault password for the run
-author:
-  - The openmates.server contributors
+author: [The openmates.server contributors]
+extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody]
 attributes:
   check_mode:
     description: Says that it would make one.
@@ -101,15 +86,14 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "url": {"type": "str", "required": True},
+            **vault.CONNECTION,
+            **vault.CUSTODY,
             "container": {"type": "str", "default": ""},
-            "keys_file": {"type": "str", "required": True, "no_log": False},
+            "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
             "root_file": {"type": "str", "required": True},
             "root_marker": {"type": "path", "required": True},
             "shares": {"type": "list", "elements": "str", "no_log": True},
-            "deadline": {"type": "int", "default": 60},
             "pad": {"type": "str", "no_log": True},
-            "keys_present": {"type": "bool", "default": False, "no_log": False},
         },
         supports_check_mode=True,
     )

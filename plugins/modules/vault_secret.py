@@ -13,20 +13,6 @@ description:
   - New values become a new version. Fields that are not given keep their values.
   - Old versions are destroyed, not only deleted, so nobody can bring the old values back.
 options:
-  url:
-    description: Address of Vault's API as the host reaches it.
-    type: str
-    required: true
-  keys_file:
-    description: The keys file of M(openmates.server.vault_init) on the controller.
-    type: str
-  access_file:
-    description: The access file of M(openmates.server.vault_config) on the controller.
-    type: str
-  access_role:
-    description: The AppRole to work as.
-    type: str
-    default: openmates-manage
   path:
     description: The secret's path below O(engine).
     type: str
@@ -48,21 +34,8 @@ options:
     description: Lengths of random new values by field, made on the host and never shown, for O(step=write).
     type: dict
     default: {}
-  deadline:
-    description: Seconds to wait for Vault.
-    type: int
-    default: 60
-  access_secret:
-    description: Set by the action plugin.
-    type: str
-  keys_present:
-    description: Set by the action plugin.
-    type: bool
-    default: false
-requirements:
-  - hvac (Debian's python3-hvac) on the host
-author:
-  - The openmates.server contributors
+author: [The openmates.server contributors]
+extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.managed]
 attributes:
   check_mode:
     description: Says what would be done.
@@ -92,22 +65,17 @@ retired:
   elements: int
 """
 
-import secrets
-import string
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import vault
-
-GENERATED = string.ascii_letters + string.digits
 
 
 def write(module: AnsibleModule, kv: t.Any, metadata: dict[str, t.Any]) -> dict:
     """Write the new version and return the result."""
     params = module.params
     where = {"path": params["path"], "mount_point": params["engine"]}
-    new = dict(params["fields"])
-    new.update({name: "".join(secrets.choice(GENERATED) for _ in range(n)) for name, n in params["generate"].items()})
+    new = {**params["fields"], **vault.generated(params["generate"])}
     module.no_log_values.update(str(value) for value in new.values())
     version = metadata["current_version"]
     try:
@@ -162,18 +130,14 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "url": {"type": "str", "required": True},
-            "keys_file": {"type": "str", "no_log": False},
-            "access_file": {"type": "str"},
-            "access_role": {"type": "str", "default": "openmates-manage"},
+            **vault.CONNECTION,
+            **vault.CUSTODY,
+            **vault.MANAGED,
             "path": {"type": "str", "required": True},
             "engine": {"type": "str", "default": "kv"},
             "step": {"type": "str", "choices": ["write", "retire"], "required": True},
             "fields": {"type": "dict", "default": {}, "no_log": True},
             "generate": {"type": "dict", "default": {}},
-            "deadline": {"type": "int", "default": 60},
-            "access_secret": {"type": "str", "no_log": True},
-            "keys_present": {"type": "bool", "default": False, "no_log": False},
         },
         supports_check_mode=True,
     )

@@ -12,20 +12,6 @@ description:
   - Writes the snapshot to a file on the host and checks that it is whole.
   - A snapshot is encrypted with Vault's own key. Without the unseal shares of that time nobody can read it.
 options:
-  url:
-    description: Address of Vault's API as the host reaches it.
-    type: str
-    required: true
-  keys_file:
-    description: The keys file of M(openmates.server.vault_init) on the controller.
-    type: str
-  access_file:
-    description: The access file of M(openmates.server.vault_config) on the controller.
-    type: str
-  access_role:
-    description: The AppRole that may let somebody log in as O(role).
-    type: str
-    default: openmates-manage
   role:
     description: The AppRole that may take snapshots.
     type: str
@@ -34,21 +20,8 @@ options:
     description: Where to write the snapshot on the host.
     type: path
     required: true
-  deadline:
-    description: Seconds to wait for Vault.
-    type: int
-    default: 60
-  access_secret:
-    description: Set by the action plugin.
-    type: str
-  keys_present:
-    description: Set by the action plugin.
-    type: bool
-    default: false
-requirements:
-  - hvac (Debian's python3-hvac) on the host
-author:
-  - The openmates.server contributors
+author: [The openmates.server contributors]
+extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.managed]
 attributes:
   check_mode:
     description: Says that it would take one.
@@ -110,15 +83,11 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "url": {"type": "str", "required": True},
-            "keys_file": {"type": "str", "no_log": False},
-            "access_file": {"type": "str"},
-            "access_role": {"type": "str", "default": "openmates-manage"},
+            **vault.CONNECTION,
+            **vault.CUSTODY,
+            **vault.MANAGED,
             "role": {"type": "str", "default": "openmates-snapshot"},
             "dest": {"type": "path", "required": True},
-            "deadline": {"type": "int", "default": 60},
-            "access_secret": {"type": "str", "no_log": True},
-            "keys_present": {"type": "bool", "default": False, "no_log": False},
         },
         supports_check_mode=True,
     )

@@ -12,23 +12,13 @@ description:
   - Unseals a sealed HashiCorp Vault or OpenBao with Shamir shares and waits until its health answers 200.
   - Leaves an open Vault as it is.
 options:
-  url:
-    description: Address of Vault's API as the host reaches it. May be empty in check mode, when there is no Vault yet.
-    type: str
-    required: true
   shares:
     description: The unseal shares, base64 or hex; at least as many as the Vault's threshold.
     type: list
     elements: str
     required: true
-  deadline:
-    description: Seconds to wait for Vault to answer, and again to become active.
-    type: int
-    default: 60
-requirements:
-  - hvac (Debian's python3-hvac) on the host
-author:
-  - The openmates.server contributors
+author: [The openmates.server contributors]
+extends_documentation_fragment: [openmates.server.vault]
 attributes:
   check_mode:
     description: Says whether Vault would be unsealed; tries no share.
@@ -119,9 +109,8 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "url": {"type": "str", "required": True},
+            **vault.CONNECTION,
             "shares": {"type": "list", "elements": "str", "required": True, "no_log": True},
-            "deadline": {"type": "int", "default": 60},
         },
         supports_check_mode=True,
     )

@@ -13,6 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.openmates.server.plugins.action import file_tree as action
+from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
 from ansible_collections.openmates.server.plugins.modules import file_tree
 
 FILES = [{"path": "app/settings.yml", "content": "debug: false\n"}, {"path": "top.txt", "content": "grüße\n"}]
@@ -253,7 +254,7 @@ def test_a_run_that_was_killed_while_it_wrote_is_cleaned_up_by_the_next(
         patch.setattr(Path, "rename", lambda *_: os._exit(9))
         child = os.fork()
         if not child:
-            file_tree.write_atomically(dest / "top.txt", b"half", 0o644)
+            write_atomically(dest / "top.txt", b"half", 0o644)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 9
     assert (dest / "top.txt").read_text() == FILES[1]["content"]
     [left] = tree(FILES, purge=True)["removed"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -38,7 +40,11 @@ def _load(name: str, path: Path) -> ModuleType:
     return module
 
 
-images = _load("lab_images", LAB / "images.py")
+_load("lab_images", LAB / "lab_images/__init__.py")  # a package: what it holds is imported by its name
+builder, catalogue, recipe, registry = (
+    importlib.import_module(f"lab_images.{name}") for name in ("builder", "catalogue", "recipe", "registry")
+)
+LabError = sys.modules["lab_images"].LabError
 dragonfly = _load("lab_dragonfly", LAB / "images/dragonfly/dragonfly.py")
 standin = _load("lab_standin", LAB / "images/standin/standin.py")
 checks = standin.checks
@@ -48,42 +54,48 @@ checks = standin.checks
 
 
 def test_every_catalogue_image_has_one_row() -> None:
-    rows, _ = images.load()
+    rows, _ = catalogue.load()
     assert sorted(row.image for row in rows.values() if row.image) == sorted(CATALOGUE)
 
 
 def test_every_row_has_a_recipe() -> None:
-    rows, _ = images.load()
+    rows, _ = catalogue.load()
     for row in rows.values():
-        recipe = LAB / "images" / row.recipe / ("Dockerfile" if row.parent else "rootfs.sh")
-        assert recipe.is_file(), f"{row.name}: {recipe} is missing"
+        file = LAB / "images" / row.recipe / ("Dockerfile" if row.parent else "rootfs.sh")
+        assert file.is_file(), f"{row.name}: {file} is missing"
 
 
 def test_stand_ins_say_so() -> None:
-    rows, _ = images.load()
+    rows, _ = catalogue.load()
     assert {row.name for row in rows.values() if row.stand_in} == STAND_INS
 
 
 @pytest.mark.parametrize(("image", "path"), CATALOGUE.items())
 def test_registry_path_keeps_name_and_tag(image: str, path: str) -> None:
-    assert images.registry_path(image) == path
+    assert registry.registry_path(image) == path
 
 
 def test_wanted_adds_parents_and_refuses_strangers() -> None:
-    rows, _ = images.load()
-    assert [row.name for row in images.wanted(["cache"], rows)] == ["base", "python", "cache"]
-    with pytest.raises(images.LabError, match="no such image: nginx"):
-        images.wanted(["nginx"], rows)
+    rows, _ = catalogue.load()
+    assert [row.name for row in catalogue.wanted(["cache"], rows)] == ["base", "python", "cache"]
+    with pytest.raises(LabError, match="no such image: nginx"):
+        catalogue.wanted(["nginx"], rows)
+
+
+def test_the_program_runs_from_anywhere_and_tells_what_is_wrong(tmp_path: Path) -> None:
+    command = [sys.executable, str(LAB / "images.py"), "list", "nginx"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1 and done.stderr.startswith("images: no such image: nginx; there are base, python,")
 
 
 def test_unknown_parent_or_field_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "images.yml"
     file.write_text("probe: x\nimages: {a: {parent: b, software: s, version: v}}\n")
-    with pytest.raises(images.LabError, match="parent b has no row"):
-        images.load(file)
+    with pytest.raises(LabError, match="parent b has no row"):
+        catalogue.load(file)
     file.write_text("probe: x\nimages: {a: {softwere: s, version: v}}\n")
-    with pytest.raises(images.LabError, match="softwere"):
-        images.load(file)
+    with pytest.raises(LabError, match="softwere"):
+        catalogue.load(file)
 
 
 # --- hashes -------------------------------------------------------------------------------------------------------
@@ -99,14 +111,14 @@ def lab(tmp_path: Path) -> Path:
 
 
 ROWS = {
-    "base": images.Image("base", "base", "s", "v"),
-    "app": images.Image("app", "app", "s", "v", parent="base", context="backend"),
-    "other": images.Image("other", "other", "s", "v", parent="base"),
+    "base": catalogue.Image("base", "base", "s", "v"),
+    "app": catalogue.Image("app", "app", "s", "v", parent="base", context="backend"),
+    "other": catalogue.Image("other", "other", "s", "v", parent="base"),
 }
 
 
 def _hashes(lab: Path, rows: dict = ROWS, extra: tuple[str, ...] = ()) -> dict[str, str]:
-    return {name: images.recipe_hash(row, rows, extra, lab) for name, row in rows.items()}
+    return {name: recipe.recipe_hash(row, rows, extra, lab) for name, row in rows.items()}
 
 
 @pytest.mark.parametrize(
@@ -135,14 +147,14 @@ def test_hash_follows_mode_row_and_authorities(lab: Path) -> None:
     assert before == _hashes(lab), "the same input must give the same hash"
     (lab / "images/app/Dockerfile").chmod(0o755)
     assert _hashes(lab)["app"] != before["app"]
-    changed = {**ROWS, "other": images.Image("other", "other", "s", "v", parent="base", cmd=["x"])}
+    changed = {**ROWS, "other": catalogue.Image("other", "other", "s", "v", parent="base", cmd=["x"])}
     assert _hashes(lab, changed)["other"] != before["other"]
     assert all(_hashes(lab, extra=("ca",))[name] != before[name] for name in ROWS)
 
 
 def test_missing_context_is_named(lab: Path) -> None:
     shutil.rmtree(lab / "backend")
-    with pytest.raises(images.LabError, match="backend is missing"):
+    with pytest.raises(LabError, match="backend is missing"):
         _hashes(lab)
 
 
@@ -155,15 +167,15 @@ def test_only_the_controllers_own_authorities_count(tmp_path: Path) -> None:
     (public / "known.crt").write_text(pem("a25vd24="))
     bundle = tmp_path / "bundle.pem"
     bundle.write_text("# a comment\n" + pem("a25vd24=") + pem("b3du"))
-    found = images.authorities(bundle, public)
+    found = recipe.authorities(bundle, public)
     assert [text.split()[2] for text in found.values()] == ["b3du"]
-    assert images.authorities(tmp_path / "absent", public) == {}
+    assert recipe.authorities(tmp_path / "absent", public) == {}
 
 
 # --- order of work ------------------------------------------------------------------------------------------------
 
 
-class _Recorder(images.Builder):
+class _Recorder(builder.Builder):
     """A builder that only notes what it would make."""
 
     def __init__(self, failing: str = "") -> None:
@@ -172,10 +184,10 @@ class _Recorder(images.Builder):
     def ask_upstream(self, chosen: list) -> None:
         pass
 
-    def make(self, row: images.Image, registry: str | None) -> None:
+    def make(self, row: catalogue.Image, registry: str | None) -> None:
         self.order.append(row.name)
         if row.name == self.failing:
-            raise images.LabError(f"{row.name} is broken")
+            raise LabError(f"{row.name} is broken")
 
 
 def test_parents_are_made_first_then_the_catalogues_order() -> None:
@@ -186,7 +198,7 @@ def test_parents_are_made_first_then_the_catalogues_order() -> None:
 
 def test_a_failure_ends_the_work_and_is_told() -> None:
     builder = _Recorder(failing="app")
-    with pytest.raises(images.LabError, match="app is broken"):
+    with pytest.raises(LabError, match="app is broken"):
         builder.make_all(list(ROWS.values()), None, jobs=1)
     assert builder.order == ["base", "app"]
 

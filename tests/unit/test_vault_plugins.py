@@ -13,7 +13,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.openmates.server.plugins.action import vault_init as action
 from ansible_collections.openmates.server.plugins.module_utils import atomic, vault
-from ansible_collections.openmates.server.plugins.modules import vault_config, vault_init, vault_unseal
+from ansible_collections.openmates.server.plugins.module_utils.vault_config.logins import token_fault
+from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import engine_fault
+from ansible_collections.openmates.server.plugins.modules import vault_init, vault_unseal
 
 SHARES = ["c2hhcmUtb25l", "c2hhcmUtdHdv", "c2hhcmUtdGhyZWU="]
 CUSTODY = {"unseal_threshold": 2, "unseal_shares": SHARES, "root_token": "s.root-canary"}
@@ -271,18 +273,18 @@ def test_shares_are_checked_before_any_is_handed_to_vault():
     ],
 )
 def test_a_token_is_kept_only_if_it_is_the_one_wanted(found, fault):
-    told = vault_config.token_fault({"name": "api", "policies": ["a", "b"], "period": "1h"}, found)
+    told = token_fault({"name": "api", "policies": ["a", "b"], "period": "1h"}, found)
     assert told == fault or (fault and told.startswith(fault))
 
 
 def test_an_engine_in_the_way_is_not_replaced():
     wanted = {"path": "kv", "type": "kv", "version": 2}
-    assert vault_config.engine_fault(wanted, None) == "missing"
-    assert vault_config.engine_fault(wanted, {"type": "kv", "options": {"version": "2"}}) is None
+    assert engine_fault(wanted, None) == "missing"
+    assert engine_fault(wanted, {"type": "kv", "options": {"version": "2"}}) is None
     with pytest.raises(vault.VaultProblem, match="kv version 1"):
-        vault_config.engine_fault(wanted, {"type": "kv", "options": {"version": "1"}})
+        engine_fault(wanted, {"type": "kv", "options": {"version": "1"}})
     with pytest.raises(vault.VaultProblem, match="transit"):
-        vault_config.engine_fault(wanted, {"type": "transit", "options": None})
+        engine_fault(wanted, {"type": "transit", "options": None})
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,53 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the vault_* modules' documentation has in common; module_utils/vault.py has the same as argument specs."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """Options by what a module has to do with Vault."""
+
+    # It talks to Vault's API.
+    DOCUMENTATION = r"""
+options:
+  url:
+    description: Address of Vault's API as the host reaches it. May be empty in check mode, when there is no Vault yet.
+    type: str
+    required: true
+  deadline:
+    description: Seconds to wait for Vault, at each step.
+    type: int
+    default: 60
+requirements:
+  - hvac (Debian's python3-hvac) on the host
+"""
+
+    # Its action plugin looks at the keys file. Some modules require it, others leave that to their action plugin.
+    CUSTODY = r"""
+options:
+  keys_file:
+    description: The keys file of M(openmates.server.vault_init) on the controller.
+    type: str
+  keys_present:
+    description: Set by the action plugin.
+    type: bool
+    default: false
+"""
+
+    # It works as the managing identity.
+    MANAGED = r"""
+options:
+  access_file:
+    description: >-
+      The file on the controller with the secret of the managing identity, encrypted.
+      M(openmates.server.vault_config) makes it.
+    type: str
+  access_role:
+    description: The AppRole of the managing identity, and the name of its policy.
+    type: str
+    default: openmates-manage
+  access_secret:
+    description: Set by the action plugin.
+    type: str
+"""

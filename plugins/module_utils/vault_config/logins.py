@@ -1,0 +1,110 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Logins of the host's units: the AppRole, the credential that opens it, the token that a unit makes with it."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import secrets
+import stat
+import typing as t
+
+from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils.vault_config.approles import AppRoles
+from ansible_collections.openmates.server.plugins.module_utils.vault_config.part import Part
+
+TOKEN_MODE = 0o400
+
+
+def token_fault(wanted: dict[str, t.Any], found: dict[str, t.Any] | None) -> str | None:
+    """Return why a token is not the one wanted, or None. `found` is Vault's description of it, None if invalid."""
+    if found is None:
+        return "is not valid"
+    if not found.get("orphan"):
+        return "is not an orphan"
+    if found.get("period") != vault.seconds(wanted["period"]):
+        return "has another period"
+    if set(found.get("policies") or []) != set(wanted["policies"]):
+        return "has other policies"
+    if (found.get("meta") or {}).get("role_name") != wanted["name"]:
+        return "could not be replaced by the host alone"
+    return None
+
+
+class Logins(Part):
+    """Due are the files without a token as declared."""
+
+    def run(self) -> None:
+        for wanted in self.params["roles"]:
+            self.role(wanted)
+
+    def role(self, wanted: dict[str, t.Any]) -> None:
+        """Have the AppRole, its credential on the host, and a look at the token that a unit there makes with it."""
+        roles = AppRoles(self.client)
+        missing = roles.differs(wanted)
+        if missing:
+            self.changes.append(f"login {wanted['name']}: written")
+            if not self.check:
+                roles.write(wanted)
+        if wanted["credential"]:
+            self.credential(roles, wanted, missing and self.check)
+        if wanted["file"]:
+            self.token(wanted)
+
+    def credential(self, roles: AppRoles, wanted: dict[str, t.Any], role_missing: bool) -> None:
+        """Have a credential on the host that opens the role. Its secret is made here and is nowhere else in clear."""
+        credential = vault.Credential(self.module, wanted["credential"])
+        held = (credential.read() or {}).get("secret_id")
+        if held:
+            self.module.no_log_values.add(held)
+        if held and not role_missing and roles.knows(wanted["name"], held):
+            return
+        self.changes.append(f"credential {credential.path.name}: {'replaced' if held else 'made'}")
+        if not self.check:
+            secret_id = secrets.token_urlsafe(32)
+            self.module.no_log_values.add(secret_id)
+            credential.write({"role_id": wanted["name"], "secret_id": secret_id})
+            roles.install(wanted["name"], secret_id)
+
+    def token(self, wanted: dict[str, t.Any]) -> None:
+        """Tell whether the file holds a token as wanted; put owner and mode right."""
+        path = pathlib.Path(wanted["file"])
+        value, status = self.read_token(path)
+        fault = token_fault(wanted, self.describe(value)) if value else "is missing"
+        if fault:
+            self.changes.append(f"token in {path}: to be issued, because it {fault}")
+            self.due.append(str(path))
+            return
+        owner = (wanted["uid"], wanted["gid"])
+        if (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) != (*owner, TOKEN_MODE):
+            self.changes.append(f"token in {path}: owner and mode put right")
+            if not self.check:  # in place: a new file would look like a new token
+                os.chown(path, *owner, follow_symlinks=False)
+                path.chmod(TOKEN_MODE)
+
+    def read_token(self, path: pathlib.Path) -> tuple[str | None, os.stat_result | None]:
+        """Return what the token file holds and its status; None, None if there is no such regular file."""
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        except OSError:
+            return None, None
+        with os.fdopen(descriptor, encoding="ascii", errors="replace") as file:
+            value = file.read().strip()
+            if not value:
+                return None, None
+            self.module.no_log_values.add(value)
+            return value, os.fstat(file.fileno())
+
+    def describe(self, token: str) -> dict[str, t.Any] | None:
+        """Return Vault's description of a token, or None if the token is not valid.
+
+        Asked with our own token: a token's own lookup needs a policy, and a mistake there must not look like an invalid
+        token.
+        """
+        try:
+            return self.client.auth.token.lookup(token)["data"]
+        except vault.hvac.exceptions.VaultError as error:
+            if isinstance(error, (vault.hvac.exceptions.Forbidden, vault.hvac.exceptions.InvalidPath)):
+                return None
+            raise
