@@ -7,6 +7,7 @@ import shlex
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 from outside import CONNECT, ECHO, FORGE, Neighbour, answers, scan, scan_udp, without_the_table
@@ -108,6 +109,19 @@ def test_within_a_minute_after_all_rules_are_flushed_everything_is_as_before(ser
     assert time.monotonic() - began < 60
     assert scan(server) == dict.fromkeys(server.addresses, DECLARED)
     assert "removed or altered" in server.run("journalctl --unit openmates-firewall-watch --boot --no-pager")
+
+
+def test_rules_that_are_flushed_again_while_docker_brings_its_own_back_come_back_too(server):
+    flush = "/run/systemd/system/docker.service.d/flush.conf"
+    command = f"sh -c 'rm {flush}; systemctl daemon-reload; nft flush ruleset'"
+    server.run(
+        f"mkdir -p {Path(flush).parent} && printf '[Service]\nExecStartPost=%s\n' {shlex.quote(command)} > {flush}"
+    )
+    with keeping_the_labs_names(server):
+        server.run("systemctl daemon-reload && nft flush ruleset")
+        wait_until(lambda: not server.host.file(flush).exists, "Docker is restarted, and all is flushed again", 60)
+        wait_until(lambda: "-N DOCKER\n" in server.run("iptables -t nat -S"), "Docker's rules are back", 60)
+        wait_until(lambda: server.host.run("nft list table inet openmates").rc == 0, "the table is back", 60)
 
 
 def test_a_rule_added_by_hand_does_not_stay(server):
@@ -221,7 +235,7 @@ def test_docker_needs_it_and_it_comes_before_the_network(server):
 
 
 def test_the_watch_leaves_no_trace_while_all_is_well(server):
-    """It runs three times a minute."""
+    """It looks every ten seconds."""
     last = "systemctl show openmates-firewall-watch.service --property=ExecMainExitTimestamp"
     traces = "journalctl --boot --no-pager | grep -c openmates-firewall-watch || true"
     looked, lines = server.run(last), server.run(traces)
