@@ -49,7 +49,7 @@ lint: setup ## Check style and pitfalls
 
 .PHONY: unit
 unit: setup ## Run the tests that need no host
-	pytest
+	pytest -n auto
 
 .PHONY: scenarios
 scenarios: lab-ready browser ## Provision lab hosts anew and test them from inside and outside
@@ -64,7 +64,7 @@ browser:
 .PHONY: directus
 directus: lab-ready ## Test cms-setup and the Directus modules against a real Directus
 	python lab/images.py build --no-push directus cms-database cache
-	pytest tests/directus
+	pytest -n auto tests/directus
 
 .PHONY: upgrade-proof
 upgrade-proof: lab-ready ## Prove the upgrade from an earlier Directus, which is built first (minutes)
