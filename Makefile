@@ -54,7 +54,7 @@ lint: setup ## Check style and pitfalls
 
 .PHONY: unit
 unit: setup ## Run the tests that need no host
-	pytest
+	pytest -n auto
 
 .PHONY: scenario-prod
 scenario-prod: lab-base ## Provision prod1 anew and test it; then kill its provisioning at many moments
@@ -72,7 +72,7 @@ browser: lab-ready
 .PHONY: directus
 directus: lab-base ## Test cms-setup and the Directus modules against a real Directus
 	python lab/images.py build --no-push directus cms-database cache
-	pytest tests/directus
+	pytest -n auto tests/directus
 
 .PHONY: upgrade-proof
 upgrade-proof: lab-ready ## Prove the upgrade from an earlier Directus, which is built first (minutes)

@@ -10,8 +10,7 @@ import re
 import typing as t
 from urllib.error import HTTPError, URLError
 
-from ansible.module_utils.urls import open_url
-from ansible_collections.openmates.server.plugins.module_utils.directus import DirectusProblem
+from ansible_collections.openmates.server.plugins.module_utils.directus import DirectusProblem, fetch
 
 # Shorter ones can be guessed.
 MINIMUM_LENGTH = 32
@@ -51,10 +50,8 @@ def _token(source: dict[str, t.Any] | None, name: str) -> str:
         ) from None
     address = f"{source['url'].rstrip('/')}/v1/{source['engine']}/data/{source['path']}/{name}"
     try:
-        with open_url(
-            address, headers={"X-Vault-Token": key}, timeout=TIMEOUT, use_proxy=False, use_netrc=False
-        ) as answer:
-            token = json.load(answer)["data"]["data"].get("token")
+        answer = json.loads(fetch(address, headers={"X-Vault-Token": key}, timeout=TIMEOUT))
+        token = answer["data"]["data"].get("token")
     except HTTPError as error:
         raise DirectusProblem(f"{_refusal(error.code, name, place)}") from None
     except (URLError, OSError) as error:

@@ -187,15 +187,16 @@ class Host:
 
     def states(self, names: list[str]) -> dict[str, dict[str, str]]:
         """What systemd knows of each timer and of the service it starts."""
+        if not names:
+            return {}
+        services = [f"{name.removesuffix('.timer')}.service" for name in names]
         keys = ("LoadState", "ActiveState", "UnitFileState", "NeedDaemonReload")
-        found = {}
-        for name in names:
-            text = self.systemctl("show", name, *(f"--property={key}" for key in keys))
-            found[name] = dict(line.split("=", 1) for line in text.splitlines() if "=" in line)
-            service = self.systemctl("show", f"{name.removesuffix('.timer')}.service", "--property=NeedDaemonReload")
-            if service.strip().endswith("=yes"):
-                found[name]["NeedDaemonReload"] = "yes"
-        return found
+        text = self.systemctl("show", *names, *services, *(f"--property={key}" for key in keys))
+        found = [dict(line.split("=", 1) for line in unit.splitlines()) for unit in text.split("\n\n")]
+        for timer, service in zip(found, found[len(names) :], strict=False):
+            if service["NeedDaemonReload"] == "yes":
+                timer["NeedDaemonReload"] = "yes"
+        return dict(zip(names, found, strict=False))
 
     def start(self, unit: str) -> None:
         """Run a service once and wait for its end. Raises VaultProblem with its own words if it failed."""

@@ -11,13 +11,14 @@ from pathlib import Path
 
 import hvac
 import pytest
-from real import Api, Stack, wait_until
+from one_shot import Setup
+from real import PROJECT, SAMPLE, Api, Stack, wait_until
 
 
 @pytest.fixture(scope="session")
-def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
-    """A bootstrapped Directus that runs."""
-    stack = Stack(tmp_path_factory.mktemp("secrets"))
+def stack(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Stack]:
+    """A bootstrapped Directus that runs, one for each process that runs tests."""
+    stack = Stack(tmp_path_factory.mktemp("secrets"), f"{PROJECT}-{worker_id}")
     try:
         stack.start_stores()
         done = stack.once("node", "cli.js", "bootstrap")
@@ -71,3 +72,27 @@ def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
     finally:
         vault.process.terminate()
         vault.process.wait(20)
+
+
+@pytest.fixture(scope="module")
+def stores(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[Stack]:
+    """An empty database and a cache, without a Directus."""
+    stack = Stack(tmp_path_factory.mktemp("setup-secrets"), f"openmates-directus-setup-{worker_id}")
+    try:
+        stack.start_stores()
+        yield stack
+    finally:
+        stack.remove()
+
+
+@pytest.fixture(scope="module")
+def setup(stores: Stack, tmp_path_factory: pytest.TempPathFactory) -> Setup:
+    return Setup(stores, tmp_path_factory.mktemp("setup"))
+
+
+@pytest.fixture(scope="module")
+def done(setup: Setup) -> Setup:
+    """A database that is set up, with the sample schema."""
+    setup.schema(SAMPLE)
+    setup.works()
+    return setup

@@ -240,7 +240,7 @@ def test_what_somebody_made_by_hand_is_adopted(configured, admin):
         ({"password": "not-the-password"}, "does not let admin@lab.openmates.org in"),
         ({"flows": [{"name": "x", "operations": [{"key": "a", "type": "log", "resolve": "a"}]}]}, "back to a"),
         ({"folders": [{"name": "a", "parent": "b"}, {"name": "b", "parent": "a"}]}, "its own parent"),
-        ({"url": "http://127.0.0.1:9"}, "Waited 5 s"),
+        ({"url": "http://127.0.0.1:9", "deadline": 1}, "Waited 1 s"),
     ],
 )
 def test_a_clear_error_and_nothing_more(configured, changes, message):

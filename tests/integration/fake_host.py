@@ -2,7 +2,7 @@
 """What a host's systemd does for its Vault, for a machine without one. Called by the name of the command it stands for.
 
 `systemctl restart` runs the service's program with its credentials, as systemd would; FAKE_HOST names the folder with
-units, FAKE_VAULT where Vault listens.
+units, FAKE_VAULT where Vault listens, FAKE_PATIENCE for how many seconds the program waits for it.
 """
 
 from __future__ import annotations
@@ -40,10 +40,7 @@ def systemd_creds(verb: str, *arguments: str) -> int:
 def systemctl(verb: str, *arguments: str) -> int:
     unit = HOST / arguments[0] if arguments else HOST
     if verb == "show":
-        state = HOST / f"{arguments[0]}.enabled"
-        print("LoadState=loaded", "NeedDaemonReload=no", sep="\n")
-        print(f"ActiveState={'active' if state.exists() else 'inactive'}")
-        print(f"UnitFileState={'enabled' if state.exists() else 'disabled'}")
+        print("\n\n".join(show(name) for name in arguments if not name.startswith("--")))
     elif verb == "enable":
         (HOST / f"{arguments[-1]}.enabled").touch()
     elif verb == "disable":
@@ -53,6 +50,12 @@ def systemctl(verb: str, *arguments: str) -> int:
     return 0
 
 
+def show(unit: str) -> str:
+    on = (HOST / f"{unit}.enabled").exists()
+    states = [f"ActiveState={'active' if on else 'inactive'}", f"UnitFileState={'enabled' if on else 'disabled'}"]
+    return "\n".join(["LoadState=loaded", "NeedDaemonReload=no", *states])
+
+
 def run_service(unit: Path) -> int:
     lines = unit.read_text().replace("\\\n", " ").splitlines()
     settings = dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
@@ -60,7 +63,8 @@ def run_service(unit: Path) -> int:
     with tempfile.TemporaryDirectory() as folder:
         sealed = (HOST / "credentials" / name).read_bytes()
         (Path(folder) / name).write_bytes(scramble(base64.b64decode(sealed)).partition(b"\n")[2])
-        command = [*shlex.split(settings["ExecStart"]), "--address", os.environ["FAKE_VAULT"], "--patience", "5"]
+        command = [*shlex.split(settings["ExecStart"]), "--address", os.environ["FAKE_VAULT"]]
+        command += ["--patience", os.environ["FAKE_PATIENCE"]]
         command = [sys.executable if part == "/usr/bin/python3" else part for part in command]
         done = subprocess.run(
             [*command, *(["--consumers", ""] if " token " in settings["ExecStart"] else [])],

@@ -147,7 +147,7 @@ class FakeVault(BaseHTTPRequestHandler):
 def source(tmp_path: Path) -> Iterator[dict]:
     (tmp_path / "token").write_text("right\n")
     with HTTPServer(("127.0.0.1", 0), FakeVault) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         url = f"http://127.0.0.1:{server.server_port}"
         yield {"url": url, "token_file": str(tmp_path / "token"), "engine": "kv", "path": "system/directus"}
         server.shutdown()

@@ -1,0 +1,43 @@
+"""cms-setup.mjs as the stack runs it: a container of its own, to its end."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from pathlib import Path
+
+from real import ROOT, Stack
+
+SCRIPTS = ROOT / "files/compose/config/cms-setup"
+
+
+class Setup:
+    """The one-shot, with a schema file of its own."""
+
+    def __init__(self, stack: Stack, folder: Path) -> None:
+        self.stack, self.folder = stack, folder
+        self.folder.chmod(0o755)
+        for script in SCRIPTS.glob("*.mjs"):
+            (self.folder / script.name).write_text(script.read_text())
+        self.schema(None)
+
+    def schema(self, snapshot: object, force: bool = False) -> None:
+        (self.folder / "setup.json").write_text(json.dumps({"schema": snapshot, "force": force}))
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        return ("--volume", f"{self.folder}:/openmates:ro")
+
+    def run(self, **environment: str) -> subprocess.CompletedProcess:
+        return self.stack.once("node", "/openmates/cms-setup.mjs", options=self.options, **environment)
+
+    def works(self, **environment: str) -> str:
+        done = self.run(**environment)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+        return done.stdout
+
+    def fails(self, **environment: str) -> str:
+        done = self.run(**environment)
+        assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
+        assert "cms-setup: failed: " in done.stderr
+        return done.stderr.split("cms-setup: failed: ")[1]

@@ -1,0 +1,105 @@
+"""cms-setup.mjs on a database that is in use: upgrades, the administrator, what was changed by hand, no database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from one_shot import Setup
+from real import Api, Stack, docker
+
+
+def older(stack: Stack, steps: int) -> None:
+    """Take the database back by that many of Directus's own migrations."""
+    for _ in range(steps):
+        done = stack.once("node", "cli.js", "database", "migrate:down")
+        assert done.returncode == 0, done.stderr
+
+
+def newest(stack: Stack) -> str:
+    return stack.sql("select max(version) from directus_migrations")
+
+
+def test_migrations_are_all_done_or_none(done):
+    stack, latest = done.stack, newest(done.stack)
+    stack.sql("insert into tags (name) values ('from before')")
+    older(stack, 3)
+    before = newest(stack)
+    assert before < latest
+    # The last of the three cannot be done: somebody has made its table already.
+    table = "directus_deployment_runs"
+    assert not stack.sql(f"select to_regclass('public.{table}')"), "choose a table that the last migrations make"
+    stack.sql(f"create table {table} (id int)")
+    assert "all of them were undone" in done.fails()
+    assert newest(stack) == before
+    stack.sql(f"drop table {table}")
+
+    assert "3 migrations to Directus" in done.works()
+    assert newest(stack) == latest
+    assert stack.sql("select count(*) from tags where name = 'from before'") == "1"
+
+
+def test_a_database_of_a_newer_directus_is_left_alone(done):
+    stack = done.stack
+    stack.sql("insert into directus_migrations (version, name) values ('29990101A', 'From the future')")
+    assert "set up by a newer Directus" in done.fails()
+    stack.sql("delete from directus_migrations where version = '29990101A'")
+    done.works()
+
+
+def test_nobody_is_left_who_can_log_in(done):
+    """Collections and items are there, so nothing is thrown away: an administrator is made."""
+    stack = done.stack
+    stack.sql("insert into tags (name) values ('kept')")
+    stack.sql("delete from directus_users; delete from directus_access; delete from directus_roles")
+    assert "administrator admin@lab.openmates.org: made" in done.works()
+    assert stack.sql("select count(*) from tags where name = 'kept'") == "1"
+
+
+@pytest.fixture
+def cms(done: Setup) -> Iterator[Setup]:
+    """Directus runs on it."""
+    done.stack.start_cms()
+    yield done
+    docker("rm", "--force", "--volumes", f"{done.stack.name}-cms")
+
+
+def test_password_and_address_of_the_inventory_take_effect(cms):
+    """Whatever somebody did to the administrator in the meantime."""
+    stack = cms.stack
+    Api(stack.url).log_in(stack.environment["ADMIN_EMAIL"], stack.admin_password)
+    stack.secrets["ADMIN_PASSWORD"] = "another-" + stack.admin_password
+    stack.write_secrets()
+    stack.sql("update directus_users set status = 'suspended'")
+    before = stack.sql("select id from directus_users")
+    output = cms.works(ADMIN_EMAIL="chief@lab.openmates.org")
+    assert "email, password, status as in the inventory" in output
+    Api(stack.url).log_in("chief@lab.openmates.org", stack.admin_password)
+    assert stack.sql("select id from directus_users") == before, "the administrator is still the same user"
+    assert stack.admin_password not in output
+    assert "email as in the inventory" in cms.works()
+    assert "administrator" not in cms.works()
+
+
+def test_a_field_removed_by_hand_comes_back_and_nothing_is_ever_removed(cms):
+    stack = cms.stack
+    admin = Api(stack.url).log_in(stack.environment["ADMIN_EMAIL"], stack.admin_password)
+    admin.call("DELETE", "/fields/articles/title")
+    admin.call("POST", "/fields/articles", {"field": "by_hand", "type": "string", "schema": {}, "meta": {}})
+    assert "schema: field articles.title: created" in cms.works()
+    assert stack.sql("select count(by_hand) from articles") == "0"
+    assert "schema:" not in cms.works()
+
+
+def test_the_database_is_down_or_refuses(done):
+    stack = done.stack
+    assert "refuses the user directus" in done.fails(DB_PASSWORD_FILE="/run/secrets/SECRET")
+    assert "has no database nowhere" in done.fails(DB_DATABASE="nowhere")
+    docker("stop", f"{stack.name}-db")
+    begun = time.monotonic()
+    assert "no database at" in done.fails(CMS_SETUP_DEADLINE="4")
+    assert time.monotonic() - begun < 60
+    docker("start", f"{stack.name}-db")
+    stack.wait_for_database()
+    done.works()

@@ -1,0 +1,135 @@
+"""A Vault that was sealed, whose tokens or logins were lost, or that has to come back from a snapshot."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import stat
+import subprocess
+
+import hvac
+import pytest
+
+
+def test_a_sealed_vault_is_unsealed_and_a_lost_token_replaced(provisioned):
+    site = provisioned
+    keys = site.keys_file.read_bytes()
+    site.root().auth.token.revoke(site.token())
+    site.bao.restart()
+    assert site.bao.client().sys.is_sealed()
+
+    check = site.play(None, "--check")
+    assert check.code == 0, check.output
+    assert check.changed == 1
+    assert site.bao.client().sys.is_sealed()
+
+    run = site.play()
+    assert run.code == 0, run.output
+    assert "to be issued, because it is not valid" in run.output
+    assert site.root().auth.token.lookup(site.token())["data"]["orphan"]
+    assert site.keys_file.read_bytes() == keys
+
+
+def test_the_way_in_when_all_else_is_lost(provisioned):
+    """The managing identity's secret is gone, and somebody needs a root token: the shares are enough for both."""
+    site = provisioned
+    site.access_file.unlink()
+    mended = site.play()
+    assert mended.code == 0 and "because the managing identity cannot log in" in mended.output, mended.output
+    made = site.role("root")
+    assert made.code == 0, made.output
+    token = site.keys(site.folder / "keys" / "keys.root.yml")["root_token"]
+    site.secrets.add(token)
+    assert site.bao.client(token).auth.token.lookup_self()["data"]["policies"] == ["root"]
+    assert site.play().code == 0
+    with pytest.raises(hvac.exceptions.Forbidden):
+        site.bao.client(token).auth.token.lookup_self()
+    assert site.play().changed == 0
+
+
+def test_the_host_unseals_vault_and_keeps_the_token_by_itself(provisioned):
+    site = provisioned
+    for name in ("shares", "api"):
+        assert stat.S_IMODE((site.host / f"credentials/openmates-vault-{name}").stat().st_mode) == 0o600
+    site.bao.restart()
+    assert site.service("token") == (0, ""), "nothing to say: the unit that unseals is at it"
+    assert site.service("unseal") == (0, "Vault was sealed, and is open again\n")
+    assert site.service("unseal") == (0, "")
+
+    site.root().auth.token.revoke(site.token())
+    old = site.token()
+    code, said = site.service("token")
+    assert (code, said) == (0, "The services have a new token, because the one they had is not valid\n")
+    assert site.token() != old and site.service("token") == (0, "")
+    site.learn_secrets()
+
+    operator = site.play(vault_unseal="operator")
+    assert operator.code == 0, operator.output
+    assert [path.name for path in (site.host / "credentials").iterdir()] == ["openmates-vault-api"]
+    assert list(site.host.glob("openmates-vault-unseal.*")) == [site.host / "openmates-vault-unseal.service.said"]
+    site.bao.restart()
+    code, said = site.service("token")
+    assert code == 1 and "playbooks/unseal.yml" in said
+    opened = site.role("operator", vault_unseal="operator")
+    assert opened.code == 0, opened.output
+    assert site.service("token") == (0, "")
+    assert site.play().code == 0, "back to the host"
+
+    shares = site.host / "credentials/openmates-vault-shares"
+    right = shares.read_bytes()
+    wrong = {"init_id": "x", "shares": [base64.b64encode(os.urandom(33)).decode() for _ in range(2)]}
+    seal = [site.commands / "systemd-creds", "encrypt", "--name=openmates-vault-shares", "-"]
+    done = subprocess.run(seal, input=json.dumps(wrong).encode(), capture_output=True, env=site.environment())
+    shares.write_bytes(done.stdout)
+    site.bao.restart()
+    code, said = site.service("unseal")
+    assert code == 1 and "do not open this Vault" in said
+    shares.write_bytes(right)
+    assert site.service("unseal")[0] == 0
+    site.bao.stop()
+    code, said = site.service("unseal", patience=1)
+    assert code == 1 and "does not answer" in said
+    site.bao.start()
+    assert site.service("unseal")[0] == 0
+
+
+def test_a_snapshot_comes_back_onto_a_new_vault_without_its_tokens(provisioned, make_site):
+    site = provisioned
+    root = site.root()
+    revoked = root.auth.token.create_orphan(policies=["default"])["auth"]["client_token"]
+    snapshot = site.folder / "taken.snap"
+    files = {"vault_snapshot_file": str(snapshot), "vault_snapshot_on_host": str(site.host / "vault.snap")}
+    taken = site.role("snapshot", **files)
+    assert taken.code == 0, taken.output
+    assert not (site.host / "vault.snap").exists()
+    root.auth.token.revoke(revoked)
+    old_login = site.keys(site.access_file)["secret_id"]
+    before = root.secrets.kv.v2.read_secret_version("providers/sample", mount_point="kv", raise_on_deleted_version=True)
+
+    refused = site.role("restore", **files)
+    assert refused.code != 0 and "vault_restore_replace=true" in refused.output
+    damaged_file = site.folder / "damaged.snap"
+    damaged_file.write_bytes(snapshot.read_bytes()[: snapshot.stat().st_size // 2])
+    site.bao.reset()
+    refused = site.role("restore", **{**files, "vault_snapshot_file": str(damaged_file)})
+    assert refused.code != 0 and "cut short" in refused.output
+    assert not site.bao.client().sys.is_initialized()
+    stopped = site.play()
+    assert stopped.code != 0 and "vault_restore.yml" in stopped.output
+
+    restored = site.role("restore", **files)
+    assert restored.code == 0, restored.output
+    assert not list(site.host.glob(".vault-*"))
+    root = site.root()
+    after = root.secrets.kv.v2.read_secret_version("providers/sample", mount_point="kv", raise_on_deleted_version=True)
+    assert after["data"]["data"] == before["data"]["data"]
+    with pytest.raises(hvac.exceptions.Forbidden):
+        site.bao.client(revoked).auth.token.lookup_self()
+    site.secrets.add(old_login)
+    assert site.bao.client(site.token()).auth.token.lookup_self()["data"]["orphan"]
+    assert site.play().changed == 0
+
+
+def test_no_secret_was_printed_or_left_in_a_file(search_for_secrets):
+    search_for_secrets()

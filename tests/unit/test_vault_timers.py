@@ -1,0 +1,44 @@
+"""The timers that look after Vault on the host: what vault_host asks systemd, and what it makes of the answer."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from ansible_collections.openmates.server.plugins.modules.vault_host import Host
+
+TIMERS = ["one.timer", "two.timer"]
+RUNNING = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "state", "commands", "changes"),
+    [
+        ("one.timer", {}, [], []),
+        ("two.timer", {"ActiveState": "inactive"}, ["enable --now two.timer"], ["timer two.timer: started"]),
+        ("one.timer", {"UnitFileState": ""}, ["enable --now one.timer"], ["timer one.timer: started"]),
+        ("two.service", {"NeedDaemonReload": "yes"}, ["daemon-reload", "restart one.timer", "restart two.timer"], []),
+        ("one.timer", {"NeedDaemonReload": "yes"}, ["daemon-reload", "restart one.timer", "restart two.timer"], []),
+    ],
+)
+def test_timers_run_as_their_files_say(unit, state, commands, changes):
+    asked = []
+
+    def systemctl(command: list[str]) -> tuple[int, str, str]:
+        _, verb, *words = command
+        if verb != "show":
+            asked.append(" ".join(command[1:]))
+            return 0, "", ""
+        units = [word for word in words if not word.startswith("--")]
+        shown = [{**RUNNING, **(state if name == unit else {})} for name in units]
+        return 0, "\n\n".join("".join(f"{key}={value}\n" for key, value in one.items()).strip() for one in shown), ""
+
+    host = Host(SimpleNamespace(params={}, check_mode=False, run_command=systemctl))
+    host.timers(TIMERS)
+    assert (asked, host.changes) == (commands, changes)
+
+
+def test_without_timers_systemd_is_not_asked():
+    host = Host(SimpleNamespace(params={}, check_mode=False, run_command=None))
+    host.timers([])
+    assert host.changes == []
