@@ -12,9 +12,12 @@ import tempfile
 import time
 from pathlib import Path
 
+import yaml
+
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 5
-PING = "- hosts: prod\n  gather_facts: false\n  tasks:\n    - ansible.builtin.ping:\n"
+DEFAULTS = ROOT / "playbooks/group_vars/all/main.yml"
+PING = "- hosts: prod\n  remote_user: {user}\n  gather_facts: false\n  tasks:\n    - ansible.builtin.ping:\n"
 
 
 def run(playbook: str) -> tuple[float, str]:
@@ -36,7 +39,7 @@ def run(playbook: str) -> tuple[float, str]:
 
 def main() -> None:
     with tempfile.NamedTemporaryFile("w", suffix=".yml", dir=ROOT / ".lab") as ping:
-        ping.write(PING)
+        ping.write(PING.format(user=yaml.safe_load(DEFAULTS.read_text())["openmates_ssh_user"]))
         ping.flush()
         pings = [run(ping.name)[0] for _ in range(RUNS)]
     output, noops = "", []

@@ -157,7 +157,9 @@ def test_a_widened_managing_identity_is_put_right_with_the_shares(provisioned):
         lambda: manager.sys.create_or_update_acl_policy("openmates-manage", policy),
         lambda: manager.sys.create_or_update_acl_policy("another", policy),
         lambda: manager.adapter.post("/v1/auth/approle/role/openmates-manage", json={"token_policies": ["root"]}),
-        lambda: manager.secrets.kv.v2.read_secret_version("chat-aes-keys/x", mount_point="kv"),
+        lambda: manager.secrets.kv.v2.read_secret_version(
+            "chat-aes-keys/x", mount_point="kv", raise_on_deleted_version=True
+        ),
         lambda: manager.auth.token.create(policies=["root"]),
         lambda: manager.sys.take_raft_snapshot(),
         lambda: manager.sys.seal(),
