@@ -53,7 +53,7 @@ lint: setup ## Check style and pitfalls
 	ansible-lint --offline
 
 .PHONY: unit
-unit: setup ## Run the tests that need no host
+unit: setup test-tools ## Run the tests that need no host
 	pytest -n auto
 
 .PHONY: scenario-prod
@@ -62,12 +62,12 @@ scenario-prod: lab-base ## Provision prod1 anew and test it; then kill its provi
 	molecule test --scenario-name interrupted
 
 .PHONY: scenario-dev
-scenario-dev: lab-base browser ## Provision dev1 anew and test it
+scenario-dev: lab-base test-tools ## Provision dev1 anew and test it
 	molecule test --scenario-name dev
 
-.PHONY: browser
-browser: lab-ready
-	lab/browser.sh
+.PHONY: test-tools
+test-tools:
+	lab/test_tools.sh
 
 .PHONY: directus
 directus: lab-base ## Test cms-setup and the Directus modules against a real Directus

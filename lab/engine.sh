@@ -27,10 +27,10 @@ install() {
   has apt-get || fail "cannot install $*: this is not a Debian system. Install them yourself and run this again"
   say "installing $*"
   mkdir -p "$state"
-  {
-    as_root apt-get update -qq &&
-      as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"
-  } > "$state/apt.log" 2>&1 || { tail -n 20 "$state/apt.log" >&2; fail "apt-get failed; the whole log is $state/apt.log"; }
+  # One apt at a time; what it starts does not keep the lock.
+  as_root flock --close "$state/apt.lock" sh -c \
+    'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"' sh "$@" \
+    > "$state/apt.log" 2>&1 || { tail -n 20 "$state/apt.log" >&2; fail "apt-get failed; the whole log is $state/apt.log"; }
 }
 
 # start_engine: through systemd where that runs, otherwise as a plain process that outlives this shell.

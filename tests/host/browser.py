@@ -33,7 +33,7 @@ class Browser:
         """`folder`: for Chromium's profile and the driver's log."""
         for program in ("chromium", "chromedriver"):
             if not shutil.which(program):
-                pytest.fail(f"{program} is missing: run lab/browser.sh, which installs it")
+                pytest.fail(f"{program} is missing: run lab/test_tools.sh, which installs it")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]

@@ -7,6 +7,7 @@ import json
 import os
 import stat
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -31,11 +32,18 @@ def test_killed_between_custody_and_the_end_of_the_marker(provisioned, sealed):
     assert stat.S_IMODE(site.token_file.stat().st_mode) == 0o400
 
 
-def test_shares_that_nobody_sees(make_site, tmp_path):
+@pytest.fixture
+def gpg(tmp_path) -> Iterator[list[str]]:
+    """GnuPG with a key ring of its own, up to the arguments that say what to do."""
+    tmp_path.chmod(0o700)
+    home = ["--homedir", str(tmp_path)]
+    yield ["gpg", *home, "--batch", "--quiet", "--passphrase", "", "--pinentry-mode", "loopback"]
+    subprocess.run(["gpgconf", *home, "--kill", "all"], check=True)  # its agent would live on
+
+
+def test_shares_that_nobody_sees(make_site, gpg):
     """With PGP keys the shares are encrypted before they leave Vault, and their holders are asked for them."""
     site = make_site("pgp")
-    gpg = ["gpg", "--homedir", str(tmp_path), "--batch", "--quiet", "--passphrase", "", "--pinentry-mode", "loopback"]
-    tmp_path.chmod(0o700)
     subprocess.run([*gpg, "--quick-generate-key", "holder@example.org", "default", "default"], check=True)
     key = base64.b64encode(subprocess.run([*gpg, "--export"], capture_output=True, check=True).stdout).decode()
     pgp = {"vault_pgp_keys": [key] * 3, "vault_unseal": "operator"}
