@@ -5,10 +5,12 @@ ENV ?= prod
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export MOLECULE_COMMAND_BORDERS := 0
+export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+export LC_ALL := C.UTF-8
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(VENV)/.complete .vault-password ## Install Ansible and the tools, pinned, into .venv
@@ -23,8 +25,8 @@ $(VENV)/.complete: requirements.lock lab/venv.sh
 
 .PHONY: lab
 lab: lab-ready ## Provision a lab host with the real playbook: ENV=prod (prod1) or ENV=dev (dev1)
-	ansible-playbook playbooks/lab.yml -i inventories/lab --limit 'localhost,$(ENV)'
-	ansible-playbook site.yml -i inventories/lab --limit $(ENV)
+	ansible-playbook playbooks/lab.yml -i inventories/lab --limit 'localhost,$(ENV)1'
+	ansible-playbook site.yml -i inventories/lab --limit $(ENV)1
 	lab/summary.sh $(ENV)
 
 .PHONY: lab-ready
@@ -42,7 +44,7 @@ lab-down: setup ## Remove the lab's hosts, registry and network; images stay cac
 
 .PHONY: test
 test: setup ## Run every test, two parts at a time; each part's output comes when it has ended
-	$(MAKE) --jobs=2 --output-sync=target --no-print-directory scenario-prod lint unit scenario-dev directus
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory scenario-prod lint unit scenario-dev directus scenario-interrupted
 	@echo "Everything passed: lint, unit and integration tests, Directus, and the scenarios prod, interrupted and dev."
 
 .PHONY: lint
@@ -57,8 +59,11 @@ unit: setup test-tools ## Run the tests that need no host
 	pytest -n auto
 
 .PHONY: scenario-prod
-scenario-prod: lab-base ## Provision prod1 anew and test it; then kill its provisioning at many moments
+scenario-prod: lab-base ## Provision prod1 anew and test it
 	molecule test --scenario-name prod
+
+.PHONY: scenario-interrupted
+scenario-interrupted: lab-base ## Provision prod2 anew, killed at many moments
 	molecule test --scenario-name interrupted
 
 .PHONY: scenario-dev

@@ -17,7 +17,7 @@ import yaml
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 5
 DEFAULTS = ROOT / "playbooks/group_vars/all/main.yml"
-PING = "- hosts: prod\n  remote_user: {user}\n  gather_facts: false\n  tasks:\n    - ansible.builtin.ping:\n"
+PING = "- hosts: prod1\n  remote_user: {user}\n  gather_facts: false\n  tasks:\n    - ansible.builtin.ping:\n"
 
 
 def run(playbook: str) -> tuple[float, str]:
@@ -25,7 +25,7 @@ def run(playbook: str) -> tuple[float, str]:
     environment = {**os.environ, "ANSIBLE_CALLBACKS_ENABLED": "ansible.posix.profile_tasks", "ANSIBLE_NOCOLOR": "1"}
     start = time.monotonic()
     result = subprocess.run(
-        ["ansible-playbook", playbook, "-i", "inventories/lab", "--limit", "prod"],
+        ["ansible-playbook", playbook, "-i", "inventories/lab", "--limit", "prod1"],
         cwd=ROOT,
         env=environment,
         capture_output=True,

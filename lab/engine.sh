@@ -1,13 +1,14 @@
 #!/bin/sh
 # Makes sure that a Docker engine answers and that the tools with which the lab makes its images and keys are there.
-# What is missing is installed from Debian's packages, as root or through sudo. Safe to run again; quick when all is there.
+# What is missing is installed from Debian's packages. Safe to run again; quick when all is there.
 #
 # Usage: lab/engine.sh [SECONDS]     how long to wait for a starting engine; default 60
 set -eu
 
 patience="${1:-60}"
 case "$patience" in *[!0-9]*) echo "usage: lab/engine.sh [SECONDS]" >&2; exit 2 ;; esac
-state="$(cd "$(dirname "$0")/.." && pwd)/.lab"
+lab="$(cd "$(dirname "$0")" && pwd)"
+state="${lab%/*}/.lab"
 log="$state/dockerd.log"
 
 say() { echo "engine: $*"; }
@@ -20,17 +21,6 @@ as_root() {
   elif has sudo; then sudo "$@"
   else fail "'$*' needs root: run lab/engine.sh as root, or install sudo"
   fi
-}
-
-# install PACKAGE...: those of them that this release of Debian has.
-install() {
-  has apt-get || fail "cannot install $*: this is not a Debian system. Install them yourself and run this again"
-  say "installing $*"
-  mkdir -p "$state"
-  # One apt at a time; what it starts does not keep the lock.
-  as_root flock --close "$state/apt.lock" sh -c \
-    'apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$@"' sh "$@" \
-    > "$state/apt.log" 2>&1 || { tail -n 20 "$state/apt.log" >&2; fail "apt-get failed; the whole log is $state/apt.log"; }
 }
 
 # start_engine: through systemd where that runs, otherwise as a plain process that outlives this shell.
@@ -65,7 +55,7 @@ has openssl || missing="$missing openssl"
 has ssh-keygen || missing="$missing openssh-client"
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
 # shellcheck disable=SC2086 # a list of words is wanted
-[ -z "$missing" ] || install $missing
+[ -z "$missing" ] || "$lab/apt.sh" $missing
 
 if ! answers; then
   if has docker && docker info 2>&1 | grep -qi 'permission denied'; then
@@ -73,8 +63,8 @@ if ! answers; then
   fi
   if ! has dockerd; then
     # A client alone may be here already; Debian 13 has its own in a package apart.
-    install docker.io iptables
-    has docker || install docker-cli
+    "$lab/apt.sh" docker.io iptables
+    has docker || "$lab/apt.sh" docker-cli
   fi
   # A package's own scripts, or another run of this one, may have started it a moment ago.
   answers || start_engine

@@ -22,6 +22,6 @@ esac
 cat <<TEXT
   a shell      ssh -F .lab/ssh_config ${1}1
   the secrets  .venv/bin/ansible-vault view inventories/lab/group_vars/lab/secrets.yml
-  verify       .venv/bin/ansible-playbook playbooks/verify.yml -i inventories/lab --limit $1
-  once more    .venv/bin/ansible-playbook site.yml -i inventories/lab --limit $1
+  verify       .venv/bin/ansible-playbook playbooks/verify.yml -i inventories/lab --limit ${1}1
+  once more    .venv/bin/ansible-playbook site.yml -i inventories/lab --limit ${1}1
 TEXT

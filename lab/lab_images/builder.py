@@ -120,17 +120,18 @@ class Builder:
         folder = LAB / "images" / row.recipe
         arguments = {"PARENT": self.tag(self.rows[str(row.parent)]), **row.args}
         proxies = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy")]
-        result = docker(
-            "build", "--network", "host", "--force-rm", "--iidfile", str(scratch / "id"),
-            "--file", str(folder / "Dockerfile"),
-            *(part for key, value in arguments.items() for part in ("--build-arg", f"{key}={value}")),
-            *(part for name in proxies for part in ("--build-arg", name)),
-            str(LAB / row.context if row.context else folder),
-            stdout=output, stderr=output, capture_output=False, timeout=BUILD_TIMEOUT,
-        )  # fmt: skip
-        if result.returncode:
-            raise LabError(f"docker build failed ({result.returncode})")
-        return (scratch / "id").read_text(encoding="ascii").strip()
+        for _ in range(2):  # a step whose download broke off is tried again; the steps before it are cached
+            result = docker(
+                "build", "--network", "host", "--force-rm", "--iidfile", str(scratch / "id"),
+                "--file", str(folder / "Dockerfile"),
+                *(part for key, value in arguments.items() for part in ("--build-arg", f"{key}={value}")),
+                *(part for name in proxies for part in ("--build-arg", name)),
+                str(LAB / row.context if row.context else folder),
+                stdout=output, stderr=output, capture_output=False, timeout=BUILD_TIMEOUT,
+            )  # fmt: skip
+            if result.returncode == 0:
+                return (scratch / "id").read_text(encoding="ascii").strip()
+        raise LabError(f"docker build failed ({result.returncode})")
 
     def _label(self, row: Image, plain: str, output) -> None:
         """Give the image its labels and, last of all, its name: a build cut short leaves nothing that looks done."""

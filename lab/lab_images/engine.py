@@ -6,7 +6,7 @@ import os
 import subprocess
 
 
-def docker(*arguments: str, timeout: float = 60, **options) -> subprocess.CompletedProcess:
+def docker(*arguments: str, timeout: float = 600, **options) -> subprocess.CompletedProcess:
     """Run the Docker client. timeout: seconds. Raises TimeoutExpired; the exit code is the caller's to judge."""
     environment = {**os.environ, "DOCKER_BUILDKIT": "0"}
     options = {"capture_output": True, "text": True, **options}

@@ -15,6 +15,8 @@ from lab_images.catalogue import Image
 
 #: What a checkout or a run leaves behind and no image depends on.
 IGNORED = {"__pycache__", ".pytest_cache", ".ruff_cache", ".mypy_cache", ".DS_Store"}
+#: Where Debian keeps what it trusts, as one file; Python's own default there is a folder.
+_SYSTEM = "/etc/ssl/certs/ca-certificates.crt"
 _CERTIFICATE = re.compile(r"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
 
 
@@ -24,7 +26,7 @@ def authorities(bundle: Path | None = None, public: Path = Path("/usr/share/ca-c
     bundle: default SSL_CERT_FILE, else the system's.
     public: folder with what Debian ships, and so the base image has already; those are left out.
     """
-    path = bundle or Path(os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile or "/nonexistent")
+    path = bundle or Path(os.environ.get("SSL_CERT_FILE") or ssl.get_default_verify_paths().cafile or _SYSTEM)
     if not path.is_file():
         return {}
 

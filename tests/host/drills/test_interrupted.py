@@ -10,9 +10,9 @@ from killing import kill_with_all_it_started
 
 from lab import ROOT
 
-COMMAND = ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", "prod1"]
+COMMAND = ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", "prod2"]
 ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
-KEYS = ROOT / "inventories/vault-keys/lab/prod1.yml"
+KEYS = ROOT / "inventories/vault-keys/lab/prod2.yml"
 
 #: The run is killed when this task has begun and, where there is a command, when that succeeds on the host.
 MOMENTS = [
