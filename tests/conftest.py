@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.testing import patch_module_args
 from ansible.plugins.loader import init_plugin_loader
 
@@ -19,6 +20,8 @@ def run_module(capsys: pytest.CaptureFixture) -> Callable[..., dict]:
 
     def run(main: Callable[[], None], *, check: bool = False, diff: bool = False, **arguments: object) -> dict:
         modes = {"_ansible_check_mode": check, "_ansible_diff": diff}
+        if "inject_invocation" in PASS_VARS:  # since ansible-core 2.21 an answer tells the arguments only when asked
+            modes["_ansible_inject_invocation"] = True
         with patch_module_args({**arguments, **modes}), pytest.raises(SystemExit):
             main()
         return json.loads(capsys.readouterr().out)

@@ -108,8 +108,13 @@ class Browser:
         self.wait(clicked, f"a click on {selector}")
 
     def type(self, selector: str, text: str) -> None:
-        element = self.wait(lambda: self.find(selector), f"a place to type, {selector}")
-        self.call("POST", f"{element}/value", {"text": text})
+        """Type as soon as it can be typed into."""
+
+        def typed() -> bool:
+            self.call("POST", f"{self.find(selector)}/value", {"text": text})
+            return True
+
+        self.wait(typed, f"a place to type, {selector}")
 
     def text(self) -> str:
         """All that the page shows."""

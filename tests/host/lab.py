@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -33,13 +34,17 @@ SERVICE_PORTS = {
 }
 
 
+class NoAnswer(Exception):
+    """What was asked does not answer, which while it starts is no failure yet."""
+
+
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
     """The condition's first true answer. Fails, saying what was waited for, after that many seconds."""
     deadline = time.monotonic() + seconds
     while True:
-        answer = condition()
-        if answer:
-            return answer
+        with contextlib.suppress(NoAnswer):
+            if answer := condition():
+                return answer
         if time.monotonic() > deadline:
             pytest.fail(f"{what}: not within {seconds:.0f} s")
         time.sleep(0.5)
@@ -76,10 +81,14 @@ class Server:
         return self.run(f"cd {STACK} && docker compose {command} 2>&1")
 
     def readiness(self) -> dict:
-        """The api's own report: {ready, checks: {name: {ok, detail}}}."""
-        return json.loads(
-            self.run("curl -s -m 5 http://127.0.0.1:8000/ready || curl -s -m 5 http://127.0.0.1:8001/ready")
-        )
+        """The api's own report: {ready, checks: {name: {ok, detail}}}. Raises NoAnswer."""
+        asked = self.host.run("curl -s -m 5 http://127.0.0.1:8000/ready || curl -s -m 5 http://127.0.0.1:8001/ready")
+        if asked.rc:
+            raise NoAnswer(f"the api: {asked.stderr or asked.rc}")
+        return json.loads(asked.stdout)
+
+    def wait_until_ready(self, seconds: float = 90) -> None:
+        wait_until(lambda: self.readiness()["ready"], "the api is ready", seconds)
 
     def failing_checks(self) -> set[str]:
         return {name for name, check in self.readiness()["checks"].items() if not check["ok"]}

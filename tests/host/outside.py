@@ -20,19 +20,22 @@ from lab import ROOT, inventory, wait_until
 LAB = ROOT / ".lab"
 # Tries to connect to each "address port" and prints, as JSON, those that accepted; UDP counts if it echoes.
 CONNECT = """
-import json, socket, sys
+import contextlib, json, socket, sys
 from concurrent.futures import ThreadPoolExecutor
 def answers(target):
     kind, address, port = target.split()
     try:
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         with socket.socket(family, socket.SOCK_STREAM if kind == "tcp" else socket.SOCK_DGRAM) as s:
-            s.settimeout(3)
+            s.settimeout(3 if kind == "tcp" else 1)
             s.connect((address, int(port)))
-            if kind == "udp":
+            if kind == "tcp":
+                return True
+            for _ in range(5):  # a datagram may be lost
                 s.send(b"hello")
-                s.recv(99)
-            return True
+                with contextlib.suppress(TimeoutError):
+                    return bool(s.recv(99))
+            return False
     except OSError:
         return False
 targets = sys.argv[1:]
@@ -162,7 +165,7 @@ class Neighbour:
         command += ["--sysctl", "net.ipv6.conf.all.disable_ipv6=0"]
         command += ["--env", f"LAB_AUTHORIZED_KEYS={(LAB / 'id_ed25519.pub').read_text().strip()}"]
         subprocess.run([*command, "openmates-lab/host:latest"], check=True, capture_output=True)
-        wait_until(lambda: self.try_run("systemctl is-active ssh").stdout == "active\n", "the neighbour is up", 40)
+        wait_until(lambda: self.try_run("systemctl is-active ssh").stdout == "active\n", "the neighbour is up", 120)
 
     def remove(self) -> None:
         subprocess.run(["docker", "rm", "--force", "--volumes", self.name], check=False, capture_output=True)
@@ -195,14 +198,14 @@ class Ssh:
             f"Host {server.name}\n  HostName {server.addresses[0]}\n  User admin\n"
             f"Host *\n  IdentityFile {LAB.resolve()}/id_ed25519\n  UserKnownHostsFile {LAB.resolve()}/known_hosts\n"
             "  StrictHostKeyChecking yes\n  IdentitiesOnly yes\n  ControlPath none\n  BatchMode yes\n"
-            "  ConnectTimeout 5\n"
+            "  ConnectTimeout 20\n"
         )
         self.config = config
 
     def command(self, *arguments: str) -> list[str]:
         return ["ssh", "-F", str(self.config), *arguments]
 
-    def __call__(self, *arguments: str, text: str = "", seconds: float = 20) -> subprocess.CompletedProcess:
+    def __call__(self, *arguments: str, text: str = "", seconds: float = 60) -> subprocess.CompletedProcess:
         """Run ssh with these arguments; `text` goes to its standard input."""
         try:
             return subprocess.run(

@@ -14,7 +14,7 @@ def secure(server: Server, name: str | None, address: str = "", verify: bool = T
     context = ssl.create_default_context(cafile=ROOT / ".lab/acme-root.crt")
     if not verify:
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    connection = socket.create_connection((address or server.addresses[0], 443), 10)
+    connection = socket.create_connection((address or server.addresses[0], 443), 60)
     return context.wrap_socket(connection, server_hostname=name)
 
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pytest
 
-from lab import STACK
+from lab import STACK, wait_until
 
 DATA = "/var/lib/docker/volumes/openmates-{}/_data"
 BACKEND_TMPFS = {"/tmp", "/app/logs"}
@@ -129,9 +129,10 @@ for id in $(docker ps --quiet --no-trunc --filter label=com.docker.compose.proje
       2>/dev/null | sort -nu); do
     root=$(awk '$5 == "/" { print $6; exit }' /proc/$pid/mountinfo) || continue
     awk -v id=$id -v root=${root%%,*} '
-      /^(Uid|Gid|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp):/ { value[$1] = $2 }
+      /^(Uid|Gid|CapInh|CapPrm|CapEff|CapBnd|CapAmb|NoNewPrivs|Seccomp|Name):/ { value[$1] = $2 }
       END { print id, value["Uid:"] ":" value["Gid:"], value["CapInh:"], value["CapPrm:"], value["CapEff:"],
-        value["CapBnd:"], value["CapAmb:"], value["NoNewPrivs:"], value["Seccomp:"], root }' /proc/$pid/status
+        value["CapBnd:"], value["CapAmb:"], value["NoNewPrivs:"], value["Seccomp:"], root, value["Name:"] }
+    ' /proc/$pid/status || continue
   done
 done
 """
@@ -146,9 +147,14 @@ def containers(server) -> dict[str, dict]:
 def processes(server, containers) -> dict[str, list[list[str]]]:
     """What the kernel says about the running processes, by service."""
     names = {container["Id"]: name for name, container in containers.items()}
+
+    def look() -> list[list[str]] | None:
+        lines = [line.split() for line in server.run(LOOK_INSIDE).splitlines()]
+        # A health check that is just being started is runc still, which confines itself last of all.
+        return None if any(line[-1].startswith(("runc", "exe")) for line in lines) else lines
+
     found: dict[str, list[list[str]]] = {}
-    for line in server.run(LOOK_INSIDE).splitlines():
-        container, *facts = line.split()
+    for container, *facts, _ in wait_until(look, "no process is just being started", 20):
         found.setdefault(names[container], []).append(facts)
     return found
 

@@ -25,7 +25,7 @@ def run_container(server, image):
     """Start a container of that image with these options; gone after the test."""
     started = []
 
-    def run(options: str, command: str = "sleep 60") -> dict:
+    def run(options: str, command: str = "sleep infinity") -> dict:
         started.append(server.run(f"docker run --detach --rm --entrypoint= {options} {image} {command}"))
         return json.loads(server.run(f"docker inspect {started[-1]}"))[0]
 
@@ -74,7 +74,7 @@ def test_containers_on_the_default_bridge_do_not_see_each_other(server, network,
     for options, reached in (("", False), (f"--network {network}", True)):
         listener = run_container(options, "python3 -m http.server 8000")
         there = f"docker exec {listener['Id']} {connect.format('127.0.0.1')}"
-        wait_until(lambda command=there: server.host.run(command).rc == 0, "the listener listens", 20)
+        wait_until(lambda command=there: server.host.run(command).rc == 0, "the listener listens", 60)
         address = next(iter(listener["NetworkSettings"]["Networks"].values()))["IPAddress"]
         visitor = run_container(options)["Id"]
         result = server.host.run(f"docker exec {visitor} {connect.format(address)}")
@@ -112,4 +112,4 @@ def test_a_restart_of_the_daemon_leaves_every_container_running_and_vault_open(s
     vault = server.containers()["vault"]["NetworkSettings"]["Networks"]["openmates"]["IPAddress"]
     health = f"http://{vault}:{SERVICE_PORTS['vault']}/v1/sys/health"
     assert server.run(f"curl -s -o /dev/null -w '%{{http_code}}' {health}") == "200"
-    wait_until(lambda: server.readiness()["ready"], "the api answers through its published port", 30)
+    server.wait_until_ready()

@@ -12,7 +12,7 @@ def test_a_restarted_vault_is_open_again_with_nobody_acting(server):
     server.run("docker restart openmates-vault-1")  # a Vault that starts is sealed
     journal = f"journalctl --unit=openmates-vault-unseal --since=@{began}"
     wait_until(lambda: "Vault was sealed, and is open again" in server.run(journal), "the server unseals Vault", 90)
-    wait_until(lambda: server.readiness()["ready"], "the api is ready again", 90)
+    server.wait_until_ready()
 
 
 def test_a_port_published_by_hand_fails_verify_where_no_firewall_hides_it(server):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lab import LONG_RUNNING, ONE_SHOTS, SERVICE_PORTS, recap
+from lab import LONG_RUNNING, ONE_SHOTS, SERVICE_PORTS, recap, wait_until
 
 
 def test_the_services_are_the_guidelines_services(server):
@@ -14,8 +14,11 @@ def test_the_services_are_the_guidelines_services(server):
 
 @pytest.mark.parametrize("service", sorted(LONG_RUNNING))
 def test_long_running_service_is_healthy(server, service):
-    state = server.containers()[service]["State"]
-    assert (state["Status"], state["Health"]["Status"]) == ("running", "healthy")
+    def healthy() -> bool:
+        state = server.containers()[service]["State"]
+        return (state["Status"], state["Health"]["Status"]) == ("running", "healthy")
+
+    wait_until(healthy, f"{service} runs and is healthy", 90)
 
 
 @pytest.mark.parametrize("service", sorted(ONE_SHOTS))
@@ -25,8 +28,7 @@ def test_one_shot_ended_well(server, service):
 
 
 def test_the_api_is_ready_with_every_dependency(server):
-    readiness = server.readiness()
-    assert readiness["ready"], readiness
+    server.wait_until_ready()
     assert {
         "vault_token",
         "vault_kv",
@@ -36,7 +38,7 @@ def test_the_api_is_ready_with_every_dependency(server):
         "worker",
         "scheduler",
         "app:app-sample",
-    } == set(readiness["checks"])
+    } == set(server.readiness()["checks"])
 
 
 @pytest.mark.parametrize("service", sorted(set(SERVICE_PORTS) - {"api"}))

@@ -85,7 +85,7 @@ def test_a_schema_file_that_could_harm_stops_the_run_and_nothing_else(server, ad
         assert admin.call("GET", "/fields/articles/title")["type"] == "string"
     done = server.playbook("site.yml")
     assert done.returncode == 0, done.stdout[-3000:]
-    assert server.readiness()["ready"]
+    server.wait_until_ready()
 
 
 def test_a_dump_was_made_before_the_database_was_worked_on(server):

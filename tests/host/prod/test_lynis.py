@@ -18,7 +18,7 @@ def report(server: Server) -> list[str]:
     # A server does not need Lynis: it comes for the test and goes with it.
     before = server.host.run("command -v lynis").rc == 0
     if not before:
-        server.run("apt-get install --yes --quiet=2 --no-install-recommends lynis 2>&1")
+        server.run("apt-get -o DPkg::Lock::Timeout=300 install --yes --quiet=2 --no-install-recommends lynis 2>&1")
         # What Lynis needs brings a directory of cron jobs, as any package may: the next run closes it.
         assert server.playbook("site.yml", "--tags", "hardening").returncode == 0
     server.run("systemctl start openmates-integrity.service")  # as every night: the first one notes what the files are

@@ -107,7 +107,7 @@ def chunks(size: int) -> Iterator[bytes]:
 
 
 def test_a_request_that_is_announced_as_too_large_is_refused_before_it_is_sent(server):
-    client = http.client.HTTPSConnection(server.domain, timeout=10)
+    client = http.client.HTTPSConnection(server.domain, timeout=60)
     client.sock = secure(server, server.domain)
     client.putrequest("POST", "/received")
     client.putheader("Content-Length", str(LIMIT + 1))
@@ -138,4 +138,4 @@ def test_a_client_that_dawdles_over_its_header_is_cut_off(server):
         connection.sendall(b"GET /health HTTP/1.1\r\n")
         begun = time.monotonic()
         assert connection.recv(1000) == b""
-    assert 5 < time.monotonic() - begun < 15
+    assert 5 < time.monotonic() - begun < 20

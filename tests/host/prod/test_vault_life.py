@@ -5,6 +5,7 @@ The first tests run while a token that lives for a minute is watched for five, s
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import subprocess
@@ -14,12 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from lab import ROOT, STACK, recap, wait_until
+from lab import ROOT, STACK, NoAnswer, recap, wait_until
 
 LAB_HOST = "openmates-lab-{}"
 SHORT = ["-e", "vault_token_period=60s", "-e", '{"vault_token_consumers": []}']
+TELLING = ["-vvv", "--diff", "-e", "ansible_inject_invocation=true"]  # as much as a run can tell
 WATCHED = 300
 BACK = 90  # seconds until the api has to be ready again
+#: How the api's checks say that Vault was slow, which a busy machine may be for as many seconds.
+SLOW, SLOW_FOR = ("no answer", "answered only after", "stale"), 15
 
 
 def vault_works(server) -> bool:
@@ -33,16 +37,30 @@ class Watch(threading.Thread):
 
     def __init__(self, server) -> None:
         super().__init__(daemon=True)
-        self.server, self.wrong, self.looks = server, [], 0
+        self.server, self.wrong, self.looks, self.slow_since = server, [], 0, {}
         self.began, self.done = time.monotonic(), threading.Event()
 
     def run(self) -> None:
         while not self.done.wait(1):
-            checks = self.server.readiness()["checks"]
+            try:
+                checks = self.server.readiness()["checks"]
+            except NoAnswer as problem:
+                self.note("the api", False, f"no answer: {problem}")
+                continue
+            self.note("the api", True, "")
             self.looks += 1
             for name, check in checks.items():
-                if name.startswith("vault_") and not check["ok"]:
-                    self.wrong.append((round(time.monotonic() - self.began), name, check["detail"]))
+                if name.startswith("vault_"):
+                    self.note(name, check["ok"], str(check["detail"]))
+
+    def note(self, name: str, well: bool, detail: str) -> None:
+        if well:
+            self.slow_since.pop(name, None)
+            return
+        now = time.monotonic()
+        slow = any(words in detail for words in SLOW)
+        if not slow or now - self.slow_since.setdefault(name, now) >= SLOW_FOR:
+            self.wrong.append((round(now - self.began), name, detail))
 
 
 @pytest.fixture(scope="module")
@@ -50,14 +68,14 @@ def short_lived(server):
     """The services' token lives for 60 s since now, and the api's use of it is watched. Put back at the end."""
     run = server.playbook("site.yml", "--tags", "vault", *SHORT)
     assert run.returncode == 0, run.stdout[-3000:]
-    wait_until(lambda: vault_works(server), "the api has the new token", 30)
+    wait_until(lambda: vault_works(server), "the api has the new token", BACK)
     watch = Watch(server)
     watch.start()
     yield watch
     watch.done.set()
     run = server.playbook("site.yml", "--tags", "vault")
     assert run.returncode == 0, run.stdout[-3000:]
-    wait_until(lambda: server.readiness()["ready"], "the api is ready again", BACK)
+    server.wait_until_ready(BACK)
 
 
 # ---------------------------------------------------------------- canaries
@@ -86,7 +104,11 @@ def controllers_temp_folders() -> str:
         capture_output=True,
         text=True,
     ).stdout.split("\n")
-    return "\n".join(Path(path).read_text(errors="replace") for path in found if path and Path(path).is_file())
+    texts = []
+    for path in filter(None, found):
+        with contextlib.suppress(FileNotFoundError):  # another run's, which has just ended
+            texts.append(Path(path).read_text(errors="replace"))
+    return "\n".join(texts)
 
 
 #: Leaves out what is no text.
@@ -130,15 +152,15 @@ def test_ten_canaries_are_nowhere_but_in_vault_and_a_planted_one_is_found(server
     reader = threading.Thread(target=lambda: samples.append(sampler.stdout.read()))
     reader.start()
     try:
-        run = server.playbook("site.yml", "-vvv", "--diff", "-e", f"@{file}", *SHORT)
+        run = server.playbook("site.yml", *TELLING, "-e", f"@{file}", *SHORT)
         planted = subprocess.Popen(
-            ["docker", "exec", console[2], "timeout", "3", "tail", "-f", "/dev/null", canaries[0]]
+            ["docker", "exec", console[2], "timeout", "10", "tail", "-f", "/dev/null", canaries[0]]
         )
         planted.wait()
     finally:
         server.run("rm -f /run/sampling")
-        reader.join(30)
-        sampler.wait(30)
+        reader.join(180)
+        sampler.wait(180)
     assert run.returncode == 0, run.stdout[-3000:]
     assert f"+seed kv/{flock}-0: written" in run.stdout + run.stderr
     assert f"+seed kv/{flock}-9: written" in run.stdout + run.stderr
@@ -147,7 +169,8 @@ def test_ten_canaries_are_nowhere_but_in_vault_and_a_planted_one_is_found(server
     assert len(places["processes' arguments and environments"]) > 1000
     assert hits(canaries, places) == ["processes' arguments and environments: canary 0"], "only the planted one"
 
-    server.run(f"echo {canaries[1]} > /var/tmp/canary && logger {canaries[2]} && echo {canaries[3]} > {STACK}/canary")
+    server.run(f"logger {canaries[2]} && journalctl --sync")
+    server.run(f"echo {canaries[1]} > /var/tmp/canary && echo {canaries[3]} > {STACK}/canary")
     try:
         found = hits(canaries, look_everywhere(server, "", ""))
     finally:
@@ -169,6 +192,7 @@ def test_a_snapshot_is_taken_by_a_token_that_is_gone_afterwards(server, short_li
 def test_a_token_of_one_minute_serves_for_five(server, short_lived):
     left = WATCHED - (time.monotonic() - short_lived.began)
     short_lived.done.wait(max(left, 0))
+    assert short_lived.is_alive()
     short_lived.done.set()
     short_lived.join(30)
     assert short_lived.looks > WATCHED / 10
@@ -181,7 +205,7 @@ def test_a_stopped_timer_is_noticed_and_made_up_for(server, short_lived):
         wait_until(lambda: not vault_works(server), "the token ends", 120)
     finally:
         server.run("systemctl start openmates-vault-token.timer")
-    wait_until(lambda: server.readiness()["ready"], "the api is ready again", BACK)
+    server.wait_until_ready(BACK)
 
 
 def test_another_period_gives_another_token_and_consumers_are_restarted_in_order(server, short_lived):
@@ -211,12 +235,7 @@ def reboot(server) -> None:
 def test_after_a_restart_the_api_is_ready_with_nobody_acting(server, outage):
     outage(server)
     began = time.monotonic()
-
-    def ready() -> bool:
-        answer = server.host.run("curl -s -m 5 http://127.0.0.1:8000/ready || curl -s -m 5 http://127.0.0.1:8001/ready")
-        return '"ready":true' in answer.stdout
-
-    wait_until(ready, "the api is ready again", BACK)
+    server.wait_until_ready(BACK)
     print(f"ready after {time.monotonic() - began:.0f} s")
 
 
@@ -227,15 +246,16 @@ def test_an_operators_vault_stays_sealed_says_who_must_act_and_one_playbook_mend
     assert server.run("ls /etc/credstore.encrypted") == "openmates-vault-api"
     assert server.run("systemctl list-timers --all | grep -c vault-unseal || true") == "0"
     server.run("docker restart openmates-vault-1")
-    wait_until(lambda: not server.readiness()["ready"], "the sealed Vault is noticed", 30)
+    wait_until(lambda: not server.readiness()["ready"], "the sealed Vault is noticed", 60)
     code = server.host.run("systemctl start openmates-vault-token.service").rc
     assert code != 0
-    assert "playbooks/unseal.yml" in server.run("systemctl status openmates-vault-token.service || true")
+    said = "systemctl status openmates-vault-token.service || true"
+    wait_until(lambda: "playbooks/unseal.yml" in server.run(said), "the unit says who must act", 20)
     verify = server.playbook("playbooks/verify.yml", *operator, "-e", "verify_ready_timeout=5")
     assert verify.returncode != 0 and "Vault is sealed" in verify.stdout and "playbooks/unseal.yml" in verify.stdout
     opened = server.playbook("playbooks/unseal.yml", *operator)
     assert opened.returncode == 0, opened.stdout[-3000:]
-    wait_until(lambda: server.readiness()["ready"], "the api is ready again", BACK)
+    server.wait_until_ready(BACK)
     back = server.playbook("site.yml", "--tags", "vault")
     assert back.returncode == 0, back.stdout[-3000:]
 
@@ -248,8 +268,8 @@ def test_a_snapshot_comes_back_and_tokens_of_its_time_do_not(server, tmp_path):
     restore = ["playbooks/vault_restore.yml", "-e", f"vault_snapshot_file={snapshot}"]
     refused = server.playbook(*restore)
     assert refused.returncode != 0 and "vault_restore_replace=true" in refused.stdout
-    assert server.readiness()["ready"]
+    server.wait_until_ready(BACK)
     run = server.playbook(*restore, "-e", "vault_restore_replace=true")
     assert run.returncode == 0, run.stdout[-3000:]
     assert server.run(f"cat {STACK}/secrets/vault-data/api.token") != old
-    wait_until(lambda: server.readiness()["ready"], "the api is ready again", BACK)
+    server.wait_until_ready(BACK)
