@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vault_site import free_port
+from ports import free_port
 
 
 @pytest.mark.parametrize("sealed", [True, False])
