@@ -92,12 +92,12 @@ class Bao:
         self.data.mkdir(exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([SERVER, "server", f"-config={self.config}"], stdout=log, stderr=log)
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
+        end = time.monotonic() + 120
+        while self.process.poll() is None and time.monotonic() < end:
             with contextlib.suppress(OSError), socket.create_connection(self.url.removeprefix("http://").split(":")):
                 return
             time.sleep(0.05)
-        pytest.fail(f"OpenBao did not start within 20 s:\n{self.log.read_text()}")
+        pytest.fail(f"OpenBao did not start, or not within 120 s:\n{self.log.read_text()}")
 
     def stop(self) -> None:
         """End the server as a power cut would."""
@@ -211,7 +211,7 @@ class Site:
             [{"ansible.builtin.import_role": {"name": "vault", "tasks_from": entry}}], *arguments, **variables
         )
 
-    def service(self, name: str, patience: int = 5) -> tuple[int, str]:
+    def service(self, name: str, patience: int = 60) -> tuple[int, str]:
         """Run one of the host's units, which waits for Vault so many seconds; its exit code and its words."""
         command = [self.commands / "systemctl", "restart", f"openmates-vault-{name}.service"]
         done = subprocess.run(command, env={**self.environment(), "FAKE_PATIENCE": str(patience)})
@@ -225,7 +225,7 @@ class Site:
             "ANSIBLE_NOCOLOR": "1",
             "PATH": f"{self.commands}:{os.environ['PATH']}",
             "FAKE_HOST": str(self.host),
-            "FAKE_PATIENCE": "5",
+            "FAKE_PATIENCE": "60",
             "FAKE_VAULT": self.bao.url.removeprefix("http://"),
         }
 
