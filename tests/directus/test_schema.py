@@ -136,6 +136,7 @@ def test_both_implementations_judge_alike(stack, applied, admin, tmp_path):
         f"const diffs = {json.dumps(diffs)};\n"
         "console.log(JSON.stringify(diffs.map((d) => [names(additions(d)), names(d), losses(d)])));\n"
     )
+    script.chmod(0o644)
     folder = ROOT / "files/compose/config/cms-setup"
     volumes = ("--volume", f"{folder}:/openmates:ro", "--volume", f"{tmp_path}:/judge:ro")
     done = docker("run", "--rm", *volumes, stack.image, "node", "/judge/judge.mjs")
