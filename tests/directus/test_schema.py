@@ -17,7 +17,7 @@ def connection(stack) -> dict:
         "url": stack.url,
         "email": stack.environment["ADMIN_EMAIL"],
         "password": stack.admin_password,
-        "deadline": 10,
+        "deadline": 60,
     }
 
 
