@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,9 @@ import pytest
 from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.testing import patch_module_args
 from ansible.plugins.loader import init_plugin_loader
+
+# Whatever a test talks to is on this machine.
+os.environ.update(NO_PROXY="*", no_proxy="*")
 
 init_plugin_loader([str(Path(__file__).parents[1] / "collections")])
 

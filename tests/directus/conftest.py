@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
 import secrets
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from pathlib import Path
 import hvac
 import pytest
 from one_shot import Setup
+from ports import free_port
 from real import PROJECT, SAMPLE, Api, Stack, wait_until
 
 
@@ -39,12 +40,11 @@ class Vault:
     """A development OpenBao with the engine that keeps tokens, and a file with a token to read them."""
 
     def __init__(self, folder: Path) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            address = f"127.0.0.1:{probe.getsockname()[1]}"
+        address = f"127.0.0.1:{free_port()}"
         root = secrets.token_hex(16)
         command = [Path(sys.executable).parent / "bao", "server", "-dev", "-dev-no-store-token"]
-        with (folder / "bao.log").open("wb") as log:
+        self.log = folder / "bao.log"
+        with self.log.open("wb") as log:
             self.process = subprocess.Popen(
                 [*command, f"-dev-root-token-id={root}", f"-dev-listen-address={address}"], stdout=log, stderr=log
             )
@@ -53,6 +53,12 @@ class Vault:
         self.token_file.write_text(root)
         self.client = hvac.Client(self.url, token=root)
 
+    def answers(self) -> bool:
+        assert self.process.poll() is None, self.log.read_text()
+        with contextlib.suppress(OSError):
+            return self.client.sys.read_health_status().status_code == 200
+        return False
+
     def put(self, name: str, token: str) -> None:
         self.client.secrets.kv.v2.create_or_update_secret(f"system/directus/{name}", {"token": token}, mount_point="kv")
 
@@ -60,13 +66,8 @@ class Vault:
 @pytest.fixture(scope="session")
 def vault(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
     vault = Vault(tmp_path_factory.mktemp("vault"))
-
-    def answers() -> bool:
-        with socket.socket() as probe:
-            return probe.connect_ex(("127.0.0.1", int(vault.url.rsplit(":", 1)[1]))) == 0
-
     try:
-        wait_until(answers, "OpenBao listens", 20)
+        wait_until(vault.answers, "OpenBao answers", 120)
         vault.client.sys.enable_secrets_engine("kv", path="kv", options={"version": "2"})
         yield vault
     finally:

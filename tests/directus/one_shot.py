@@ -18,11 +18,16 @@ class Setup:
         self.stack, self.folder = stack, folder
         self.folder.chmod(0o755)
         for script in SCRIPTS.glob("*.mjs"):
-            (self.folder / script.name).write_text(script.read_text())
+            self.write(script.name, script.read_text())
         self.schema(None)
 
+    def write(self, name: str, text: str) -> None:
+        """A file that the container's user may read, whatever the umask is."""
+        (self.folder / name).write_text(text)
+        (self.folder / name).chmod(0o644)
+
     def schema(self, snapshot: object, force: bool = False) -> None:
-        (self.folder / "setup.json").write_text(json.dumps({"schema": snapshot, "force": force}))
+        self.write("setup.json", json.dumps({"schema": snapshot, "force": force}))
 
     @property
     def options(self) -> tuple[str, ...]:

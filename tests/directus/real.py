@@ -21,7 +21,7 @@ PROJECT = "openmates-directus-test"
 ADMIN = "admin@lab.openmates.org"
 
 
-def docker(*arguments: str, check: bool = True, timeout: float = 120) -> subprocess.CompletedProcess:
+def docker(*arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess:
     """Run the Docker client; fails the test with what it said."""
     result = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout)
     if check and result.returncode:
@@ -124,23 +124,27 @@ class Stack:
 
     def wait_for_database(self) -> None:
         ready = ("exec", f"{self.name}-db", "pg_isready", "-h", "127.0.0.1", "-U", "directus", "-d", "directus")
-        wait_until(lambda: docker(*ready, check=False).returncode == 0, "the database accepts connections", 60)
+        wait_until(lambda: docker(*ready, check=False).returncode == 0, "the database accepts connections", 180)
 
     def once(self, *command: str, options: tuple[str, ...] = (), **environment: str) -> subprocess.CompletedProcess:
-        """Run a one-shot container of the Directus image to its end."""
-        return docker(
-            *("run", "--rm", "--name", f"{self.name}-once", "--network", self.name),
-            *("--volume", f"{self.folder}:/run/secrets:ro", *self.environment_options(**environment), *options),
-            *(self.image, *command),
-            check=False,
-        )
+        """Run a one-shot container of the Directus image to its end. It does not outlive a client that gave up."""
+        try:
+            return docker(
+                *("run", "--rm", "--name", f"{self.name}-once", "--network", self.name),
+                *("--volume", f"{self.folder}:/run/secrets:ro", *self.environment_options(**environment), *options),
+                *(self.image, *command),
+                check=False,
+            )
+        except subprocess.TimeoutExpired:
+            docker("rm", "--force", "--volumes", f"{self.name}-once", check=False)
+            raise
 
     def start_cms(self, **environment: str) -> None:
         """Directus itself, on a database that was set up before."""
         docker("rm", "--force", "--volumes", f"{self.name}-cms", check=False)
         options = ("--init", *self.environment_options(**environment))
         self.url = f"http://{self.run('cms', self.image, 'node', 'cli.js', 'start', options=options)}:8055"
-        wait_until(self.answers, "Directus answers", 90)
+        wait_until(self.answers, "Directus answers", 300)
 
     def answers(self) -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.url}/server/ping", timeout=5) as answer:
@@ -182,7 +186,7 @@ class Api:
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(f"{self.url}{path}", method=method, data=data, headers=headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
+            with urllib.request.urlopen(request, timeout=120) as answer:
                 text = answer.read()
                 return answer.status, json.loads(text) if text else None
         except urllib.error.HTTPError as error:

@@ -66,7 +66,7 @@ DECLARED = {
 @pytest.fixture(scope="module")
 def collections(stack) -> None:
     """The sample schema, and two articles."""
-    with directus.administrator(stack.url, stack.environment["ADMIN_EMAIL"], stack.admin_password, 10) as session:
+    with directus.administrator(stack.url, stack.environment["ADMIN_EMAIL"], stack.admin_password, 60) as session:
         Comparison(session, SAMPLE).apply()
         articles = [{"title": "one", "status": "published"}, {"title": "two", "status": "draft"}]
         session.ask("POST", "/items/articles", articles)
@@ -83,7 +83,7 @@ def configure(stack, vault, collections, run_module):
             "url": stack.url,
             "email": stack.environment["ADMIN_EMAIL"],
             "password": stack.admin_password,
-            "deadline": 5,
+            "deadline": 60,
         }
         arguments = {**copy.deepcopy(DECLARED), **connection, "tokens_from": source, **changes}
         result = run_module(directus_config.main, check=check, diff=diff, **arguments)

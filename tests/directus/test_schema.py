@@ -17,7 +17,7 @@ def connection(stack) -> dict:
         "url": stack.url,
         "email": stack.environment["ADMIN_EMAIL"],
         "password": stack.admin_password,
-        "deadline": 10,
+        "deadline": 60,
     }
 
 
@@ -136,6 +136,7 @@ def test_both_implementations_judge_alike(stack, applied, admin, tmp_path):
         f"const diffs = {json.dumps(diffs)};\n"
         "console.log(JSON.stringify(diffs.map((d) => [names(additions(d)), names(d), losses(d)])));\n"
     )
+    script.chmod(0o644)
     folder = ROOT / "files/compose/config/cms-setup"
     volumes = ("--volume", f"{folder}:/openmates:ro", "--volume", f"{tmp_path}:/judge:ro")
     done = docker("run", "--rm", *volumes, stack.image, "node", "/judge/judge.mjs")

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import json
 import shutil
-import socket
 import subprocess
 import time
 import urllib.error
@@ -15,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ports import free_port
 
 # Chromium as root in a container, and quiet: it is to speak with the page under test and with nobody else.
 FLAGS = [
@@ -34,9 +34,7 @@ class Browser:
         for program in ("chromium", "chromedriver"):
             if not shutil.which(program):
                 pytest.fail(f"{program} is missing: run lab/test_tools.sh, which installs it")
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
+        port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         self.folder = folder
         with (folder / "chromedriver.log").open("wb") as log:

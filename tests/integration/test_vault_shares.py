@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from vault_site import free_port
+from ports import free_port
 
 
 @pytest.mark.parametrize("sealed", [True, False])
@@ -85,17 +85,17 @@ def test_one_clear_error_each_and_nothing_changed(provisioned, make_site, seen):
     keys = site.keys_file.read_bytes()
     root_url = site.bao.root_url
 
-    def unseal(given: list[str], url: str = site.bao.url) -> dict:
-        return {"openmates.server.vault_unseal": {"url": url, "shares": given, "deadline": 1}}
+    def unseal(given: list[str], url: str = site.bao.url, deadline: int = 60) -> dict:
+        return {"openmates.server.vault_unseal": {"url": url, "shares": given, "deadline": deadline}}
 
     def init(keys_file: Path, marker: Path, url: str = site.bao.url) -> dict:
-        arguments = {"url": url, "keys_file": str(keys_file), "marker": str(marker), "deadline": 1}
+        arguments = {"url": url, "keys_file": str(keys_file), "marker": str(marker), "deadline": 60}
         return {"openmates.server.vault_init": arguments}
 
     def config(**arguments: object) -> dict:
         files = {"keys_file": str(site.keys_file), "access_file": str(site.access_file)}
         markers = {"root_marker": str(site.host / ".root"), "wipe_marker": str(site.host / ".wipe")}
-        given = {"url": site.bao.url, "deadline": 5, "access_policy": site.policy, **files, **markers, **arguments}
+        given = {"url": site.bao.url, "deadline": 60, "access_policy": site.policy, **files, **markers, **arguments}
         return {"openmates.server.vault_config": given}
 
     nowhere = f"http://127.0.0.1:{free_port()}"
@@ -104,7 +104,7 @@ def test_one_clear_error_each_and_nothing_changed(provisioned, make_site, seen):
         (unseal([shares[0], "bm90IGEgc2hhcmU!"]), "Unseal share 2 of 2 is neither base64 nor hex"),
         (unseal(foreign), "The unseal shares do not open this Vault"),
         (unseal([shares[0], damaged(shares[1])]), "The unseal shares do not open this Vault"),
-        (unseal(shares, nowhere), "Is the Vault container running"),
+        (unseal(shares, nowhere, deadline=1), "Is the Vault container running"),
         (unseal(shares, empty.bao.url), "Vault is not initialised"),
         (init(no_keys, no_marker), "Bring that file back"),
         (init(site.keys_file, other_marker), "keys of another initialisation"),

@@ -11,7 +11,6 @@ import base64
 import contextlib
 import json
 import os
-import random
 import re
 import shutil
 import socket
@@ -27,6 +26,7 @@ import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.openmates.server.plugins.module_utils import vault
 from killing import kill_with_all_it_started
+from ports import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
@@ -35,8 +35,6 @@ SERVER = os.environ.get("VAULT_BINARY") or (str(BIN / "bao") if (BIN / "bao").ex
 ENGINE = "vault" if os.environ.get("VAULT_BINARY") else "openbao"
 SEED = "canary-provider-key-7d1f"
 PASSWORD = b"a throwaway password"
-# Below those that the kernel gives to others, so that a server gets its own again after it was down for a moment.
-PORTS = iter(random.sample(range(10000, 30000), 500))
 
 # Shows at -vvv what a module answers, as the ssh connection does and the local one does not.
 # With a file HOLD it stops before or after the module named there, so that the run can be killed at that moment.
@@ -62,15 +60,6 @@ class Connection(Local):
         Display().vvv(str(answer))
         return answer
 """
-
-
-def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on, and that no other server of this process has."""
-    for port in PORTS:
-        with contextlib.suppress(OSError), socket.socket() as probe:
-            probe.bind(("127.0.0.1", port))
-            return port
-    pytest.fail("no port is left")
 
 
 class Bao:
@@ -103,12 +92,12 @@ class Bao:
         self.data.mkdir(exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen([SERVER, "server", f"-config={self.config}"], stdout=log, stderr=log)
-        end = time.monotonic() + 20
-        while time.monotonic() < end:
+        end = time.monotonic() + 120
+        while self.process.poll() is None and time.monotonic() < end:
             with contextlib.suppress(OSError), socket.create_connection(self.url.removeprefix("http://").split(":")):
                 return
             time.sleep(0.05)
-        pytest.fail(f"OpenBao did not start within 20 s:\n{self.log.read_text()}")
+        pytest.fail(f"OpenBao did not start, or not within 120 s:\n{self.log.read_text()}")
 
     def stop(self) -> None:
         """End the server as a power cut would."""
@@ -222,7 +211,7 @@ class Site:
             [{"ansible.builtin.import_role": {"name": "vault", "tasks_from": entry}}], *arguments, **variables
         )
 
-    def service(self, name: str, patience: int = 5) -> tuple[int, str]:
+    def service(self, name: str, patience: int = 60) -> tuple[int, str]:
         """Run one of the host's units, which waits for Vault so many seconds; its exit code and its words."""
         command = [self.commands / "systemctl", "restart", f"openmates-vault-{name}.service"]
         done = subprocess.run(command, env={**self.environment(), "FAKE_PATIENCE": str(patience)})
@@ -236,7 +225,7 @@ class Site:
             "ANSIBLE_NOCOLOR": "1",
             "PATH": f"{self.commands}:{os.environ['PATH']}",
             "FAKE_HOST": str(self.host),
-            "FAKE_PATIENCE": "5",
+            "FAKE_PATIENCE": "60",
             "FAKE_VAULT": self.bao.url.removeprefix("http://"),
         }
 

@@ -7,8 +7,10 @@ import os
 import pwd
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from ansible_collections.openmates.server.plugins.module_utils import rollback
@@ -271,16 +273,23 @@ def on_its_own(place: Path) -> subprocess.Popen:
 def test_the_installed_program_restores_when_the_time_is_over(guarded: Guarded, place: Path) -> None:
     (place / "conf").write_text("old\n")
     guarded(seconds=1)
-    output, _ = on_its_own(place).communicate(timeout=20)
+    output, _ = on_its_own(place).communicate(timeout=60)
     assert "Nobody proved" in output
     assert (place / "conf").read_text() == "old\n" and effective(place) == ["new", "old"]
 
 
-def test_the_program_ends_quietly_when_the_proof_came(guarded: Guarded, place: Path) -> None:
-    guarded(seconds=1)
-    program = on_its_own(place)
-    guarded(state="proven")
-    assert "was proven" in program.communicate(timeout=20)[0]
+def test_the_program_ends_quietly_when_the_proof_came(
+    guarded: Guarded, place: Path, guard: rollback.Guard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guarded(seconds=600)
+    proof = SimpleNamespace(
+        clock_gettime=time.clock_gettime,
+        CLOCK_BOOTTIME=time.CLOCK_BOOTTIME,
+        sleep=lambda _: guarded(state="proven"),
+    )
+    monkeypatch.setattr(rollback, "time", proof)
+    assert "was proven" in guard.restore_in_time()
+    assert "was proven" in on_its_own(place).communicate(timeout=60)[0]
     assert (place / "conf").read_text() == "new\n"
 
 

@@ -18,12 +18,13 @@ ROOT = Path(__file__).parents[2]
 
 
 @contextlib.contextmanager
-def listener(address: str) -> Iterator[int]:
-    """A port that accepts, as the kernel does for a program that listens."""
+def listener(address: str, listens: bool = True) -> Iterator[int]:
+    """A port that accepts, as the kernel does for a program that listens; or one that is taken and refuses."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     with socket.socket(family, socket.SOCK_STREAM) as server:
         server.bind((address, 0))
-        server.listen(16)
+        if listens:
+            server.listen(16)
         yield server.getsockname()[1]
 
 
@@ -66,9 +67,7 @@ def probe(addresses: list[str], ports: str, **more: object) -> dict:
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
 def test_open_and_closed_ports_are_told_apart(address: str) -> None:
-    with listener(address) as first, listener(address) as second:
-        with listener(address) as closed:
-            pass
+    with listener(address) as first, listener(address) as second, listener(address, listens=False) as closed:
         seen = probe([address], f"{first},{second},{closed}")["addresses"][address]
     assert seen["open"] == sorted([first, second])
     assert (seen["closed"], seen["silent"], seen["errors"]) == (1, 0, {})

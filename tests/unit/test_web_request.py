@@ -175,6 +175,7 @@ def test_a_server_that_never_answers_is_cut_off() -> None:
 
 
 def test_a_port_where_nobody_listens_is_said_so() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        port = server.getsockname()[1]
-    assert "refused" in web_request.ask("127.0.0.1", request(port), 2.0)["error"]
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        answer = web_request.ask("127.0.0.1", request(taken.getsockname()[1]), 2.0)
+    assert "refused" in answer["error"]
