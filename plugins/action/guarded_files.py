@@ -8,7 +8,7 @@ import time
 
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.action import ActionBase
-from ansible_collections.openmates.server.plugins.plugin_utils.login import FRESH, Login, attempt, connection_as
+from ansible_collections.openmates.server.plugins.plugin_utils.login import CLOSED, FRESH, Login, attempt, connection_as
 
 #: What proves that somebody can still administer the server.
 PROOF = "sudo -n true"
@@ -17,6 +17,8 @@ LOGIN_SECONDS = 10
 PATIENCE_SECONDS = 60
 #: sshd penalises an address whose logins are refused too often.
 PAUSE_SECONDS = 3
+#: Between attempts at a port that nothing listens on.
+CLOSED_PAUSE_SECONDS = 0.5
 
 
 class ActionModule(ActionBase):
@@ -40,7 +42,7 @@ class ActionModule(ActionBase):
             result = self._again(arguments, prover)
         if not prover or not result.get("armed") or result.get("failed"):
             return result
-        login = self._log_in(prover, PROOF)
+        login = self._prove(prover)
         if not login.worked:
             why = self._roll_back(name, prover, seconds, login)
             return result | {"failed": True, "armed": False, "msg": f"{why} {arguments.get('remedy') or ''}".rstrip()}
@@ -51,7 +53,7 @@ class ActionModule(ActionBase):
 
     def _again(self, arguments: dict, prover: str | None) -> dict:
         """Take up a change whose connection broke, over a new login if there is one."""
-        if not prover or not self._log_in(prover, PROOF).worked:
+        if not prover or not self._prove(prover).worked:
             return {"changed": True, "armed": True}
         self._connection = connection_as(self._connection, self._play_context, prover, **FRESH)
         return self._module(arguments)
@@ -60,6 +62,15 @@ class ActionModule(ActionBase):
         return self._execute_module(
             module_name="openmates.server.guarded_files", module_args=arguments, task_vars=self.task_vars
         )
+
+    def _prove(self, user: str) -> Login:
+        """Log in and use sudo. The change may have sshd reloaded, which closes its port for a moment."""
+        deadline = time.monotonic() + LOGIN_SECONDS
+        while True:
+            login = self._log_in(user, PROOF)
+            if login.worked or CLOSED not in login.message.lower() or time.monotonic() > deadline:
+                return login
+            time.sleep(CLOSED_PAUSE_SECONDS)
 
     def _log_in(self, user: str, command: str) -> Login:
         options = FRESH | {"timeout": LOGIN_SECONDS, "reconnection_retries": 0}

@@ -5,14 +5,14 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.openmates.server.plugins.plugin_utils.login import Login, attempt, connection_as
+from ansible_collections.openmates.server.plugins.plugin_utils.login import CLOSED, Login, attempt, connection_as
 
 REMEDIES = {
     "host key verification failed": "The server shows another SSH host key than the one this machine knows. If the "
     "server was installed anew, remove the old key with `ssh-keygen -R ADDRESS`, and log in once by hand.",
     "no matching": "This machine's ssh is too old for the server. Use OpenSSH 9.0 or later.",
     "could not resolve": "Correct ansible_host in the inventory.",
-    "connection refused": "Does sshd run there, on this port (openmates_ssh_port)?",
+    CLOSED: "Does sshd run there, on this port (openmates_ssh_port)?",
 }
 NO_ANSWER = "Is the server up, is its address right, and is this machine among openmates_ssh_sources?"
 LET_IN = "Give the key that opens it to ssh-agent, or name it in ansible_ssh_private_key_file."

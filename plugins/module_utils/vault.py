@@ -48,6 +48,10 @@ MANAGED: dict[str, t.Any] = {
 
 POLL_SECONDS = 0.1
 
+# Whoever else unseals, above all the host's own unit, ends our attempt by theirs: so it takes more than one.
+UNSEAL_TRIES = 5
+UNSEAL_PAUSE_SECONDS = 0.5
+
 UNREACHABLE = "unreachable"
 UNINITIALIZED = "uninitialized"
 SEALED = "sealed"
@@ -130,6 +134,39 @@ def answering_state(client: hvac.Client, deadline: float, check_mode: bool) -> s
         except VaultUnreachable:
             return UNREACHABLE
     return wait_for(client, (UNINITIALIZED, SEALED, STANDBY, ACTIVE), deadline)
+
+
+def submit_shares(client: hvac.Client, shares: list[str]) -> None:
+    """Open a sealed Vault with exactly as many shares as it takes, while somebody else may be at it too.
+
+    Raises VaultProblem if they do not open it, and leaves no half-done attempt behind.
+    """
+    refusals = 0
+    for number in range(UNSEAL_TRIES):
+        if number:
+            time.sleep(UNSEAL_PAUSE_SECONDS)
+        nonces = []  # the same for all shares of one attempt
+        problem = "Vault took the unseal shares and is still sealed; see the log of its container."
+        try:
+            client.sys.submit_unseal_key(reset=True)
+            for share in shares:
+                nonces.append(client.sys.submit_unseal_key(share)["nonce"])
+        except hvac.exceptions.InvalidRequest:
+            problem = (
+                "The unseal shares do not open this Vault: they belong to another Vault, or at least one is damaged."
+            )
+            # Refused at the last share, and no other attempt began or ended before it. Only one that came just then
+            # would not show here, so it takes two such refusals.
+            refusals += len(nonces) == len(shares) - 1 and len(set(nonces)) <= 1
+        if not client.sys.is_sealed():
+            return
+        if refusals == 2:
+            break
+    try:
+        client.sys.submit_unseal_key(reset=True)
+    except hvac.exceptions.InvalidRequest:
+        return  # somebody else has just opened it
+    raise VaultProblem(problem)
 
 
 def seconds(wanted: str | int) -> int:

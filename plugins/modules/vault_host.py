@@ -91,11 +91,14 @@ shares_due:
 """
 
 import pathlib
+import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import atomic, vault
 
 FILE_MODE = 0o644
+#: How long the words of a service that has ended may take to reach the journal.
+JOURNAL_SECONDS = 5
 
 
 class Host:
@@ -204,12 +207,22 @@ class Host:
         if self.check:
             return
         # Not `start`: that would be content with a run that began before what it needs was there.
+        began = time.time()
         code, _, _ = self.module.run_command(["systemctl", "restart", unit])
         if code:
-            _, said, _ = self.module.run_command(
-                ["journalctl", f"--unit={unit}", "--lines=3", "--output=cat", "--no-pager"]
-            )
-            raise vault.VaultProblem(f"{unit} failed: {' '.join(said.split())}")
+            raise vault.VaultProblem(f"{unit} failed: {self.last_words(unit, began)}")
+
+    def last_words(self, unit: str, began: float) -> str:
+        """What the service itself said last since then, without what systemd says about it."""
+        # Not by the invocation's id: words that the journal takes up after the end of the service do not carry it.
+        look = ["journalctl", f"_SYSTEMD_UNIT={unit}", f"--since=@{began:.6f}", "--lines=3", "--output=cat"]
+        end = time.monotonic() + JOURNAL_SECONDS
+        while time.monotonic() < end:
+            _, said, _ = self.module.run_command([*look, "--quiet", "--no-pager"])
+            if said.strip():
+                return " ".join(said.split())
+            time.sleep(0.2)
+        return f"see journalctl --unit {unit}"
 
     def systemctl(self, *arguments: str) -> str:
         code, out, error = self.module.run_command(["systemctl", *arguments])

@@ -101,7 +101,7 @@ def replace(client: vault.hvac.Client, source: pathlib.Path, params: dict) -> No
     # With as many shares as the snapshot's Vault has: the running server would go by the number it began with.
     counts = {"secret_shares": params["secret_shares"], "secret_threshold": params["secret_threshold"]}
     passing = client.sys.initialize(**counts)
-    client.sys.submit_unseal_keys(passing["keys_base64"][: params["secret_threshold"]])
+    vault.submit_shares(client, passing["keys_base64"][: params["secret_threshold"]])
     vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
     # hvac encodes bodies as JSON, so this one call is made without it.
     answer = client.session.post(

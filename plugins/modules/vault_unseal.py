@@ -73,23 +73,6 @@ def usable_shares(given: list[str], threshold: int) -> list[str]:
     return different[:threshold]
 
 
-def submit(client: vault.hvac.Client, shares: list[str]) -> None:
-    """Hand the shares to Vault. Raises VaultProblem if they do not open it, and leaves no half-done attempt behind."""
-    client.sys.submit_unseal_key(reset=True)
-    try:
-        status = client.sys.submit_unseal_keys(shares)
-    except vault.hvac.exceptions.InvalidRequest as error:
-        if not client.sys.is_sealed():
-            return  # the host's own unit was faster
-        client.sys.submit_unseal_key(reset=True)
-        raise vault.VaultProblem(
-            "The unseal shares do not open this Vault: they belong to another Vault, or at least one is damaged."
-        ) from error
-    if status["sealed"] and client.sys.is_sealed():
-        client.sys.submit_unseal_key(reset=True)
-        raise vault.VaultProblem("Vault took the unseal shares and is still sealed; see the log of its container.")
-
-
 def unseal(module: AnsibleModule) -> dict:
     """Bring Vault to active and return the result."""
     params = module.params
@@ -100,7 +83,7 @@ def unseal(module: AnsibleModule) -> dict:
     if state == vault.UNINITIALIZED:
         raise vault.VaultProblem("Vault is not initialised, so there is nothing to unseal: run vault_init first.")
     if state == vault.SEALED:
-        submit(client, usable_shares(params["shares"], client.sys.read_seal_status()["t"]))
+        vault.submit_shares(client, usable_shares(params["shares"], client.sys.read_seal_status()["t"]))
     vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
     return {"changed": state == vault.SEALED, "sealed": False}
 

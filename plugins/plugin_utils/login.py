@@ -12,6 +12,8 @@ from ansible.plugins.loader import connection_loader
 
 #: What ssh says when a server was reached and did not let the user in.
 REFUSED = re.compile(r"permission denied|too many authentication failures|not allowed at this time", re.IGNORECASE)
+#: What ssh says when nothing listens on the port, as for a moment while sshd is reloaded.
+CLOSED = "connection refused"
 #: Nothing is shared with a login that was opened before, not even if the operator's own ssh_config says so.
 FRESH = {"ssh_args": "-o ControlMaster=no -o ControlPath=none", "control_path": "none"}
 

@@ -94,6 +94,21 @@ def test_the_host_unseals_vault_and_keeps_the_token_by_itself(provisioned):
     assert site.service("unseal")[0] == 0
 
 
+def test_a_service_that_fails_is_told_in_its_own_words(provisioned):
+    site = provisioned
+    script = "echo the first >&2; echo the reason >&2; exit 1"
+    unit = f"ExecStart=/bin/sh -c '{script}'\nLoadCredentialEncrypted=openmates-vault-api\n"
+    arguments = {
+        "keys_file": str(site.keys_file),
+        "shares_credential": str(site.host / "credentials/openmates-vault-shares"),
+        "files": {str(site.host / "failing.service"): unit},
+        "start": ["failing.service"],
+    }
+    run = site.play([{"openmates.server.vault_host": arguments}])
+    assert run.code != 0 and "failing.service failed: the first the reason" in run.output, run.output
+    assert "Failed to start" not in run.output
+
+
 def test_a_snapshot_comes_back_onto_a_new_vault_without_its_tokens(provisioned, make_site):
     site = provisioned
     root = site.root()

@@ -13,6 +13,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.login import Logi
 IN = Login(True, False, "")
 REFUSED = Login(False, True, "Permission denied (publickey)")
 SILENT = Login(False, False, "Connection timed out")
+CLOSED = Login(False, False, "ssh: connect to host 198.51.100.11 port 22: Connection refused")
 
 
 class Connection(SimpleNamespace):
@@ -94,6 +95,10 @@ def test_a_server_that_refuses_everybody_says_what_to_do(monkeypatch: pytest.Mon
         assert words in result["msg"]
 
 
+def test_a_closed_port_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "Does sshd run there" in who(monkeypatch, {"admin": CLOSED})[0]["msg"]
+
+
 def test_a_changed_host_key_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     result, _ = who(monkeypatch, {"admin": Login(False, False, "Host key verification failed")})
     assert "ssh-keygen -R 198.51.100.11" in result["msg"]
@@ -114,7 +119,8 @@ def change(monkeypatch: pytest.MonkeyPatch) -> Change:
         monkeypatch.setattr(
             guarded_files, "connection_as", lambda _connection, _context, user, **_: Connection(user=user)
         )
-        monkeypatch.setattr(guarded_files, "PAUSE_SECONDS", 0)
+        for pause in ("PAUSE_SECONDS", "CLOSED_PAUSE_SECONDS"):
+            monkeypatch.setattr(guarded_files, pause, 0)
         monkeypatch.setattr(guarded_files, "PATIENCE_SECONDS", -60)
 
         def log_in(connection: Connection, command: str) -> Login:
@@ -162,6 +168,22 @@ def test_a_change_without_proof_is_taken_back_at_once(change: Change) -> None:
         "Correct it.",
     ):
         assert words in result["msg"]
+
+
+def test_a_port_that_is_closed_for_a_moment_is_tried_again_and_nothing_else_is(change: Change) -> None:
+    result, seen = change({"present": ARMED, "proven": {"changed": True}}, [CLOSED, CLOSED, IN])
+    assert not result.get("failed") and seen[1:] == ["admin sudo -n true"] * 3 + ["admin proven"]
+    result, seen = change({"present": [BROKEN, ARMED], "proven": {"changed": True}}, [CLOSED, IN, CLOSED, IN])
+    assert not result.get("failed") and seen[-1] == "admin proven"
+    for other in (REFUSED, SILENT):
+        result, _ = change({"present": ARMED, "restored": {"changed": True}}, [CLOSED, other, IN])
+        assert result["failed"] and other.message in result["msg"]
+
+
+def test_a_port_that_stays_closed_is_taken_back(change: Change, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guarded_files, "LOGIN_SECONDS", -1)
+    result, _ = change({"present": ARMED, "restored": {"changed": True}}, [CLOSED, IN])
+    assert result["failed"] and "Connection refused" in result["msg"] and "rolled back at once" in result["msg"]
 
 
 def test_without_a_connection_the_hosts_own_rollback_is_waited_for(change: Change) -> None:

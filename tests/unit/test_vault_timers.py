@@ -5,6 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.openmates.server.plugins.module_utils.vault import VaultProblem
+from ansible_collections.openmates.server.plugins.modules import vault_host
 from ansible_collections.openmates.server.plugins.modules.vault_host import Host
 
 TIMERS = ["one.timer", "two.timer"]
@@ -42,3 +44,13 @@ def test_without_timers_systemd_is_not_asked():
     host = Host(SimpleNamespace(params={}, check_mode=False, run_command=None))
     host.timers([])
     assert host.changes == []
+
+
+def test_a_service_that_failed_without_a_word_is_looked_up_by_hand(monkeypatch):
+    def run_command(command: list[str]) -> tuple[int, str, str]:
+        return (1, "", "") if command[0] == "systemctl" else (0, "\n", "")
+
+    monkeypatch.setattr(vault_host, "JOURNAL_SECONDS", 0.3)
+    host = Host(SimpleNamespace(params={}, check_mode=False, run_command=run_command))
+    with pytest.raises(VaultProblem, match=r"^one\.service failed: see journalctl --unit one\.service$"):
+        host.start("one.service")

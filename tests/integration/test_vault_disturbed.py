@@ -1,0 +1,114 @@
+"""Shares that somebody hands in while the host's own unit is at it too: each ends the other's attempt."""
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.modules import vault_restore, vault_unseal
+from hvac.api.system_backend import Seal
+from vault_site import Bao
+
+RESET, WRONG, RIGHT = "reset", "wrong", "right"
+#: What the host does before which of the module's calls: 0 is its reset, 1 to 3 are its shares, 4 its next reset.
+BETWEEN_SHARES = {2: [RESET]}
+WHOLE_ATTEMPT = {2: [RESET, WRONG, WRONG, WRONG]}
+MIXED_UP = {3: [RESET, WRONG, WRONG]}
+TWICE = {2: [RESET, WRONG, WRONG, WRONG], 7: [RESET, WRONG, WRONG]}
+FASTER = {2: [RESET], 4: [RESET, RIGHT, RIGHT, RIGHT]}
+ALWAYS = {number: [RESET] for number in range(2, 100, 4)}
+FOREIGN = [base64.b64encode(os.urandom(33)).decode() for _ in range(3)]
+
+Calls = list[dict]
+Disturbed = Callable[..., Calls]
+
+
+class Vault(Bao):
+    """A server with a Vault, and what is known of it."""
+
+    def initialise(self) -> None:
+        self.start()
+        made = self.client().sys.initialize(secret_shares=3, secret_threshold=3)
+        self.shares, self.root_token = made["keys_base64"], made["root_token"]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
+    """A server with a sealed Vault."""
+    server = Vault(tmp_path_factory.mktemp("disturbed") / "vault")
+    server.initialise()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def disturbed(server: Vault, monkeypatch: pytest.MonkeyPatch) -> Disturbed:
+    """A function that has the host do something before some of the module's calls, all of which it returns."""
+    submit = Seal.submit_unseal_key
+
+    def start(moments: dict[int, list[str]]) -> Calls:
+        calls: Calls = []
+
+        def submit_disturbed(seal: Seal, key: str | None = None, **options: object) -> dict:
+            shares = {WRONG: iter(FOREIGN), RIGHT: iter(server.shares)}
+            for move in moments.get(len(calls), []):
+                given = {"reset": True} if move == RESET else {"key": next(shares[move])}
+                server.client().session.put(f"{server.url}/v1/sys/unseal", json=given)
+            calls.append({"key": key, **options})
+            return submit(seal, key, **options)
+
+        monkeypatch.setattr(Seal, "submit_unseal_key", submit_disturbed)
+        return calls
+
+    return start
+
+
+@pytest.mark.parametrize("moments", [{}, BETWEEN_SHARES, WHOLE_ATTEMPT, MIXED_UP, TWICE, FASTER])
+def test_vault_is_opened_whatever_the_host_does_meanwhile(
+    server: Vault, disturbed: Disturbed, run_module: Callable, moments: dict
+) -> None:
+    server.restart()
+    disturbed(moments)
+    result = run_module(vault_unseal.main, url=server.url, shares=server.shares, deadline=20)
+    assert result.get("sealed") is False, result
+
+
+def test_wrong_shares_are_told_after_two_tries_and_no_number_of_them_is_endless(
+    server: Vault, disturbed: Disturbed, run_module: Callable
+) -> None:
+    server.restart()
+    for moments, shares, words, tries in (
+        ({}, FOREIGN, "do not open this Vault", 2),
+        (ALWAYS, server.shares, "is still sealed", vault.UNSEAL_TRIES),
+    ):
+        calls = disturbed(moments)
+        result = run_module(vault_unseal.main, url=server.url, shares=shares, deadline=20)
+        assert result["failed"] and words in result["msg"]
+        assert len([call for call in calls if call.get("reset")]) == tries + 1
+        assert server.client().sys.read_seal_status()["progress"] == 0
+
+
+@pytest.mark.parametrize("moments", [WHOLE_ATTEMPT, MIXED_UP])
+def test_a_restore_opens_the_passing_vault_whatever_the_host_does_meanwhile(
+    server: Vault, disturbed: Disturbed, run_module: Callable, moments: dict, tmp_path: Path
+) -> None:
+    server.restart()
+    client = server.client(server.root_token)
+    vault.submit_shares(client, server.shares)
+    vault.wait_for(client, (vault.ACTIVE,), 20)
+    source = tmp_path / "taken.snap"
+    source.write_bytes(client.sys.take_raft_snapshot().content)
+    server.reset()
+
+    disturbed(moments)
+    files = {"src": str(source), "marker": str(tmp_path / "marker"), "wipe_marker": str(tmp_path / "wipe")}
+    result = run_module(vault_restore.main, url=server.url, secret_shares=3, secret_threshold=3, deadline=20, **files)
+    assert result.get("changed") and not result["must_reset"], result
+    disturbed({})
+    vault.submit_shares(client, server.shares)
+    vault.wait_for(client, (vault.ACTIVE,), 20)
+    assert client.auth.token.lookup_self()["data"]["policies"] == ["root"]
