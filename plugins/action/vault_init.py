@@ -11,7 +11,7 @@ import uuid
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.openmates.server.plugins.module_utils.vault import pad_length, with_pad
+from ansible_collections.openmates.server.plugins.module_utils.vault_custody import pad_length, with_pad
 from ansible_collections.openmates.server.plugins.plugin_utils.custody import KeysFile, keys_text
 
 SHOWN = ("changed", "initialized", "sealed", "must_reset")

@@ -10,7 +10,7 @@ import secrets
 import typing as t
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.openmates.server.plugins.module_utils.vault import with_pad
+from ansible_collections.openmates.server.plugins.module_utils.vault_custody import with_pad
 from ansible_collections.openmates.server.plugins.plugin_utils.custody import CustodyAction, KeysFile
 
 

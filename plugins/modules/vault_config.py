@@ -209,7 +209,7 @@ import contextlib
 import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody
 from ansible_collections.openmates.server.plugins.module_utils.arguments import (
     FLAG,
     MAPPING,
@@ -240,7 +240,7 @@ def reconcile(module: AnsibleModule) -> dict:
         return nothing_there_yet()
     if state in (vault.UNINITIALIZED, vault.SEALED):
         return not_open(state)
-    if params["marker"] and vault.read_marker(pathlib.Path(params["marker"])) is not None:
+    if params["marker"] and vault_custody.read_marker(pathlib.Path(params["marker"])) is not None:
         return not_open(INTERRUPTED)
     if not params["keys_present"]:
         return not_open(NO_KEYS)

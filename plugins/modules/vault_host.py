@@ -94,7 +94,7 @@ import pathlib
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import atomic, vault
+from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_credential
 
 FILE_MODE = 0o644
 #: How long the words of a service that has ended may take to reach the journal.
@@ -136,7 +136,7 @@ class Host:
 
     def shares(self) -> bool:
         """Have the shares on the host, and return False if they are needed for that and not at hand."""
-        credential = vault.Credential(self.module, self.params["shares_credential"])
+        credential = vault_credential.Credential(self.module, self.params["shares_credential"])
         held = credential.read()
         self.module.no_log_values.update((held or {}).get("shares", []))
         if held and held.get("init_id") == self.params["init_id"]:

@@ -97,18 +97,18 @@ import json
 import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody
 
 
 def initialise(module: AnsibleModule, client: vault.hvac.Client) -> dict:
     """Initialise Vault behind a marker and return the result with the keys, readable for the action plugin only."""
     params = module.params
     pad = base64.b64decode(params["pad"])
-    if len(pad) < vault.pad_length(params["secret_shares"]):
+    if len(pad) < vault_custody.pad_length(params["secret_shares"]):
         raise vault.VaultProblem("The pad is too short.")  # found out now, not when there are keys to lose
     marker = pathlib.Path(params["marker"])
-    interrupted_before = vault.read_marker(marker) is not None
-    vault.write_marker(marker, params["init_id"])
+    interrupted_before = vault_custody.read_marker(marker) is not None
+    vault_custody.write_marker(marker, params["init_id"])
     try:
         answer = client.sys.initialize(
             secret_shares=params["secret_shares"],
@@ -127,21 +127,21 @@ def initialise(module: AnsibleModule, client: vault.hvac.Client) -> dict:
         "pgp_shares" if params["pgp_keys"] else "unseal_shares": answer["keys_base64"],
         "root_token": answer["root_token"],
     }
-    hidden = base64.b64encode(vault.with_pad(json.dumps(keys).encode(), pad)).decode()
+    hidden = base64.b64encode(vault_custody.with_pad(json.dumps(keys).encode(), pad)).decode()
     return {"changed": True, "initialized": True, "sealed": True, "must_reset": False, "custody": hidden}
 
 
 def begin(module: AnsibleModule) -> dict:
-    """Look at Vault and the marker and do what custody_verdict says."""
+    """Look at Vault and the marker and do what vault_custody.verdict says."""
     params = module.params
     marker = pathlib.Path(params["marker"])
     client = vault.connect(params["url"], timeout=params["deadline"])
     state = vault.answering_state(client, params["deadline"], module.check_mode)
     if state == vault.UNREACHABLE:
         return nothing_there_yet(module)
-    verdict = vault.custody_verdict(
+    verdict = vault_custody.verdict(
         state=state,
-        marker=vault.read_marker(marker),
+        marker=vault_custody.read_marker(marker),
         keys_file=params["keys_file"],
         keys_present=params["keys_present"],
         keys_init_id=params["keys_init_id"],
@@ -149,7 +149,7 @@ def begin(module: AnsibleModule) -> dict:
     if verdict == "init" and not module.check_mode:
         return initialise(module, client)
     if verdict == "confirm" and not module.check_mode:
-        vault.drop_marker(marker)
+        vault_custody.drop_marker(marker)
     return {
         # A reset is the role's to do, so here it only counts as a change when it is foretold.
         "changed": verdict in ("init", "confirm") or (verdict == "reset" and module.check_mode),
@@ -167,11 +167,11 @@ def nothing_there_yet(module: AnsibleModule) -> dict:
 def confirm(module: AnsibleModule) -> dict:
     """Remove the marker of this very initialisation, now that its keys are in custody."""
     marker = pathlib.Path(module.params["marker"])
-    if vault.read_marker(marker) != module.params["init_id"]:
+    if vault_custody.read_marker(marker) != module.params["init_id"]:
         raise vault.VaultProblem(
             f"The marker {marker} is not this run's. Was another run at work on this host? Run again."
         )
-    vault.drop_marker(marker)
+    vault_custody.drop_marker(marker)
     return {"changed": True}
 
 

@@ -68,7 +68,7 @@ must_reset:
 import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_snapshots
 
 
 def restore(module: AnsibleModule) -> dict:
@@ -76,23 +76,23 @@ def restore(module: AnsibleModule) -> dict:
     params = module.params
     marker, source = pathlib.Path(params["marker"]), pathlib.Path(params["src"])
     try:
-        vault.check_snapshot(source.read_bytes())
+        vault_snapshots.check_snapshot(source.read_bytes())
     except OSError as error:
         raise vault.VaultProblem(f"The snapshot {source} cannot be read: {error.strerror}.") from error
     client = vault.connect(params["url"], timeout=params["deadline"])
     state = vault.answering_state(client, params["deadline"], False)
     if state != vault.UNINITIALIZED:
-        if params["replace"] or vault.read_marker(marker) == vault.RESTORE:
+        if params["replace"] or vault_custody.read_marker(marker) == vault_custody.RESTORE:
             return {"changed": False, "must_reset": True}
         raise vault.VaultProblem(
             "This server's Vault is initialised, and a restore would replace all that is in it. If that is meant, run"
             " again with -e vault_restore_replace=true."
         )
     if not module.check_mode:
-        vault.write_marker(marker, vault.RESTORE)
-        vault.write_marker(pathlib.Path(params["wipe_marker"]), vault.RESTORE)
+        vault_custody.write_marker(marker, vault_custody.RESTORE)
+        vault_custody.write_marker(pathlib.Path(params["wipe_marker"]), vault_custody.RESTORE)
         replace(client, source, params)
-        vault.drop_marker(marker)
+        vault_custody.drop_marker(marker)
     return {"changed": True, "must_reset": False}
 
 

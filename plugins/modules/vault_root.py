@@ -65,7 +65,7 @@ import base64
 import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_tokens
 
 
 def make(module: AnsibleModule) -> dict:
@@ -74,12 +74,12 @@ def make(module: AnsibleModule) -> dict:
     if module.check_mode:
         return {"changed": True}
     pad = base64.b64decode(params["pad"])
-    with vault.network_of(module, params["container"]):
+    with vault_tokens.network_of(module, params["container"]):
         client = vault.connect(params["url"], timeout=params["deadline"])
         vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
-        vault.write_marker(pathlib.Path(params["root_marker"]), "root")
-        token = vault.generate_root(client, params["shares"])
-    return {"changed": True, "custody": base64.b64encode(vault.with_pad(token.encode(), pad)).decode()}
+        vault_custody.write_marker(pathlib.Path(params["root_marker"]), "root")
+        token = vault_tokens.generate_root(client, params["shares"])
+    return {"changed": True, "custody": base64.b64encode(vault_custody.with_pad(token.encode(), pad)).decode()}
 
 
 def main() -> None:

@@ -68,7 +68,7 @@ retired:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_tokens
 
 
 def write(module: AnsibleModule, kv: t.Any, metadata: dict[str, t.Any]) -> dict:
@@ -110,7 +110,7 @@ def rotate(module: AnsibleModule) -> dict:
     """Do one half of a rotation."""
     params = module.params
     vault.wait_for(vault.connect(params["url"], timeout=params["deadline"]), (vault.ACTIVE,), params["deadline"])
-    client = vault.managing_client(params)
+    client = vault_tokens.managing_client(params)
     kv = client.secrets.kv.v2
     try:
         try:

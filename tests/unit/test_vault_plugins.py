@@ -12,7 +12,7 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.openmates.server.plugins.action import vault_init as action
-from ansible_collections.openmates.server.plugins.module_utils import atomic, vault
+from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_custody
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.logins import token_fault
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import engine_fault
 from ansible_collections.openmates.server.plugins.modules import vault_init, vault_unseal
@@ -45,7 +45,7 @@ def secrets() -> list:
     ],
 )
 def test_every_state_a_killed_run_leaves_is_mended(state, marker, keys_id, expected):
-    verdict = vault.custody_verdict(
+    verdict = vault_custody.verdict(
         state=state, marker=marker, keys_file="/k", keys_present=keys_id is not None, keys_init_id=keys_id
     )
     assert verdict == expected
@@ -68,23 +68,23 @@ def test_every_state_a_killed_run_leaves_is_mended(state, marker, keys_id, expec
 )
 def test_where_something_could_be_lost_it_stops_with_the_remedy(state, marker, keys_id, remedy):
     with pytest.raises(vault.VaultProblem, match=remedy):
-        vault.custody_verdict(
+        vault_custody.verdict(
             state=state, marker=marker, keys_file="/k", keys_present=keys_id is not None, keys_init_id=keys_id
         )
 
 
 def test_the_marker_is_written_read_and_dropped(tmp_path):
     marker = tmp_path / "marker"
-    assert vault.read_marker(marker) is None
-    vault.write_marker(marker, "one")
-    assert vault.read_marker(marker) == "one"
+    assert vault_custody.read_marker(marker) is None
+    vault_custody.write_marker(marker, "one")
+    assert vault_custody.read_marker(marker) == "one"
     marker.write_text("{ half a")
-    assert vault.read_marker(marker) == "unreadable"
-    vault.drop_marker(marker)
-    vault.drop_marker(marker)
-    assert vault.read_marker(marker) is None
+    assert vault_custody.read_marker(marker) == "unreadable"
+    vault_custody.drop_marker(marker)
+    vault_custody.drop_marker(marker)
+    assert vault_custody.read_marker(marker) is None
     with pytest.raises(vault.VaultProblem, match="cannot be written"):
-        vault.write_marker(tmp_path / "missing" / "marker", "one")
+        vault_custody.write_marker(tmp_path / "missing" / "marker", "one")
 
 
 @pytest.mark.parametrize(
@@ -96,13 +96,13 @@ def test_a_refused_initialisation_is_reset_only_after_an_interrupted_one(
 ):
     marker = tmp_path / "marker"
     if marked_before:
-        vault.write_marker(marker, "an earlier run")
+        vault_custody.write_marker(marker, "an earlier run")
 
     def refuse(**_):
         raise vault.hvac.exceptions.InvalidRequest("refused")
 
     parameters = {"marker": str(marker), "init_id": "one", "secret_shares": 1, "secret_threshold": 1, "pgp_keys": []}
-    parameters["pad"] = base64.b64encode(bytes(vault.pad_length(1))).decode()
+    parameters["pad"] = base64.b64encode(bytes(vault_custody.pad_length(1))).decode()
     client = SimpleNamespace(sys=SimpleNamespace(initialize=refuse))
     monkeypatch.setattr(vault, "state_of", lambda _: state)
     if resets:
@@ -110,7 +110,7 @@ def test_a_refused_initialisation_is_reset_only_after_an_interrupted_one(
     else:
         with pytest.raises(vault.VaultProblem, match="could not be initialised: refused"):
             vault_init.initialise(SimpleNamespace(params=parameters), client)
-    assert vault.read_marker(marker) == "one"
+    assert vault_custody.read_marker(marker) == "one"
 
 
 # ---------------------------------------------------------------- the keys file
@@ -195,7 +195,7 @@ def run_action(tmp_path, secrets, monkeypatch):
             answer = remaining.pop(0)
             if "custody" in answer:
                 pad = base64.b64decode(module_args["pad"])
-                hidden = vault.with_pad(json.dumps(answer["custody"]).encode(), pad)
+                hidden = vault_custody.with_pad(json.dumps(answer["custody"]).encode(), pad)
                 answer = {**answer, "custody": base64.b64encode(hidden).decode()}
             return answer
 
@@ -238,14 +238,14 @@ def test_a_failure_on_the_host_is_told(run_action):
 
 def test_the_pad_hides_and_is_never_too_short(run_action):
     data, pad = b"some keys", bytes(range(1, 20))
-    assert vault.with_pad(vault.with_pad(data, pad), pad) == data
-    assert vault.with_pad(data, pad) != data
+    assert vault_custody.with_pad(vault_custody.with_pad(data, pad), pad) == data
+    assert vault_custody.with_pad(data, pad) != data
     with pytest.raises(vault.VaultProblem, match="shorter"):
-        vault.with_pad(data, b"short")
+        vault_custody.with_pad(data, b"short")
     keys = {"unseal_threshold": 255, "unseal_shares": ["x" * 48] * 255, "root_token": "y" * 200}
-    assert len(json.dumps(keys)) < vault.pad_length(255)
+    assert len(json.dumps(keys)) < vault_custody.pad_length(255)
     pads = [run_action({"failed": True, "msg": "x"})[1][0]["pad"] for _ in range(2)]
-    assert pads[0] != pads[1] and len(base64.b64decode(pads[0])) == vault.pad_length(5)
+    assert pads[0] != pads[1] and len(base64.b64decode(pads[0])) == vault_custody.pad_length(5)
 
 
 # ---------------------------------------------------------------- unseal, tokens, engines, files

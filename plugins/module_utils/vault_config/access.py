@@ -7,7 +7,7 @@ from __future__ import annotations
 import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_tokens
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.approles import AppRoles
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import same_text
 
@@ -23,7 +23,7 @@ class Access:
 
     def log_in(self) -> vault.hvac.Client | None:
         """Return a client of the identity, or None."""
-        return vault.log_in_as_manager(self.params)
+        return vault_tokens.log_in_as_manager(self.params)
 
     def fault(self, client: vault.hvac.Client | None) -> str | None:
         """Return why a root token is needed, or None."""
@@ -42,11 +42,11 @@ class Access:
     def elevate(self) -> None:
         """Make the identity with a root token. The marker stays until every root token is known to be gone."""
         params = self.params
-        vault.write_marker(self.root_marker, "root")
+        vault_custody.write_marker(self.root_marker, "root")
         client = vault.connect(params["url"], self.root_token(), params["deadline"])
         roles = AppRoles(client)
         if self.wipe_marker.exists():
-            vault.revoke(client, lambda token: True)
+            vault_tokens.revoke(client, lambda token: True)
             if "approle/" in client.sys.list_auth_methods()["data"]:
                 for name in [self.role["name"], *(role["name"] for role in params["roles"])]:
                     roles.forget(name)
@@ -55,7 +55,7 @@ class Access:
         client.sys.create_or_update_acl_policy(self.role["name"], params["access_policy"])
         roles.write(self.role)
         roles.install(self.role["name"], params["access_secret"])
-        vault.drop_marker(self.wipe_marker)
+        vault_custody.drop_marker(self.wipe_marker)
 
     def root_token(self) -> str:
         """Return a valid root token: the first one, while it lasts, or one made from the shares."""
@@ -73,14 +73,14 @@ class Access:
                 " keys file has no unseal share in clear to make one. Run again with the shares: see docs/vault.md,"
                 " 'When the way in is lost'."
             )
-        with vault.network_of(self.module, params["root_container"]):
+        with vault_tokens.network_of(self.module, params["root_container"]):
             maker = vault.connect(params["root_url"] or params["url"], timeout=params["deadline"])
-            token = vault.generate_root(maker, params["shares"])
+            token = vault_tokens.generate_root(maker, params["shares"])
         self.module.no_log_values.add(token)
         return token
 
     def revoke_roots(self, client: vault.hvac.Client) -> int:
         """Revoke every root token, whoever made it, and return how many there were."""
-        count = vault.revoke(client, lambda token: "root" in (token.get("policies") or []))
-        vault.drop_marker(self.root_marker)
+        count = vault_tokens.revoke(client, lambda token: "root" in (token.get("policies") or []))
+        vault_custody.drop_marker(self.root_marker)
         return count

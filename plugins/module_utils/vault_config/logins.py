@@ -10,7 +10,7 @@ import secrets
 import stat
 import typing as t
 
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_credential
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.approles import AppRoles
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.part import Part
 
@@ -54,7 +54,7 @@ class Logins(Part):
 
     def credential(self, roles: AppRoles, wanted: dict[str, t.Any], role_missing: bool) -> None:
         """Have a credential on the host that opens the role. Its secret is made here and is nowhere else in clear."""
-        credential = vault.Credential(self.module, wanted["credential"])
+        credential = vault_credential.Credential(self.module, wanted["credential"])
         held = (credential.read() or {}).get("secret_id")
         if held:
             self.module.no_log_values.add(held)
