@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import hvac
 import pytest
 from ansible_collections.openmates.server.plugins.module_utils import vault
 from ansible_collections.openmates.server.plugins.modules import vault_restore, vault_unseal
@@ -92,10 +93,9 @@ def test_wrong_shares_are_told_after_two_tries_and_no_number_of_them_is_endless(
         assert server.client().sys.read_seal_status()["progress"] == 0
 
 
-@pytest.mark.parametrize("moments", [WHOLE_ATTEMPT, MIXED_UP])
-def test_a_restore_opens_the_passing_vault_whatever_the_host_does_meanwhile(
-    server: Vault, disturbed: Disturbed, run_module: Callable, moments: dict, tmp_path: Path
-) -> None:
+@pytest.fixture
+def restored(server: Vault, run_module: Callable, tmp_path: Path) -> Callable[[], hvac.Client]:
+    """A function that brings a snapshot of the server's Vault back onto the emptied server."""
     server.restart()
     client = server.client(server.root_token)
     vault.submit_shares(client, server.shares)
@@ -103,12 +103,44 @@ def test_a_restore_opens_the_passing_vault_whatever_the_host_does_meanwhile(
     source = tmp_path / "taken.snap"
     source.write_bytes(client.sys.take_raft_snapshot().content)
     server.reset()
-
-    disturbed(moments)
     files = {"src": str(source), "marker": str(tmp_path / "marker"), "wipe_marker": str(tmp_path / "wipe")}
-    result = run_module(vault_restore.main, url=server.url, secret_shares=3, secret_threshold=3, deadline=20, **files)
-    assert result.get("changed") and not result["must_reset"], result
+
+    def restore() -> hvac.Client:
+        result = run_module(
+            vault_restore.main, url=server.url, secret_shares=3, secret_threshold=3, deadline=20, **files
+        )
+        assert result.get("changed") and not result["must_reset"], result
+        return client
+
+    return restore
+
+
+@pytest.mark.parametrize("moments", [WHOLE_ATTEMPT, MIXED_UP])
+def test_a_restore_opens_the_passing_vault_whatever_the_host_does_meanwhile(
+    server: Vault, disturbed: Disturbed, restored: Callable[[], hvac.Client], moments: dict
+) -> None:
+    disturbed(moments)
+    client = restored()
     disturbed({})
     vault.submit_shares(client, server.shares)
     vault.wait_for(client, (vault.ACTIVE,), 20)
+    assert client.auth.token.lookup_self()["data"]["policies"] == ["root"]
+
+
+def test_a_restore_ends_well_when_the_host_opens_the_restored_vault_at_once(
+    server: Vault, restored: Callable[[], hvac.Client], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    look, opened = vault.state_of, []
+
+    def look_too_late(client: hvac.Client) -> str:
+        if not opened and look(client) == vault.SEALED:
+            opened.append(True)
+            host = server.client()
+            vault.submit_shares(host, server.shares)
+            vault.wait_for(host, (vault.ACTIVE,), 20)
+        return look(client)
+
+    monkeypatch.setattr(vault, "state_of", look_too_late)
+    client = restored()
+    assert opened
     assert client.auth.token.lookup_self()["data"]["policies"] == ["root"]
