@@ -6,14 +6,14 @@ case $1 in
     cat <<'TEXT'
 
 prod1 is a production server at 198.51.100.11 and 2001:db8:51::11. From this machine:
-  the api      curl --cacert .lab/acme-root.crt --resolve api.prod1.openmates.test:443:198.51.100.11 https://api.prod1.openmates.test/health
+  the api      curl --cacert .lab/acme-root.crt --resolve api.prod1.example.test:443:198.51.100.11 https://api.prod1.example.test/v1/health
 TEXT
     ;;
   dev)
     cat <<'TEXT'
 
 dev1 is a development server at 198.51.100.12 and 2001:db8:51::12. From this machine:
-  the api      http://198.51.100.12:8000/ready
+  the api      http://198.51.100.12:8000/v1/health
   Directus     http://198.51.100.12:8055
   Grafana      http://198.51.100.12:3001   (a stand-in, see the table above)
 TEXT

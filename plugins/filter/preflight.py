@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight import (
     access,
     addresses,
+    backend,
     exposure,
     host,
     secrets,
@@ -46,6 +47,7 @@ CHECKS = (
     *exposure.CHECKS,
     *access.CHECKS,
     *services.CHECKS,
+    *backend.CHECKS,
     *vault.CHECKS,
     check_worked_out,
 )

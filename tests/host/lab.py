@@ -65,7 +65,7 @@ class Server:
         self.host = host
         self.name = host.check_output("hostname")
         self.environment, self.addresses = inventory(self.name)
-        self.domain = f"api.{self.name}.openmates.test"
+        self.domain = f"api.{self.name}.example.test"
 
     def run(self, command: str) -> str:
         """Standard output of a command on the host; fails the test if the command fails."""

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import re
 import secrets
+import subprocess
+import urllib.parse
 from pathlib import Path
 
 import pytest
 import yaml
 from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
+from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
 from ansible_collections.openmates.server.plugins.action.file_tree import ActionModule
 
@@ -44,8 +46,8 @@ def render(environment: str, tmp_path: Path, **settings: object) -> dict[str, st
     variables = {
         **SECRETS,
         "openmates_admin_email": "operator@openmates.org",
-        "openmates_domain": "api.openmates.test",
-        "openmates_frontend_urls": ["https://app.openmates.test", "https://www.openmates.test"],
+        "openmates_domain": "api.example.test",
+        "openmates_frontend_urls": ["https://web.example.test", "https://www.example.test"],
         **settings,
     }
     hosts = {"server": {"ansible_host": "198.51.100.99"}}
@@ -165,6 +167,166 @@ def test_apps_are_internal_and_known_to_the_backend(tmp_path: Path) -> None:
     assert urls == {"app-one": "http://app-one:8000", "app-two": "http://app-two:8000"}
 
 
+WORKER_APPS = [
+    {"name": "app-one", "image": "ghcr.io/x/one:1", "kind": "service"},
+    {"name": "app-ai-worker", "kind": "worker", "queues": ["app_ai", "app_music"]},
+    {
+        **{"name": "app-docs-worker", "kind": "worker", "queues": ["app_docs"], "image": "ghcr.io/x/docs:1"},
+        **{"memory": "1536M", "concurrency": 3, "stop_grace_period": "670s"},
+    },
+]
+
+
+def test_worker_apps_are_task_workers_for_queues_of_their_own(tmp_path: Path) -> None:
+    services = merged(render("prod", tmp_path, openmates_apps=WORKER_APPS))
+    worker, ai, docs = (services[name] for name in ("task-worker", "app-ai-worker", "app-docs-worker"))
+    for app in (ai, docs):
+        same = (
+            "user",
+            "entrypoint",
+            "volumes",
+            "healthcheck",
+            "depends_on",
+            "labels",
+            "read_only",
+            "tmpfs",
+            "cap_drop",
+        )
+        assert {key: app[key] for key in same} == {key: worker[key] for key in same}
+        others = {key: value for key, value in app["environment"].items() if key != "CELERY_QUEUES"}
+        assert others == {key: value for key, value in worker["environment"].items() if key != "CELERY_QUEUES"}
+        assert "ports" not in app
+    assert (ai["image"], ai["mem_limit"], ai["stop_grace_period"]) == (worker["image"], "1024M", "370s")
+    assert (docs["image"], docs["mem_limit"], docs["stop_grace_period"]) == ("ghcr.io/x/docs:1", "1536M", "670s")
+    assert ("--concurrency=1" in ai["command"], "--concurrency=3" in docs["command"]) == (True, True)
+    assert [app["environment"]["CELERY_QUEUES"] for app in (ai, docs)] == ["app_ai,app_music", "app_docs"]
+    assert yaml.safe_load(services["api"]["environment"]["APP_URLS"]) == {"app-one": "http://app-one:8000"}
+
+
+def test_a_queue_that_an_app_consumes_is_not_the_task_workers_any_more(tmp_path: Path) -> None:
+    def queues(name: str, **settings: object) -> list[str]:
+        services = merged(render("prod", tmp_path / name, **settings))
+        return services["task-worker"]["environment"]["CELERY_QUEUES"].split(",")
+
+    default = queues("default")
+    assert {"email", "user_init", "persistence", "health_check", "server_stats", "reminder", "push"} < set(default)
+    assert {"app_ai", "app_music"} < set(default)
+    assert not {"app_pdf", "app_videos", "app_docs"} & set(default), (
+        "they take more time and memory than this worker has"
+    )
+    assert queues("apps", openmates_apps=WORKER_APPS) == [
+        queue for queue in default if queue not in ("app_ai", "app_music")
+    ]
+    assert queues("own", openmates_worker_queues=["email"]) == ["email"]
+
+
+def test_a_worker_whose_process_died_gets_the_time_to_start_another(tmp_path: Path) -> None:
+    services = merged(render("prod", tmp_path, openmates_apps=WORKER_APPS))
+    for name in ("task-worker", "app-ai-worker", "app-docs-worker"):
+        assert services[name]["command"][-1] == "worker.proc_alive_timeout=120", name
+
+
+def test_what_is_under_way_is_finished_before_a_stop(tmp_path: Path) -> None:
+    services = merged(render("prod", tmp_path))
+    seconds = {name: int(services[name]["stop_grace_period"].removesuffix("s")) for name in ("api", "task-worker")}
+    assert seconds["api"] >= 15
+    assert seconds["task-worker"] >= 370
+
+
+# Typed in from the contract with OpenMates v0.14.
+BACKEND = {
+    "SERVER_ENVIRONMENT": "production",
+    "PRODUCTION_URL": "https://web.example.test",
+    "FRONTEND_URL": "https://web.example.test",
+    "TRUSTED_PROXY_IPS": "172.30.0.1",
+    "CMS_URL": "http://cms:8055",
+    "DRAGONFLY_URL": "cache:6379",
+    "VAULT_URL": "http://vault:8200",
+    "DATABASE_ADMIN_EMAIL": "operator@openmates.org",
+    "LOG_LEVEL": "info",
+    "OTEL_TRACING_ENABLED": "false",
+    "SELF_HOST_SIGNUP_MODE": "invite_only",
+    "SELF_HOST_SIGNUP_ALLOWED_DOMAINS": "",
+    "SIGNUP_DOMAIN_RESTRICTION": "",
+    "SIGNUP_LIMIT": "0",
+}
+
+
+def test_the_backend_gets_what_the_contract_lists(tmp_path: Path) -> None:
+    files = render("prod", tmp_path, openmates_frontend_urls=["https://web.example.test"])
+    services = merged(files)
+    more = {"HOME": "/tmp", "APP_URLS": "{}"}
+    for name in ("api", "task-worker", "task-scheduler"):
+        environment = dict(services[name]["environment"])
+        assert ("CELERY_QUEUES" in environment) is (name == "task-worker")
+        environment.pop("CELERY_QUEUES", None)
+        assert environment == BACKEND | more, name
+        assert all(isinstance(value, str) for value in environment.values()), "Compose would refuse it, or read it anew"
+        assert {volume.split(":")[0] for volume in services[name]["volumes"] if volume[0] != "."} == {
+            "api": {"api-logs", "shared-cache"},
+            "task-worker": {"api-logs"},
+            "task-scheduler": {"api-logs", "celerybeat-data"},
+        }[name]
+    volumes = yaml.safe_load(files["docker-compose.yml"])["volumes"]
+    for name, target in (("api-logs", "/app/logs"), ("shared-cache", "/shared/cache")):
+        assert volumes[name] == {"name": f"openmates-{name}", "labels": {"openmates.owner": "1000:1000"}}
+        assert f"{name}:{target}" in services["api"]["volumes"]
+    assert "/app/logs" not in str(services["api"]["tmpfs"]), "what has to be kept for years would be lost"
+
+
+def test_what_an_operator_sets_reaches_the_backend(tmp_path: Path) -> None:
+    services = merged(
+        render(
+            "prod",
+            tmp_path,
+            openmates_cookie_domain=".example.test",
+            openmates_signup_mode="invite_and_domain",
+            openmates_signup_domains=["one.test", "two.test"],
+            openmates_translations_dir="/srv/locales",
+            openmates_backend_environment={"WEBAUTHN_RP_NAME": 'Firm: "one"', "DEBUG": False, "LIMIT": 5},
+        )
+    )
+    mount = {"type": "bind", "source": "/srv/locales", "target": "/translations", "read_only": True}
+    for name in ("api", "task-worker", "task-scheduler"):
+        assert {
+            "COOKIE_DOMAIN": ".example.test",
+            "SELF_HOST_SIGNUP_MODE": "invite_and_domain",
+            "SELF_HOST_SIGNUP_ALLOWED_DOMAINS": "one.test,two.test",
+            "TRANSLATIONS_DIR": "/translations",
+            "WEBAUTHN_RP_NAME": 'Firm: "one"',
+            "DEBUG": "false",
+            "LIMIT": "5",
+        }.items() <= services[name]["environment"].items()
+        assert mount | {"bind": {"create_host_path": False}} in services[name]["volumes"], name
+
+
+def test_one_version_selects_all_images_of_openmates(tmp_path: Path) -> None:
+    services = merged(render("prod", tmp_path, openmates_version="v9.9.9", openmates_apps=WORKER_APPS[1:2]))
+    images = {name: service["image"] for name, service in services.items() if "v9.9.9" in service["image"]}
+    backend = "ghcr.io/glowingkitty/openmates-api:v9.9.9"
+    assert images == {
+        **dict.fromkeys(("api", "task-worker", "task-scheduler", "app-ai-worker"), backend),
+        "cms-setup": "ghcr.io/glowingkitty/openmates-cms-setup:v9.9.9",
+    }
+
+
+def test_a_secret_that_cannot_be_read_stops_the_service(tmp_path: Path) -> None:
+    folder = tmp_path / "secrets"
+    folder.mkdir()
+    (folder / "GOOD").write_text("a 'b' $c\n")
+    script = tmp_path / "with-secrets.sh"
+    script.write_text(
+        (ROOT / "files/compose/config/bin/with-secrets.sh").read_text().replace("/run/secrets", str(folder))
+    )
+
+    def run() -> subprocess.CompletedProcess:
+        return subprocess.run(["sh", script, "printenv", "GOOD"], capture_output=True, text=True, check=False)
+
+    assert (run().stdout, run().returncode) == ("a 'b' $c\n", 0)
+    (folder / "UNREADABLE").mkdir()
+    assert (run().stdout, run().returncode) == ("", 1)
+
+
 def test_images_come_from_the_mirror_when_one_is_set(tmp_path: Path) -> None:
     services = merged(render("prod", tmp_path, openmates_registry="mirror.openmates.test"))
     assert services["cms-database"]["image"].startswith("mirror.openmates.test/library/postgres:")
@@ -176,20 +338,48 @@ def test_images_come_from_the_mirror_when_one_is_set(tmp_path: Path) -> None:
     [
         (
             "prod",
-            ["https://one.openmates.test", "https://two.openmates.test"],
+            ["https://one.example.test", "https://two.example.test"],
             "PRODUCTION_URL",
-            "https://one.openmates.test",
+            # CORS compares with each, and the domain check reads the name up to the first slash.
+            "https://one.example.test/,https://one.example.test,https://two.example.test",
         ),
-        ("prod", [], "PRODUCTION_URL", "https://api.openmates.test"),
+        ("prod", ["https://one.example.test"], "PRODUCTION_URL", "https://one.example.test"),
+        ("prod", [], "PRODUCTION_URL", "https://api.example.test"),
         ("dev", ["http://one:1", "http://two:2"], "FRONTEND_URLS", "http://one:1,http://two:2"),
-        ("dev", [], "FRONTEND_URLS", "http://localhost:5173"),
+        ("dev", ["http://localhost:1", "http://two:2"], "FRONTEND_URLS", "http://localhost:1,http://two:2"),
+        # With localhost alone OpenMates would take payments, and demand Stripe's keys when it starts.
+        ("dev", [], "FRONTEND_URLS", "http://localhost:5173,http://198.51.100.99:8000"),
+        ("dev", ["http://127.0.0.1:5"], "FRONTEND_URLS", "http://127.0.0.1:5,http://198.51.100.99:8000"),
     ],
 )
 def test_the_api_knows_where_browsers_may_call_it_from(
     environment: str, urls: list[str], variable: str, value: str, tmp_path: Path
 ) -> None:
-    api = merged(render(environment, tmp_path, openmates_frontend_urls=urls))["api"]
-    assert api["environment"][variable] == value
+    domain = {"prod": "api.example.test", "dev": ""}[environment]
+    services = merged(render(environment, tmp_path, openmates_frontend_urls=urls, openmates_domain=domain))
+    for name in ("api", "task-worker", "task-scheduler"):
+        given = services[name]["environment"]
+        assert given[variable] == value
+        assert given["FRONTEND_URL"] == [*urls, value.split(",")[0]][0]
+        assert len({"PRODUCTION_URL", "FRONTEND_URLS"} & set(given)) == 1
+
+
+def as_the_domain_check_reads_it(production_url: str) -> str | None:
+    return urllib.parse.urlparse(production_url).hostname
+
+
+def test_the_domain_check_reads_the_first_frontend_out_of_the_list(tmp_path: Path) -> None:
+    urls = ["https://openmates.org", "https://www.openmates.org"]
+    api = merged(render("prod", tmp_path, openmates_frontend_urls=urls))["api"]
+    assert as_the_domain_check_reads_it(api["environment"]["PRODUCTION_URL"]) == "openmates.org"
+    assert as_the_domain_check_reads_it(",".join(urls)) != "openmates.org", "the list alone would do"
+
+
+def test_a_developer_with_stripes_keys_can_take_payments(tmp_path: Path) -> None:
+    settings = {"openmates_frontend_urls": [], "openmates_domain": ""}
+    seeds = {"providers/stripe": {"sandbox_secret_key": "x"}}
+    api = merged(render("dev", tmp_path, **settings, openmates_vault_seeds=seeds))["api"]
+    assert api["environment"]["FRONTEND_URLS"] == "http://localhost:5173"
 
 
 @pytest.mark.parametrize("engine", ["vault", "openbao"])
@@ -219,10 +409,40 @@ def test_one_line_of_exposure_decides_over_a_port(exposure: dict, expected: dict
     assert {name: service["ports"] for name, service in services.items() if "ports" in service} == expected
 
 
-def test_directus_is_set_up_before_it_starts_and_knows_no_password_of_the_administrator(tmp_path: Path) -> None:
-    files = render("prod", tmp_path)
+@pytest.mark.parametrize("image", ["", "ghcr.io/glowingkitty/openmates-cms-setup:v0.14.0"])
+def test_no_service_waits_for_cms_setup(image: str, tmp_path: Path) -> None:
+    """Compose would run it again for each new container of such a service. The stages of site.yml keep the order."""
+    apps = [{"name": "app-ai-worker", "kind": "worker", "queues": ["app_ai"]}]
+    services = merged(render("prod", tmp_path, openmates_cms_setup_image=image, openmates_apps=apps))
+    assert [name for name, service in services.items() if "cms-setup" in service.get("depends_on", [])] == []
+    for name in ("api", "task-worker", "task-scheduler", "app-ai-worker"):
+        assert services[name]["depends_on"] == {
+            "cache": {"condition": "service_healthy"},
+            "cms": {"condition": "service_healthy"},
+            "vault-setup": {"condition": "service_completed_successfully"},
+        }
+
+
+def test_the_stages_of_a_run_set_directus_up_before_what_needs_it() -> None:
+    stages = [
+        (task["name"], task["vars"]["stack_services"] if "vars" in task else None)
+        for task in yaml.safe_load((ROOT / "playbooks/site.yml").read_text())[0]["tasks"]
+        if task.get("ansible.builtin.import_role") == {"name": "stack", "tasks_from": "start"}
+    ]
+    templar = Templar(DataLoader(), {})
+    for image, order in (
+        ("", [["vault"], ["cms-database", "cache", "cms-setup"], ["cms"], ["cms-setup"], None]),
+        ("an/image:1", [["vault"], ["cms-database", "cache"], ["cms"], ["cms-setup"], None]),
+    ):
+        templar.available_variables = {"openmates_cms_setup_image": image}
+        assert [
+            templar.template(trust_as_template(stage) if isinstance(stage, str) else stage) for _, stage in stages
+        ] == order
+
+
+def test_directus_knows_no_password_of_the_administrator(tmp_path: Path) -> None:
+    files = render("prod", tmp_path, openmates_cms_setup_image="")
     services = merged(files)
-    assert services["cms"]["depends_on"]["cms-setup"] == {"condition": "service_completed_successfully"}
     assert services["cms-setup"]["command"] == ["node", "/openmates/cms-setup.mjs"]
     assert "ADMIN_PASSWORD_FILE" in services["cms-setup"]["environment"]
     assert not {name for name in services["cms"]["environment"] if name.startswith("ADMIN_")}
@@ -232,14 +452,14 @@ def test_directus_is_set_up_before_it_starts_and_knows_no_password_of_the_admini
 def test_the_schema_file_of_the_inventory_is_handed_over_as_it_is(tmp_path: Path) -> None:
     schema = ROOT / "inventories/directus/lab.json"
     assert "{{title}}" in schema.read_text(), "something that looks like a template has to be in it"
-    files = render("prod", tmp_path, openmates_directus_schema=str(schema))
+    files = render("prod", tmp_path, openmates_directus_schema=str(schema), openmates_cms_setup_image="")
     handed_over = json.loads(files["config/cms-setup/setup.json"])
     assert handed_over == {"schema": json.loads(schema.read_text()), "force": False}
 
 
 def test_openmates_own_cms_setup_runs_after_directus(tmp_path: Path) -> None:
     image = "ghcr.io/glowingkitty/openmates-cms-setup:v0.14.0"
-    services = merged(render("prod", tmp_path, openmates_cms_setup_image=image))
+    services = merged(render("prod", tmp_path))
     setup, cms = services["cms-setup"], services["cms"]
     assert (setup["image"], setup["command"]) == (image, ["python", "setup_schemas.py"])
     assert setup["depends_on"] == {"cms": {"condition": "service_healthy"}}

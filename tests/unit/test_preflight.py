@@ -34,6 +34,8 @@ FACTS = {
     "all_ipv6_addresses": ["2001:db8:51::11", "fe80::1"],
     "default_ipv4": {"address": "198.51.100.11", "gateway": "198.51.100.1"},
 }
+# Typed in from OpenMates v0.14: what its scheduler fills, and what sign-up and chat need.
+NEEDED_QUEUES = ("email", "user_init", "persistence", "health_check", "server_stats", "reminder", "push", "app_ai")
 INTERNAL = [
     "cms-database",
     "cache",
@@ -71,11 +73,12 @@ def good(environment: str) -> dict:
         "openmates_ssh_keys": [PUBLIC_KEY],
         "openmates_ssh_sources": ["198.51.100.0/24", "2001:db8:51::/64"],
         "openmates_ssh_bastion": "jump@bastion.openmates.test:2222",
-        "openmates_domain": "api.prod1.openmates.test" if prod else "",
+        "openmates_domain": "api.prod1.example.test" if prod else "",
         "openmates_admin_email": "operator@openmates.org",
         "openmates_acme_email": "operator@openmates.org",
         "openmates_acme_directory": "",
-        "openmates_frontend_urls": ["https://app.openmates.test" if prod else "http://localhost:5173"],
+        "openmates_frontend_urls": ["https://web.example.test" if prod else "http://localhost:5173"],
+        "openmates_cookie_domain": "",
         "openmates_registry": "registry.openmates.test",
         "openmates_vault_engine": "vault",
         "openmates_vault_seeds": {"providers/sample": {"api_key": "f8Wq0ZkX2bRt"}},
@@ -83,7 +86,18 @@ def good(environment: str) -> dict:
         "openmates_memory": dict.fromkeys(["api", "cms", "grafana", *INTERNAL], "256M"),
         "openmates_subnet": "172.30.0.0/24",
         "openmates_directory": "/opt/openmates",
-        "openmates_ready_path": "/ready",
+        "openmates_health_path": "/v1/health",
+        "openmates_version": "v0.14.0",
+        "openmates_backend_image": "ghcr.io/glowingkitty/openmates-api:v0.14.0",
+        "openmates_cms_setup_image": "ghcr.io/glowingkitty/openmates-cms-setup:v0.14.0",
+        "openmates_cms_setup_timeout": 3600,
+        "openmates_directus_schema": "/nowhere/prod.json",
+        "openmates_worker_queues": [*NEEDED_QUEUES],
+        "openmates_signup_mode": "invite_only",
+        "openmates_signup_domains": [],
+        "openmates_signup_limit": 0,
+        "openmates_backend_environment": {},
+        "openmates_translations_dir": "",
         "openmates_log_level": "info",
         "openmates_min_memory_mb": 7000,
         "openmates_min_disk_gb": 20,
@@ -120,6 +134,8 @@ def test_a_random_secret_is_no_placeholder() -> None:
     for value in ("a<b>c9Zk2xY7Qw5t", "xTODO4Zk2xY7Qw5tN", "9abcdef12345678z", "pQ-test-Zk2xY7Qw"):
         assert problems(good("prod") | {"openmates_cache_password": value}) == [], value
 
+
+WORKER = {"name": "app-pdf-worker", "kind": "worker", "queues": ["app_pdf"], "memory": "512M"}
 
 # Environment, what is changed, the file (or the host) it stands in, and words that the one message has to hold.
 BAD = [
@@ -269,12 +285,152 @@ BAD = [
     ),
     (
         "prod",
-        {"openmates_frontend_urls": ["http://app.openmates.test"]},
+        {"openmates_frontend_urls": ["http://web.example.test"]},
         SETTINGS,
         ["openmates_frontend_urls", "https://"],
     ),
+    # An origin has to be written as browsers send it.
+    ("prod", {"openmates_frontend_urls": ["https://web.example.test/"]}, SETTINGS, ["Write https://web.example.test"]),
+    (
+        "prod",
+        {"openmates_frontend_urls": ["https://web.example.test/app"]},
+        SETTINGS,
+        ["Write https://web.example.test"],
+    ),
+    (
+        "prod",
+        {"openmates_frontend_urls": ["https://Web.example.test:443"]},
+        SETTINGS,
+        ["Write https://web.example.test"],
+    ),
+    ("prod", {"openmates_frontend_urls": ["https://a.example.test,https://b"]}, SETTINGS, ["not the origin"]),
+    # The login cookie.
+    (
+        "prod",
+        {"openmates_frontend_urls": ["https://web.vercel.app"]},
+        SETTINGS,
+        ["openmates_frontend_urls", "log in at web.vercel.app", "cookie is for vercel.app", "api.prod1.example.test"],
+    ),
+    (
+        "prod",
+        {"openmates_frontend_urls": ["https://web.example.test", "https://web.other.test"]},
+        SETTINGS,
+        ["openmates_frontend_urls", "web.other.test"],
+    ),
+    (
+        "prod",
+        {"openmates_frontend_urls": ["https://web.shop.co.uk"], "openmates_domain": "api.shop.co.uk"},
+        SETTINGS,
+        ["openmates_cookie_domain", "co.uk", "Set it to .shop.co.uk"],
+    ),
+    ("prod", {"openmates_cookie_domain": "co"}, SETTINGS, ["openmates_cookie_domain", "not a domain"]),
+    ("prod", {"openmates_cookie_domain": True}, SETTINGS, ["openmates_cookie_domain", "not a domain"]),
+    (
+        "prod",
+        {"openmates_cookie_domain": ".other.test"},
+        SETTINGS,
+        ["openmates_cookie_domain", "api.prod1.example.test"],
+    ),
+    (
+        "prod",
+        {"openmates_cookie_domain": ".prod1.example.test"},
+        SETTINGS,
+        ["openmates_cookie_domain", "web.example.test is not below prod1.example.test"],
+    ),
+    ("dev", {"openmates_cookie_domain": ".example.test"}, SETTINGS, ["openmates_cookie_domain", "openmates_domain"]),
+    # OpenMates' version and collections.
+    ("prod", {"openmates_version": 0.14}, SETTINGS, ["openmates_version", "0.14", "v0.14.0"]),
+    ("prod", {"openmates_version": "v0.14.0 beta"}, SETTINGS, ["openmates_version", "v0.14.0 beta"]),
+    (
+        "prod",
+        {"openmates_cms_setup_image": ""},
+        SETTINGS,
+        ["openmates_cms_setup_image", "/nowhere/prod.json", "none of OpenMates' collections", "Leave the setting out"],
+    ),
+    ("prod", {"openmates_cms_setup_image": "a b"}, SETTINGS, ["openmates_cms_setup_image", "'a b'"]),
+    ("prod", {"openmates_cms_setup_timeout": "1h"}, SETTINGS, ["openmates_cms_setup_timeout", "'1h'", "seconds"]),
+    # Apps and queues.
+    (
+        "prod",
+        {"openmates_apps": [WORKER | {"kind": "job"}]},
+        SETTINGS,
+        ["'app-pdf-worker'", "'job'", "service, worker"],
+    ),
+    ("prod", {"openmates_apps": [WORKER | {"queues": []}]}, SETTINGS, ["'app-pdf-worker' has no queues"]),
+    ("prod", {"openmates_apps": [WORKER | {"queues": "app_pdf"}]}, SETTINGS, ["'app-pdf-worker'", "not a list"]),
+    ("prod", {"openmates_apps": [WORKER | {"queues": ["a b"]}]}, SETTINGS, ["'a b'", "not a queue"]),
+    ("prod", {"openmates_apps": [WORKER | {"concurrency": "two"}]}, SETTINGS, ["concurrency", "'two'"]),
+    ("prod", {"openmates_apps": [WORKER | {"stop_grace_period": 670}]}, SETTINGS, ["stop_grace_period", "670s"]),
+    ("prod", {"openmates_apps": [WORKER | {"image": "a b"}]}, SETTINGS, ["the image of 'app-pdf-worker'"]),
+    ("prod", {"openmates_apps": [WORKER | {"quues": []}]}, SETTINGS, ["'quues'", "Did you mean queues?"]),
+    ("prod", {"openmates_apps": [WORKER | {"user": 5}]}, SETTINGS, ["'user'", "kind: service"]),
+    ("prod", {"openmates_apps": [{"name": "app-a", "image": "a:1", "queues": ["x"]}]}, SETTINGS, ["kind: worker"]),
+    (
+        "prod",
+        {"openmates_apps": [{"name": "app-a", "image": "a:1", "user": 0}]},
+        SETTINGS,
+        ["'app-a'", "other than root"],
+    ),
+    ("prod", {"openmates_apps": [WORKER | {"memory": "much"}]}, SETTINGS, ["openmates_memory", "app-pdf-worker"]),
+    (
+        "prod",
+        {"openmates_apps": [WORKER, WORKER | {"name": "app-more"}]},
+        SETTINGS,
+        ["openmates_apps", "app_pdf is consumed by app-pdf-worker and by app-more"],
+    ),
+    (
+        "prod",
+        {"openmates_apps": [WORKER | {"queues": ["app_ai"]}]},
+        SETTINGS,
+        ["openmates_worker_queues", "app_ai is consumed by task-worker and by app-pdf-worker"],
+    ),
+    ("prod", {"openmates_worker_queues": []}, SETTINGS, ["openmates_worker_queues", "empty"]),
+    ("prod", {"openmates_worker_queues": ",".join(NEEDED_QUEUES)}, SETTINGS, ["openmates_worker_queues", "not a list"]),
+    ("prod", {"openmates_worker_queues": [*NEEDED_QUEUES, 5]}, SETTINGS, ["openmates_worker_queues", "5"]),
+    (
+        "prod",
+        {"openmates_worker_queues": ["email", "push", "persistence", "user_init", "server_stats", "reminder"]},
+        SETTINGS,
+        ["openmates_worker_queues", "no worker consumes health_check, app_ai"],
+    ),
+    # Who may sign up.
+    ("prod", {"openmates_signup_mode": "open"}, SETTINGS, ["openmates_signup_mode", "'open'", "invite_and_domain"]),
+    ("prod", {"openmates_signup_mode": "domain_allowlist"}, SETTINGS, ["openmates_signup_domains", "fall back"]),
+    ("prod", {"openmates_signup_domains": ["firm.test"]}, SETTINGS, ["openmates_signup_domains", "no effect"]),
+    (
+        "prod",
+        {"openmates_signup_mode": "domain_allowlist", "openmates_signup_domains": ["@firm.test"]},
+        SETTINGS,
+        ["'@firm.test' is not a domain"],
+    ),
+    ("prod", {"openmates_signup_domains": "firm.test"}, SETTINGS, ["openmates_signup_domains", "not a list"]),
+    ("prod", {"openmates_signup_limit": -1}, SETTINGS, ["openmates_signup_limit", "-1"]),
+    ("prod", {"openmates_signup_limit": 20}, SETTINGS, ["openmates_signup_limit", "openmates.org only"]),
+    (
+        "prod",
+        {
+            "openmates_frontend_urls": ["https://openmates.org"],
+            "openmates_domain": "api.openmates.org",
+            "openmates_signup_mode": "invite_and_domain",
+        },
+        SETTINGS,
+        ["openmates_signup_mode", "on openmates.org it has no effect"],
+    ),
+    # What the backend reads besides.
+    ("prod", {"openmates_backend_environment": ["A=1"]}, SETTINGS, ["openmates_backend_environment", "not a table"]),
+    ("prod", {"openmates_backend_environment": {"A-B": "1"}}, SETTINGS, ["'A-B'", "not the name"]),
+    ("prod", {"openmates_backend_environment": {"A": ["1"]}}, SETTINGS, ["A is not text"]),
+    ("prod", {"openmates_backend_environment": {"COOKIE_DOMAIN": "x"}}, SETTINGS, ["openmates_cookie_domain"]),
+    ("prod", {"openmates_backend_environment": {"SECRET__X__API_KEY": "x"}}, SETTINGS, ["openmates_vault_seeds"]),
+    ("prod", {"openmates_translations_dir": "locales"}, SETTINGS, ["openmates_translations_dir", "absolute path"]),
+    (
+        "prod",
+        {"openmates_translations_dir": "/opt/openmates/locales"},
+        SETTINGS,
+        ["openmates_translations_dir", "openmates_directory", "elsewhere"],
+    ),
     ("prod", {"openmates_directory": "/"}, SETTINGS, ["openmates_directory", "/opt/openmates"]),
-    ("prod", {"openmates_ready_path": "ready"}, SETTINGS, ["openmates_ready_path", "slash"]),
+    ("prod", {"openmates_health_path": "health"}, SETTINGS, ["openmates_health_path", "slash"]),
     ("prod", {"openmates_subnet": "198.51.100.0/24"}, SETTINGS, ["openmates_subnet", "198.51.100.11"]),
     ("prod", {"openmates_subnet": "172.30.0.1/24"}, SETTINGS, ["openmates_subnet", "172.30.0.0/24"]),
     ("prod", {"openmates_min_memory_mb": "much"}, SETTINGS, ["openmates_min_memory_mb", "not a number"]),
@@ -361,6 +517,71 @@ def test_no_secrets_at_all_is_one_problem_that_names_them_all() -> None:
     assert all(name in found[0] for name in SECRET_NAMES)
     assert SECRETS in found[0]
     assert "playbooks/secrets.yml -i x" in found[0]
+
+
+# As OpenMates' own check answered for each of them.
+@pytest.mark.parametrize(
+    ("host", "refused"),
+    [
+        *((host, True) for host in ("app.openmates.org", "openmates.com", "my-openmates.vercel.app", "open-mates.org")),
+        *((host, True) for host in ("open_mates.de", "x0penmatesy.de", "open--mates.de", "openmates.example.test")),
+        *((host, False) for host in ("openmates.org", "web.example.test", "mates.example.test", "open.mates.org")),
+        *((host, False) for host in ("openmate.org", "open-m-ates.de", "openmate5.org")),
+    ],
+)
+def test_a_frontend_that_openmates_refuses_is_refused_first(host: str, refused: bool) -> None:
+    domain = f"api.{'.'.join(host.split('.')[-2:])}"
+    settings = good("prod") | {"openmates_domain": domain, "openmates_frontend_urls": [f"https://{host}"]}
+    found = [text for text in problems(settings) if "OpenMates refuses to start" in text]
+    assert [(SETTINGS in text, "openmates_frontend_urls" in text, host in text) for text in found] == (
+        [(True, True, True)] if refused else []
+    )
+
+
+def test_only_the_first_frontend_decides_whose_server_it_is() -> None:
+    urls = ["https://openmates.org", "https://app.openmates.org"]
+    official = good("prod") | {"openmates_domain": "api.openmates.org", "openmates_signup_limit": 1000}
+    assert problems(official | {"openmates_frontend_urls": urls}) == []
+    assert len(problems(official | {"openmates_frontend_urls": urls[::-1]})) == 2, "the limit means nothing then"
+
+
+def test_without_a_frontend_the_apis_own_name_decides() -> None:
+    found = problems(good("prod") | {"openmates_frontend_urls": [], "openmates_domain": "api.openmates.test"})
+    assert ["openmates_domain" in text and "OpenMates refuses to start" in text for text in found] == [True]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"openmates_cookie_domain": ".example.test"},
+        {"openmates_cookie_domain": "example.test"},
+        {
+            "openmates_frontend_urls": ["https://web.shop.co.uk"],
+            "openmates_domain": "api.shop.co.uk",
+            "openmates_cookie_domain": ".shop.co.uk",
+        },
+        {"openmates_apps": [WORKER, {"name": "app-a", "image": "a:1", "kind": "service", "user": 5}]},
+        {"openmates_apps": [WORKER | {"concurrency": 2, "stop_grace_period": "11m10s", "image": "a/b:1"}]},
+        {
+            "openmates_apps": [WORKER | {"queues": ["app_ai", "push"]}],
+            "openmates_worker_queues": [queue for queue in NEEDED_QUEUES if queue not in ("app_ai", "push")],
+        },
+        {"openmates_signup_mode": "invite_and_domain", "openmates_signup_domains": ["firm.test", "mail.firm.test"]},
+        {"openmates_backend_environment": {"WEBAUTHN_RP_NAME": "Firm", "DEBUG": False, "LIMIT": 5}},
+        {"openmates_translations_dir": "/srv/openmates-locales"},
+        {"openmates_cms_setup_image": "", "openmates_directus_schema": str(ROOT / "inventories/directus/lab.json")},
+        {"openmates_cms_setup_image": "", "openmates_backend_image": "registry.example.test/own-api:1"},
+    ],
+)
+def test_what_can_work_is_not_refused(change: dict) -> None:
+    assert problems(good("prod") | change) == []
+
+
+def test_a_setting_that_is_gone_names_what_replaced_it() -> None:
+    found = problems(good("prod"), names=["openmates_ready_path"])
+    assert len(found) == 1
+    for word in (SETTINGS, "openmates_ready_path", "no such setting", "openmates_health_path"):
+        assert word in found[0]
 
 
 def test_a_misspelled_name_is_recognised() -> None:

@@ -8,6 +8,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.backend import OFFICIAL, first_origin, host_of
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import (
     LABEL,
     Preflight,
@@ -19,7 +20,29 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run imp
 SPECIAL_DOMAINS = ("test", "local", "localhost", "internal", "lan", "home", "invalid", "example")
 EMAIL = re.compile(r"^[^@\s<>,;:\"']+@([^@\s]+)$")
 REGISTRY = re.compile(r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?$", re.IGNORECASE)
-ORIGIN = re.compile(r"^(https?)://([^/\s:]+)(:\d+)?/?$")
+ORIGIN = re.compile(r"^(https?)://([^/\s:,]+)(:\d+)?(/[^\s,]*)?$", re.IGNORECASE)
+# Names that OpenMates takes for imitations of its own. It knows more of them, in an encrypted list.
+OWN_NAME = re.compile(r"[o0]penmates|open[-_]+mates")
+LOCAL = re.compile(r"^(localhost|[\d.]+)$")
+# Some of the two-label names under which anyone can have a name, so that browsers refuse a cookie for them.
+PUBLIC_SUFFIXES = (
+    *(
+        "co.uk",
+        "org.uk",
+        "me.uk",
+        "com.au",
+        "net.au",
+        "org.au",
+        "co.nz",
+        "co.jp",
+        "or.jp",
+        "com.br",
+        "com.cn",
+        "com.tr",
+    ),
+    *("com.mx", "co.in", "co.za", "co.kr", "com.sg", "com.tw", "github.io", "gitlab.io", "vercel.app", "netlify.app"),
+    *("pages.dev", "workers.dev", "web.app", "onrender.com", "fly.dev", "herokuapp.com"),
+)
 
 
 def check_admin_email(run: Preflight) -> Iterator[str]:
@@ -141,8 +164,79 @@ def check_frontends(run: Preflight) -> Iterator[str]:
             yield run.problem(
                 name, f"{url!r} is a placeholder", "Set it to where your web app runs, or to [] without one"
             )
-        elif run.environment == "prod" and match[1] == "http":
+        elif run.environment == "prod" and match[1].lower() == "http":
             yield run.problem(name, f"{url!r} is not encrypted", "Use https:// in production")
+        elif (sent := _as_sent(match)) != url:
+            yield run.problem(
+                name, f"browsers do not send {url!r}, and the api compares letter by letter", f"Write {sent}"
+            )
+
+
+def _as_sent(match: re.Match) -> str:
+    """An origin as browsers write it: in lower case, without the scheme's own port, a slash or a path."""
+    scheme, host, port = match[1].lower(), match[2].lower(), match[3] or ""
+    return f"{scheme}://{host}{'' if port == {'http': ':80', 'https': ':443'}[scheme] else port}"
+
+
+def check_hosting_name(run: Preflight) -> Iterator[str]:
+    """OpenMates does not start under a name that could be taken for its own."""
+    host = host_of(first_origin(run))
+    if OWN_NAME.search(host) and host != OFFICIAL:
+        name = "openmates_frontend_urls" if run.get("openmates_frontend_urls", []) else "openmates_domain"
+        yield run.problem(
+            name,
+            f"OpenMates refuses to start for {host}, since only {OFFICIAL} itself may contain or resemble its name",
+            "Give the frontend another name, first in openmates_frontend_urls",
+        )
+
+
+def check_cookie_domain(run: Preflight) -> Iterator[str]:
+    """The login cookie's domain has to hold both the frontend's name and the api's."""
+    name, cookie = "openmates_cookie_domain", run.get("openmates_cookie_domain", "")
+    domain, urls = str(run.get("openmates_domain", "")).strip().lower(), run.get("openmates_frontend_urls", [])
+    if name in run.broken or not isinstance(urls, list):
+        return
+    if cookie and not (isinstance(cookie, str) and _is_domain(cookie.removeprefix("."))):
+        yield run.problem(name, f"{cookie!r} is not a domain", "Write it as .example.co.uk, or leave it empty")
+        return
+    if cookie and not domain:
+        yield run.problem(
+            name, "the api has no name of its own to share it", "Set openmates_domain, or leave this empty"
+        )
+        return
+    if not _is_domain(domain) or is_placeholder_domain(domain) or domain.endswith(".localhost"):
+        return  # by address, where the cookie has no domain, or refused above
+    if cookie and not _within(domain, cookie):
+        yield run.problem(
+            name, f"{cookie} does not hold the api's name {domain}", "Write the part that it shares with the frontend"
+        )
+        return
+    for host in (host_of(str(url)) for url in urls):
+        if LOCAL.match(host) or not _is_domain(host) or is_placeholder_domain(host):
+            continue
+        wanted = (cookie or ".".join(host.split(".")[-2:])).removeprefix(".")
+        if not _within(host, wanted):
+            yield run.problem(
+                name,
+                f"the frontend {host} is not below {wanted}, so no one could log in there",
+                "Write the part that it shares with the api, or remove that frontend",
+            )
+        elif not _within(domain, wanted):
+            yield run.problem(
+                "openmates_frontend_urls",
+                f"no one can log in at {host}: its login cookie is for {wanted}, and the api is at {domain}",
+                "Give the api and the frontend names below one domain of yours",
+            )
+        elif wanted in PUBLIC_SUFFIXES:
+            yield run.problem(
+                name,
+                f"browsers accept no cookie for {wanted}, below which anyone can have a name",
+                f"Set it to .{'.'.join(host.split('.')[-3:])}, if the api's name ends so too",
+            )
+
+
+def _within(host: str, domain: str) -> bool:
+    return f".{host}".endswith(f".{domain.lower().removeprefix('.')}")
 
 
 CHECKS = (
@@ -152,4 +246,6 @@ CHECKS = (
     check_registry,
     check_acme_directory,
     check_frontends,
+    check_hosting_name,
+    check_cookie_domain,
 )

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The services and apps: limits, images, choices, network and paths."""
+"""The services: limits, choices, network and paths."""
 
 from __future__ import annotations
 
@@ -18,8 +18,6 @@ GIB = 1024  # in MiB
 # The limits of all containers together: what an 8 GB server can give and still have room for itself.
 SMALLEST_BUDGET_MB = int(6.5 * GIB)
 HOST_RESERVE_MB = int(1.5 * GIB)
-APP_NAME = re.compile(r"^[a-z][a-z0-9-]{0,61}[a-z0-9]$")
-IMAGE = re.compile(r"^[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?$", re.IGNORECASE)
 MEMORY = re.compile(r"^(\d+)([bkmg]?)b?$", re.IGNORECASE)
 
 
@@ -29,6 +27,10 @@ def _megabytes(limit: Any) -> float | None:
     if not match or int(match[1]) == 0:
         return None
     return int(match[1]) * {"": 1 / GIB**2, "b": 1 / GIB**2, "k": 1 / GIB, "m": 1, "g": GIB}[match[2].lower()]
+
+
+def _app_memory(app: dict) -> Any:
+    return app.get("memory", "1024M" if app.get("kind") == "worker" else "128M")
 
 
 def check_limits(run: Preflight) -> Iterator[str]:
@@ -48,7 +50,7 @@ def check_limits(run: Preflight) -> Iterator[str]:
     for service in SERVICES:
         if service not in limits:
             yield run.problem(name, f"{service} has no memory limit", f"Add one, e.g. `{service}: 256M`")
-    for service, limit in [*limits.items(), *((app.get("name"), app.get("memory", "128M")) for app in apps)]:
+    for service, limit in [*limits.items(), *((app.get("name"), _app_memory(app)) for app in apps)]:
         size = _megabytes(limit)
         if size is None:
             yield run.problem(name, f"the memory limit of {service} is {limit!r}", "Write it as 256M or 1G")
@@ -62,33 +64,6 @@ def check_limits(run: Preflight) -> Iterator[str]:
         )
 
 
-def check_apps(run: Preflight) -> Iterator[str]:
-    name, apps = "openmates_apps", run.get("openmates_apps", [])
-    if name in run.broken:
-        return
-    if not isinstance(apps, list) or not all(isinstance(app, dict) for app in apps):
-        yield run.problem(name, "it is not a list of apps", "Write it as `[{name: app-videos, image: ...}]`")
-        return
-    seen: set[str] = set()
-    for app in apps:
-        title = str(app.get("name", ""))
-        if not APP_NAME.match(title):
-            yield run.problem(
-                name,
-                f"{title!r} is not a name for an app",
-                "Use lower-case letters, digits and hyphens, beginning with a letter",
-            )
-        elif title in SERVICES:
-            yield run.problem(name, f"{title!r} is the name of a service", f"Rename the app, e.g. to app-{title}")
-        elif title in seen:
-            yield run.problem(name, f"{title!r} stands there twice", "Remove or rename one of them")
-        seen.add(title)
-        if not app.get("image"):
-            yield run.problem(name, f"{title!r} has no image", "Add `image:` with the image's reference")
-        elif not IMAGE.match(str(app["image"])):
-            yield run.problem(name, f"the image of {title!r} is {app['image']!r}", "Write it as registry/path:tag")
-
-
 def check_choices(run: Preflight) -> Iterator[str]:
     """Settings with a fixed set of values."""
     for name, choices in (("openmates_vault_engine", VAULT_ENGINES), ("openmates_log_level", LOG_LEVELS)):
@@ -97,15 +72,13 @@ def check_choices(run: Preflight) -> Iterator[str]:
 
 
 def check_paths(run: Preflight) -> Iterator[str]:
-    directory, ready = str(run.get("openmates_directory", "/opt/openmates")), str(run.get("openmates_ready_path", "/"))
+    directory = str(run.get("openmates_directory", "/opt/openmates"))
     if not re.match(r"^(/[A-Za-z0-9._-]+){2,}$", directory):
         yield run.problem(
             "openmates_directory",
             f"{directory!r} is not a directory of its own",
             "Use an absolute path such as /opt/openmates",
         )
-    if not re.match(r"^/[^\s]*$", ready):
-        yield run.problem("openmates_ready_path", f"{ready!r} is not a path", "Begin it with a slash, e.g. /health")
 
 
 def check_subnet(run: Preflight) -> Iterator[str]:
@@ -131,7 +104,6 @@ def check_subnet(run: Preflight) -> Iterator[str]:
 
 CHECKS = (
     check_limits,
-    check_apps,
     check_choices,
     check_paths,
     check_subnet,

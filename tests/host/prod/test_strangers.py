@@ -25,7 +25,7 @@ HEADERS = {
 }
 CLAIMS = {  # ways to say that one is somebody else, and what they would say
     "X-Forwarded-For": "192.0.2.77",
-    "X-Forwarded-Host": "evil.openmates.test",
+    "X-Forwarded-Host": "evil.example.test",
     "X-Forwarded-Proto": "http",
     "X-Forwarded-Port": "19277",
     "X-Real-IP": "192.0.2.77",
@@ -62,14 +62,14 @@ def test_nothing_that_a_client_says_about_its_address_reaches_the_api(server):
 
 
 @pytest.mark.parametrize(
-    "name", [None, "cms.prod1.openmates.test", "grafana.prod1.openmates.test", "prod1.openmates.test", "198.51.100.1"]
+    "name", [None, "cms.prod1.example.test", "grafana.prod1.example.test", "prod1.example.test", "198.51.100.1"]
 )
 def test_there_is_no_certificate_for_other_names_nor_for_none(server, name):
     with pytest.raises(ssl.SSLError):
         secure(server, name, verify=False)
 
 
-@pytest.mark.parametrize("name", ["other.openmates.test", "127.0.0.1", "", "cms:8055"])
+@pytest.mark.parametrize("name", ["other.example.test", "127.0.0.1", "", "cms:8055"])
 def test_a_request_for_another_host_is_not_answered(server, name):
     with secure(server, server.domain) as connection:
         connection.sendall(f"GET /health HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
@@ -77,7 +77,7 @@ def test_a_request_for_another_host_is_not_answered(server, name):
     assert answer == b"" or b" 400 " in answer.split(b"\r\n")[0]  # an empty one is no HTTP
 
 
-@pytest.mark.parametrize("name", ["other.openmates.test", "198.51.100.1"])
+@pytest.mark.parametrize("name", ["other.example.test", "198.51.100.1"])
 def test_plain_http_for_another_host_is_not_answered(server, name):
     for address in server.addresses:
         with socket.create_connection((address, 80), 10) as connection:

@@ -3,6 +3,8 @@
 # Compose's own `environment:` would show them to everybody who can run `docker inspect`.
 set -eu
 for file in /run/secrets/*; do
-  export "${file##*/}=$(cat "$file")"
+  # Assigned first: `export` would hide that a file cannot be read, and the program would start with an empty secret.
+  value=$(cat "$file")
+  export "${file##*/}=$value"
 done
 exec "$@"

@@ -8,6 +8,12 @@ path "kv/data/providers/*" {
   capabilities = ["read"]
 }
 
+# The key pair for push messages, which the api makes. Without these rights it makes another at each start, and every
+# subscription ends.
+path "kv/data/providers/vapid" {
+  capabilities = ["create", "read", "update"]
+}
+
 path "kv/data/user-draft-aes-keys/*" {
   capabilities = ["create", "read", "update", "delete"]
 }

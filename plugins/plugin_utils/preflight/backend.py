@@ -1,0 +1,333 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""OpenMates itself: its version and collections, its Apps and queues, who may sign up, and what it reads besides."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.exposure import SERVICES
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import LABEL, Preflight, integer
+
+APP_NAME = re.compile(r"^[a-z][a-z0-9-]{0,61}[a-z0-9]$")
+IMAGE = re.compile(r"^[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?$", re.IGNORECASE)
+TAG = re.compile(r"^\w[\w.-]{0,127}$", re.ASCII)
+QUEUE = re.compile(r"^[a-z][a-z0-9_-]*$")
+DURATION = re.compile(r"^(\d+h)?(\d+m)?(\d+s)?$")
+VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+APP_KEYS = {
+    "service": ("name", "kind", "image", "memory", "user"),
+    "worker": ("name", "kind", "image", "memory", "queues", "concurrency", "stop_grace_period"),
+}
+# The queues of OpenMates v0.14 without which no one can sign up or chat, or which the scheduler fills without end.
+NEEDED_QUEUES = (
+    "email",
+    "user_init",
+    "persistence",
+    "health_check",
+    "server_stats",
+    "reminder",
+    "push",
+    "app_ai",
+)
+SIGNUP_MODES = ("invite_only", "domain_allowlist", "invite_and_domain")
+OFFICIAL = "openmates.org"
+# What the Compose file sets for the api and its workers, by the setting that decides it.
+BACKEND_ENVIRONMENT = {
+    "PRODUCTION_URL": "openmates_frontend_urls",
+    "FRONTEND_URLS": "openmates_frontend_urls",
+    "FRONTEND_URL": "openmates_frontend_urls",
+    "COOKIE_DOMAIN": "openmates_cookie_domain",
+    "SERVER_ENVIRONMENT": "the inventory group of the host",
+    "TRUSTED_PROXY_IPS": "openmates_gateway",
+    "DATABASE_ADMIN_EMAIL": "openmates_admin_email",
+    "LOG_LEVEL": "openmates_log_level",
+    "APP_URLS": "openmates_apps",
+    "CELERY_QUEUES": "openmates_worker_queues",
+    "TRANSLATIONS_DIR": "openmates_translations_dir",
+    "SELF_HOST_SIGNUP_MODE": "openmates_signup_mode",
+    "SELF_HOST_SIGNUP_ALLOWED_DOMAINS": "openmates_signup_domains",
+    "SIGNUP_DOMAIN_RESTRICTION": "openmates_signup_domains",
+    "SIGNUP_LIMIT": "openmates_signup_limit",
+    "HOME": "the Compose file",
+    "CMS_URL": "the Compose file",
+    "DRAGONFLY_URL": "the Compose file",
+    "VAULT_URL": "the Compose file",
+    "OTEL_TRACING_ENABLED": "the Compose file",
+}
+BACKEND_SECRETS = ("DATABASE_ADMIN_PASSWORD", "DIRECTUS_SECRET", "DRAGONFLY_PASSWORD", "INTERNAL_API_SHARED_TOKEN")
+# Settings that are gone, and what to do about each.
+REMOVED = {
+    "openmates_ready_path": (
+        "Remove it: this project has a readiness probe of its own. The path that Caddy and the health check ask is "
+        "openmates_health_path"
+    ),
+}
+
+
+def check_removed(run: Preflight) -> Iterator[str]:
+    for name, remedy in REMOVED.items():
+        if name in run.other_names:
+            yield run.problem(name, "there is no such setting any more", remedy)
+
+
+def check_version(run: Preflight) -> Iterator[str]:
+    name, version = "openmates_version", run.get("openmates_version", "v0.14.0")
+    if name not in run.broken and not (isinstance(version, str) and TAG.match(version)):
+        yield run.problem(name, f"{version!r} is not a version", "Write the tag of OpenMates' images, e.g. v0.14.0")
+
+
+def check_collections(run: Preflight) -> Iterator[str]:
+    """OpenMates' api finds its collections in Directus, whoever makes them."""
+    image, setup = str(run.get("openmates_backend_image", "")), run.get("openmates_cms_setup_image", "")
+    schema = str(run.get("openmates_directus_schema", ""))
+    name = "openmates_cms_setup_image"
+    if name in run.broken or "openmates_backend_image" in run.broken:
+        return
+    if setup and not IMAGE.match(str(setup)):
+        yield run.problem(name, f"{setup!r} is not an image", "Write it as registry/path:tag, or leave the setting out")
+    elif not setup and "openmates_directus_schema" not in run.broken:
+        repository = image.rpartition("/")[2].partition(":")[0].partition("@")[0]
+        if repository == "openmates-api" and not Path(schema).is_file():
+            yield run.problem(
+                name,
+                f"it is empty and there is no schema file {schema or '(openmates_directus_schema)'}, so Directus would "
+                "have none of OpenMates' collections",
+                "Leave the setting out for OpenMates' own cms-setup, or provide the schema file",
+            )
+
+
+def check_setup_timeout(run: Preflight) -> Iterator[str]:
+    name, value = "openmates_cms_setup_timeout", run.get("openmates_cms_setup_timeout", 3600)
+    seconds = integer(value)
+    if name not in run.broken and (seconds is None or seconds < 60):
+        yield run.problem(name, f"{value!r} is not a number of seconds from 60 on", "Write it as 3600, for an hour")
+
+
+def check_apps(run: Preflight) -> Iterator[str]:
+    name, apps = "openmates_apps", run.get("openmates_apps", [])
+    if name in run.broken:
+        return
+    if not isinstance(apps, list) or not all(isinstance(app, dict) for app in apps):
+        yield run.problem(name, "it is not a list of apps", "Write it as `[{name: app-videos, image: ...}]`")
+        return
+    seen: set[str] = set()
+    for app in apps:
+        title = str(app.get("name", ""))
+        if not APP_NAME.match(title):
+            yield run.problem(
+                name,
+                f"{title!r} is not a name for an app",
+                "Use lower-case letters, digits and hyphens, beginning with a letter",
+            )
+        elif title in SERVICES:
+            yield run.problem(name, f"{title!r} is the name of a service", f"Rename the app, e.g. to app-{title}")
+        elif title in seen:
+            yield run.problem(name, f"{title!r} stands there twice", "Remove or rename one of them")
+        seen.add(title)
+        kind = app.get("kind", "service")
+        if kind not in APP_KEYS:
+            yield run.problem(name, f"the kind of {title!r} is {kind!r}", f"Use one of {', '.join(APP_KEYS)}")
+            continue
+        yield from _check_app_keys(run, name, title, kind, app)
+        if kind == "worker":
+            yield from _check_app_worker(run, name, title, app)
+        elif not app.get("image"):
+            yield run.problem(name, f"{title!r} has no image", "Add `image:` with the image's reference")
+        if app.get("image") and not IMAGE.match(str(app["image"])):
+            yield run.problem(name, f"the image of {title!r} is {app['image']!r}", "Write it as registry/path:tag")
+
+
+def _check_app_keys(run: Preflight, name: str, title: str, kind: str, app: dict) -> Iterator[str]:
+    for key in app:
+        if key in APP_KEYS[kind]:
+            continue
+        close = difflib.get_close_matches(str(key), APP_KEYS[kind], n=1)
+        other = next((other for other, keys in APP_KEYS.items() if key in keys), None)
+        hint = f"Did you mean {close[0]}?" if close else f"Remove it; the keys are {', '.join(APP_KEYS[kind])}"
+        if other:
+            hint = f"Remove it, or set `kind: {other}`"
+        yield run.problem(name, f"{title!r} has {key!r}, which an app of kind {kind} does not have", hint)
+    user = app.get("user", 1000)
+    if kind == "service" and (integer(user) is None or int(user) < 1):
+        yield run.problem(name, f"the user of {title!r} is {user!r}", "Write the number of a user other than root")
+
+
+def _check_app_worker(run: Preflight, name: str, title: str, app: dict) -> Iterator[str]:
+    if not app.get("queues"):
+        yield run.problem(name, f"{title!r} has no queues", "Add `queues: [app_pdf]` with those that it consumes")
+    else:
+        yield from _check_queue_names(run, name, f"the queues of {title!r}", app["queues"])
+    concurrency = app.get("concurrency", 1)
+    if integer(concurrency) is None or not 1 <= int(concurrency) <= 64:
+        yield run.problem(
+            name, f"the concurrency of {title!r} is {concurrency!r}", "Write the number of its processes, e.g. 1"
+        )
+    grace = app.get("stop_grace_period", "370s")
+    if not (isinstance(grace, str) and grace and DURATION.match(grace)):
+        yield run.problem(
+            name, f"the stop_grace_period of {title!r} is {grace!r}", "Write the longest task's time, e.g. 670s"
+        )
+
+
+def _check_queue_names(run: Preflight, name: str, what: str, queues: Any) -> Iterator[str]:
+    if not isinstance(queues, list):
+        yield run.problem(name, f"{what} are not a list", "Write them as [app_ai, app_images]")
+        return
+    for queue in queues:
+        if not (isinstance(queue, str) and QUEUE.match(queue)):
+            yield run.problem(name, f"{queue!r} in {what} is not a queue", "Use OpenMates' names, e.g. app_ai")
+
+
+def check_queues(run: Preflight) -> Iterator[str]:
+    """Each queue has one consumer, and those that matter have one at all."""
+    name, queues = "openmates_worker_queues", run.get("openmates_worker_queues")
+    if name in run.broken or queues is None:
+        return
+    if not queues:
+        yield run.problem(
+            name, "it is empty, which the worker takes for all queues", "Name at least one, e.g. [persistence]"
+        )
+        return
+    yield from _check_queue_names(run, name, "it" if isinstance(queues, list) else "the queues", queues)
+    if not isinstance(queues, list):
+        return
+    consumers: dict[str, list[str]] = {}
+    for queue in queues:
+        consumers.setdefault(str(queue), []).append("task-worker")
+    for app in run.get("openmates_apps", []) if run.usable("openmates_apps", list) else []:
+        if isinstance(app, dict) and app.get("kind") == "worker" and isinstance(app.get("queues"), list):
+            for queue in app["queues"]:
+                consumers.setdefault(str(queue), []).append(str(app.get("name")))
+    for queue, services in consumers.items():
+        if len(services) > 1:
+            yield run.problem(
+                name if "task-worker" in services else "openmates_apps",
+                f"the queue {queue} is consumed by {' and by '.join(services)}",
+                "Leave it to one of them; for more processes raise that one's concurrency",
+            )
+    missing = [queue for queue in NEEDED_QUEUES if queue not in consumers]
+    if missing:
+        yield run.problem(
+            name,
+            f"no worker consumes {', '.join(missing)}: what OpenMates sends there is never done",
+            "Add what is missing to it, or to the queues of an app of `kind: worker`",
+        )
+
+
+def first_origin(run: Preflight) -> str:
+    """The origin by which OpenMates judges whose server it is; empty if it cannot be told."""
+    urls = run.get("openmates_frontend_urls", [])
+    if not isinstance(urls, list):
+        return ""
+    if urls:
+        return str(urls[0])
+    domain = str(run.get("openmates_domain", "")).strip()
+    return f"https://{domain}" if domain and run.environment == "prod" else ""
+
+
+def host_of(origin: str) -> str:
+    return re.sub(r"^https?://|[:/].*$", "", origin).lower()
+
+
+def check_signup(run: Preflight) -> Iterator[str]:
+    mode, domains = run.get("openmates_signup_mode", "invite_only"), run.get("openmates_signup_domains", [])
+    limit = run.get("openmates_signup_limit", 0)
+    official = host_of(first_origin(run)) == OFFICIAL
+    if mode not in SIGNUP_MODES:
+        yield run.problem("openmates_signup_mode", f"{mode!r} is unknown", f"Use one of {', '.join(SIGNUP_MODES)}")
+    elif official and mode != "invite_only":
+        yield run.problem(
+            "openmates_signup_mode",
+            f"on {OFFICIAL} it has no effect",
+            "Remove it, and set openmates_signup_limit and openmates_signup_domains",
+        )
+    if not isinstance(domains, list):
+        yield run.problem("openmates_signup_domains", "it is not a list", "Write it as [your-company.com]")
+        return
+    for domain in domains:
+        if not ("." in str(domain) and all(LABEL.match(label) for label in str(domain).split("."))):
+            yield run.problem(
+                "openmates_signup_domains", f"{domain!r} is not a domain", "Write what stands after the @ in an address"
+            )
+    if not official and mode in SIGNUP_MODES and bool(domains) is (mode == "invite_only"):
+        if domains:
+            remedy = "Set openmates_signup_mode to domain_allowlist or invite_and_domain, or remove the domains"
+            yield run.problem("openmates_signup_domains", "with invite_only they have no effect", remedy)
+        else:
+            yield run.problem(
+                "openmates_signup_domains",
+                f"it is empty, and with {mode} OpenMates would fall back to invite_only",
+                "Name the domains whose addresses may sign up, or set openmates_signup_mode: invite_only",
+            )
+    if integer(limit) is None or int(limit) < 0:
+        yield run.problem("openmates_signup_limit", f"{limit!r} is not a number of accounts", "Write it as 0 or 1000")
+    elif int(limit) and not official:
+        yield run.problem(
+            "openmates_signup_limit",
+            f"it has an effect on {OFFICIAL} only",
+            "Remove it; openmates_signup_mode says who may sign up",
+        )
+
+
+def check_backend_environment(run: Preflight) -> Iterator[str]:
+    name, values = "openmates_backend_environment", run.get("openmates_backend_environment", {})
+    if name in run.broken:
+        return
+    if not isinstance(values, dict):
+        yield run.problem(name, "it is not a table of variables", "Write it as {NAME: value}")
+        return
+    for variable, value in values.items():
+        if not VARIABLE.match(str(variable)):
+            yield run.problem(
+                name, f"{variable!r} is not the name of a variable", "Use letters, digits and underscores"
+            )
+        elif variable in BACKEND_ENVIRONMENT:
+            yield run.problem(name, f"{variable} is set by {BACKEND_ENVIRONMENT[variable]}", "Remove it here")
+        elif variable in BACKEND_SECRETS or re.search(r"PASSWORD|_SECRET$|^SECRET_|_TOKEN$|API_KEY", str(variable)):
+            yield run.problem(
+                name,
+                f"{variable} is a secret, which anyone who may run `docker inspect` could read there",
+                "Put it into Vault with openmates_vault_seeds",
+            )
+        elif isinstance(value, (dict, list)) or value is None:
+            yield run.problem(name, f"{variable} is not text, a number, true or false", "Put it into quotation marks")
+
+
+def check_translations(run: Preflight) -> Iterator[str]:
+    name, path = "openmates_translations_dir", run.get("openmates_translations_dir", "")
+    if not path or name in run.broken:
+        return
+    directory = str(run.get("openmates_directory", "/opt/openmates")).rstrip("/")
+    if not re.match(r"^(/[A-Za-z0-9._-]+)+$", str(path)):
+        yield run.problem(name, f"{path!r} is not a directory", "Use an absolute path such as /srv/openmates-locales")
+    elif f"{path}/".startswith(f"{directory}/"):
+        yield run.problem(
+            name,
+            f"{path} is in openmates_directory, where a run removes what is not its own",
+            "Keep the locales elsewhere, e.g. in /srv/openmates-locales",
+        )
+
+
+def check_health_path(run: Preflight) -> Iterator[str]:
+    name, path = "openmates_health_path", run.get("openmates_health_path", "/v1/health")
+    if name not in run.broken and not re.match(r"^/[A-Za-z0-9._~/-]*$", str(path)):
+        yield run.problem(name, f"{path!r} is not a path", "Begin it with a slash, e.g. /v1/health")
+
+
+CHECKS = (
+    check_removed,
+    check_version,
+    check_collections,
+    check_setup_timeout,
+    check_apps,
+    check_queues,
+    check_signup,
+    check_backend_environment,
+    check_translations,
+    check_health_path,
+)
