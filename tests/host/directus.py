@@ -23,7 +23,8 @@ def ask(url, method="GET", body=None, headers={}):
         return error.code, error.read()
 
 if who == "admin":
-    login = {"email": os.environ["ADMIN_EMAIL"], "password": open("/run/secrets/ADMIN_PASSWORD").read()}
+    password = open("/run/secrets/DATABASE_ADMIN_PASSWORD").read()
+    login = {"email": os.environ["DATABASE_ADMIN_EMAIL"], "password": password}
     status, text = ask("http://cms:8055/auth/login", "POST", json.dumps(login))
     token = json.loads(text)["data"]["access_token"] if status == 200 else "refused"
 else:

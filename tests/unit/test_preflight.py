@@ -172,6 +172,7 @@ BAD = [
         ["openmates_directus_secret", "fewer than 32"],
     ),
     ("prod", {"openmates_cache_password": "Bk5vTn8ZrW2qXp7Yd4\n"}, SECRETS, ["openmates_cache_password", "line break"]),
+    ("prod", {"openmates_cache_password": "Bk5vTn8Zr/W2qXp7Yd4"}, SECRETS, ["openmates_cache_password", "slash"]),
     ("prod", {"openmates_admin_password": 73519462840571}, SECRETS, ["openmates_admin_password", "quotation marks"]),
     (
         "prod",

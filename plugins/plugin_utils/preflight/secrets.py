@@ -79,4 +79,14 @@ def check_secrets_differ(run: Preflight) -> Iterator[str]:
             )
 
 
-CHECKS = (check_secrets, check_secrets_differ)
+def check_cache_password(run: Preflight) -> Iterator[str]:
+    name = "openmates_cache_password"
+    if run.usable(name, str) and "/" in run.settings[name]:
+        yield run.problem(
+            name,
+            "it holds a slash, which OpenMates' workers take for the end of the cache's address",
+            "Use letters and digits, e.g. a value from `openssl rand -hex 32`",
+        )
+
+
+CHECKS = (check_secrets, check_secrets_differ, check_cache_password)

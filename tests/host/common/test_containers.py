@@ -9,7 +9,7 @@ import pytest
 from lab import STACK, wait_until
 
 DATA = "/var/lib/docker/volumes/openmates-{}/_data"
-BACKEND_TMPFS = {"/tmp", "/app/logs"}
+LOGS = f"{DATA.format('api-logs')}:/app/logs:rw"
 CMS_TMPFS = {"/tmp", "/directus/extensions", "/directus/database"}
 
 
@@ -30,8 +30,9 @@ EXPECTED = {
             f"{STACK}/config/bin:/openmates:ro",
             f"{STACK}/secrets/api:/run/secrets:ro",
             f"{STACK}/secrets/vault-data:/vault-data:ro",
+            f"{DATA.format('shared-cache')}:/shared/cache:rw",
+            LOGS,
         },
-        BACKEND_TMPFS,
     ),
     "task-worker": Expected(
         "1000:1000",
@@ -40,8 +41,8 @@ EXPECTED = {
             f"{STACK}/config/bin:/openmates:ro",
             f"{STACK}/secrets/task-worker:/run/secrets:ro",
             f"{STACK}/secrets/vault-data:/vault-data:ro",
+            LOGS,
         },
-        BACKEND_TMPFS,
     ),
     "task-scheduler": Expected(
         "1000:1000",
@@ -51,8 +52,8 @@ EXPECTED = {
             f"{STACK}/secrets/task-scheduler:/run/secrets:ro",
             f"{STACK}/secrets/vault-data:/vault-data:ro",
             f"{DATA.format('celerybeat-data')}:/celerybeat-data:rw",
+            LOGS,
         },
-        BACKEND_TMPFS,
     ),
     "app-sample": Expected("1000:1000", 128),
     "cms": Expected(

@@ -44,7 +44,7 @@ def test_reloading_works_through_the_socket_and_twice(server):
     for _ in range(2):
         server.run("systemctl reload caddy")
     assert server.run("systemctl show --value --property MainPID caddy") == pid
-    assert ask(server, "GET", "/health").status == 200
+    assert ask(server, "GET", "/v1/health").status == 200
 
 
 def test_the_log_holds_no_credentials(server):

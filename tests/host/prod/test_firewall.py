@@ -106,7 +106,7 @@ def test_within_a_minute_after_all_rules_are_flushed_everything_is_as_before(ser
         server.run("nft flush ruleset")
         wait_until(lambda: server.host.run("nft list table inet openmates").rc == 0, "the table is back", 60)
         wait_until(lambda: "-N DOCKER\n" in server.run("iptables -t nat -S"), "Docker's rules are back", 60)
-    site = f"curl -sf -m 2 --insecure --resolve {server.domain}:443:127.0.0.1 https://{server.domain}/health"
+    site = f"curl -sf -m 2 --insecure --resolve {server.domain}:443:127.0.0.1 https://{server.domain}/v1/health"
     wait_until(lambda: server.host.run(site).rc == 0, "the site answers", 60)
     assert time.monotonic() - began < 60
     assert scan(server) == dict.fromkeys(server.addresses, DECLARED)

@@ -41,7 +41,7 @@ CLAIMS = {  # ways to say that one is somebody else, and what they would say
 LIMIT = 100_000_000
 
 
-@pytest.mark.parametrize(("path", "status"), [("/health", 200), ("/metrics", 404), ("/nowhere", 404)])
+@pytest.mark.parametrize(("path", "status"), [("/v1/health", 200), ("/metrics", 404), ("/nowhere", 404)])
 def test_every_answer_protects_who_reads_it(server, path, status):
     answer = ask(server, "GET", path)
     assert answer.status == status
@@ -72,7 +72,7 @@ def test_there_is_no_certificate_for_other_names_nor_for_none(server, name):
 @pytest.mark.parametrize("name", ["other.example.test", "127.0.0.1", "", "cms:8055"])
 def test_a_request_for_another_host_is_not_answered(server, name):
     with secure(server, server.domain) as connection:
-        connection.sendall(f"GET /health HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
+        connection.sendall(f"GET /v1/health HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
         answer = connection.recv(1000)
     assert answer == b"" or b" 400 " in answer.split(b"\r\n")[0]  # an empty one is no HTTP
 
@@ -129,13 +129,13 @@ def test_a_request_just_below_the_limit_arrives(server):
 
 
 def test_a_header_without_end_is_refused(server):
-    assert ask(server, "GET", "/health", headers={"X-Long": "x" * 30_000}).status == 431
+    assert ask(server, "GET", "/v1/health", headers={"X-Long": "x" * 30_000}).status == 431
 
 
 def test_a_client_that_dawdles_over_its_header_is_cut_off(server):
     with secure(server, server.domain) as connection:
         connection.settimeout(20)
-        connection.sendall(b"GET /health HTTP/1.1\r\n")
+        connection.sendall(b"GET /v1/health HTTP/1.1\r\n")
         begun = time.monotonic()
         assert connection.recv(1000) == b""
     assert 5 < time.monotonic() - begun < 20
