@@ -17,6 +17,7 @@ LAB = Path(__file__).resolve().parents[2] / "lab"
 # The service catalogue's images, typed in from the working agreement rather than read from the project's data.
 CATALOGUE = {
     "ghcr.io/glowingkitty/openmates-api:v0.14.0": "glowingkitty/openmates-api:v0.14.0",
+    "ghcr.io/glowingkitty/openmates-cms-setup:v0.14.0": "glowingkitty/openmates-cms-setup:v0.14.0",
     "ghcr.io/glowingkitty/openmates-app-sample:lab": "glowingkitty/openmates-app-sample:lab",
     "directus/directus:11.17.4": "directus/directus:11.17.4",
     "postgres:17-alpine": "library/postgres:17-alpine",
@@ -28,7 +29,7 @@ CATALOGUE = {
     "grafana/grafana:11.5.2": "grafana/grafana:11.5.2",
     "gcr.io/cadvisor/cadvisor:v0.47.2": "cadvisor/cadvisor:v0.47.2",
 }
-STAND_INS = {"api", "cache", "loki", "promtail", "grafana", "cadvisor"}
+STAND_INS = {"api", "cms-setup", "cache", "loki", "promtail", "grafana", "cadvisor"}
 
 
 def _load(name: str, path: Path) -> ModuleType:

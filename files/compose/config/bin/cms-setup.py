@@ -1,0 +1,412 @@
+"""Runs OpenMates' own cms-setup, in its image, until Directus has everything that the image's schema files declare.
+
+The program itself is no judge of that: it ends with exit code 0 whatever Directus refused, skips what is answered with
+503, logs in once and goes on when that session has expired, and does not store the first invite code in any later pass.
+So this wrapper asks Directus which collections and fields exist, repeats the program until none is missing and nothing
+new was refused, and fails with their names otherwise. What it expects goes to expected.json, for the readiness probe.
+
+Python's standard library and PyYAML, which the image has for its own schema files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import typing as t
+from collections.abc import Iterable
+from pathlib import Path
+
+import yaml
+from directus_session import Directus, Problem, Refused
+
+TICK = 15.0  # seconds between two lines of progress
+LONGEST_PAUSE = 30.0  # seconds between two passes
+# Passes in a row that changed nothing, without a cause that passes by itself, until it is clear that none will.
+STUBBORN = 3
+INVITE_COLLECTION = "invite_codes"
+# Fields of a user that only the api writes, when someone signs up.
+SIGNED_UP = "vault_key_id"
+
+INVITE_CODE = re.compile(r"(?<![\w-])[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}(?![\w-])")
+TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
+FILE_DONE = re.compile(r"finished processing", re.IGNORECASE)
+REFUSED = re.compile(r"^\W*(failed|error|exception)\b|success: false", re.IGNORECASE)
+REASON = re.compile(r"^response (body|status)", re.IGNORECASE)
+# Causes that pass by themselves: the pressure limiter, an expired session, no connection.
+PASSING = re.compile(r"\b(401|429|502|503|504)\b|under pressure|token_expired|connection|timed out", re.IGNORECASE)
+
+
+def say(text: str) -> None:
+    print(f"cms-setup: {text}", flush=True)
+
+
+def plural(number: int, thing: str) -> str:
+    return f"{number} {thing}{'' if number == 1 else 's'}"
+
+
+# ---------------------------------------------------------------- settings and secrets
+
+
+@dataclasses.dataclass
+class Settings:
+    """What the Compose file and the secrets directory hand over."""
+
+    command: list[str]
+    secrets: dict[str, str]
+    environment: dict[str, str]
+
+    @property
+    def url(self) -> str:
+        return self.environment.get("CMS_URL", "http://cms:8055").rstrip("/")
+
+    @property
+    def schemas(self) -> Path:
+        return Path(self.environment.get("SCHEMAS_DIR", "/usr/src/app/schemas"))
+
+    @property
+    def source(self) -> str:
+        return self.environment.get("CMS_SETUP_SOURCE", "cms-setup")
+
+    @property
+    def expected_file(self) -> Path:
+        return Path(self.environment.get("CMS_SETUP_EXPECTED", "/cms-schema/expected.json"))
+
+    @property
+    def timeout(self) -> float:
+        return float(self.environment.get("CMS_SETUP_TIMEOUT", "3600"))
+
+    @property
+    def invites(self) -> bool:
+        """Whether signing up takes an invite code, as OpenMates' cms-setup decides it."""
+        mode = self.environment.get("SELF_HOST_SIGNUP_MODE") or "invite_only"
+        return mode.strip().lower() in ("invite_only", "invite_and_domain")
+
+
+def read_settings(command: list[str], environment: dict[str, str]) -> Settings:
+    """Raises Problem for a secret that this user cannot read, which the program itself would take for an empty one."""
+    if not command:
+        raise Problem("there is no command to run: the container's command is the program of the image.")
+    folder = Path(environment.get("CMS_SETUP_SECRETS", "/run/secrets"))
+    secrets: dict[str, str] = {}
+    try:
+        for file in sorted(folder.iterdir()):
+            if file.is_file():
+                secrets[file.name] = file.read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise Problem(
+            f"{error.filename} cannot be read by user {os.getuid()}: {error.strerror}. The service's `user:` in"
+            " docker-compose.yml has to be the owner of its secrets (openmates_service_uids)."
+        ) from None
+    for name in ("DATABASE_ADMIN_EMAIL", "DATABASE_ADMIN_PASSWORD"):
+        if not (secrets.get(name) or environment.get(name)):
+            raise Problem(f"{name} is neither in {folder} nor in the environment, so there is no login to Directus.")
+    return Settings(command, secrets, environment)
+
+
+class Redactor:
+    """Takes secrets out of what the program prints: those that are known, and what looks like a code or token."""
+
+    def __init__(self, values: Iterable[str]) -> None:
+        known = sorted({value for value in values if len(value) >= 6}, key=len, reverse=True)
+        self.known = re.compile("|".join(map(re.escape, known))) if known else None
+
+    def __call__(self, text: str) -> str:
+        if self.known:
+            text = self.known.sub("********", text)
+        return INVITE_CODE.sub("********", TOKEN.sub("********", text))
+
+
+# ---------------------------------------------------------------- the schema files
+
+
+@dataclasses.dataclass
+class Schema:
+    """What the image's files declare.
+
+    OpenMates v0.14 makes only the first collection of a file that declares several, later versions all of them: `more`
+    holds the others, which count as soon as the program has named them.
+    """
+
+    first: dict[str, list[str]]
+    more: dict[str, list[str]]
+    files: int
+    digest: str
+
+    def expected(self, named: Iterable[str]) -> dict[str, list[str]]:
+        return self.first | {name: self.more[name] for name in named if name in self.more}
+
+
+def fields_of(collection: object) -> list[str]:
+    fields = collection.get("fields") if isinstance(collection, dict) else None
+    return list(map(str, fields)) if isinstance(fields, dict) else []
+
+
+def read_schema(folder: Path, program: Iterable[str] = ()) -> Schema:
+    """Raises Problem for files that are no schema. `program`: arguments of the command; files among them count too."""
+    files = sorted({*folder.glob("*.yml"), *folder.glob("*.yaml")})
+    if not files:
+        raise Problem(f"the image has no schema files in {folder}: it is not OpenMates' cms-setup, or a newer one.")
+    digest = hashlib.sha256()
+    first: dict[str, list[str]] = {}
+    more: dict[str, list[str]] = {}
+    for file in files:
+        text = file.read_bytes()
+        digest.update(file.name.encode() + b"\0" + hashlib.sha256(text).digest())
+        try:
+            declared = yaml.safe_load(text) or {}
+        except yaml.YAMLError as error:
+            raise Problem(f"the image's schema file {file.name} is no YAML: {error}") from None
+        if not isinstance(declared, dict):
+            raise Problem(f"the image's schema file {file.name} declares no collections.")
+        for number, (name, collection) in enumerate(declared.items()):
+            (more if number else first)[str(name)] = fields_of(collection)
+    for argument in program:
+        with contextlib.suppress(OSError):
+            digest.update(hashlib.sha256(Path(argument).read_bytes()).digest())
+    return Schema(first, more, len(files), digest.hexdigest())
+
+
+def write_expected(file: Path, source: str, collections: dict[str, list[str]], digest: str) -> None:
+    """`digest` is empty until the files are applied in full. Raises Problem."""
+    part = file.with_suffix(".part")
+    try:
+        text = json.dumps({"source": source, "digest": digest, "collections": collections}, indent=1, sort_keys=True)
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(file)
+    except OSError as error:
+        raise Problem(f"{file} cannot be written by user {os.getuid()}: {error.strerror}. site.yml hands its volume"
+                      " over to that user.") from None  # fmt: skip
+
+
+def read_expected(file: Path) -> dict:
+    """What an earlier run wrote, or nothing."""
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads(file.read_text(encoding="utf-8"))
+        if isinstance(found, dict) and isinstance(found.get("collections"), dict):
+            return found
+    return {"source": "", "digest": "", "collections": {}}
+
+
+# ---------------------------------------------------------------- Directus
+
+
+def missing(directus: Directus, expected: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What Directus lacks: collections with no fields named, and the missing fields of those that exist."""
+    collections = {item["collection"] for item in directus.everything("/collections")}
+    fields: dict[str, set[str]] = {}
+    for item in directus.everything("/fields"):
+        fields.setdefault(item["collection"], set()).add(item["field"])
+    lacking: dict[str, list[str]] = {}
+    for name, declared in sorted(expected.items()):
+        if name not in collections:
+            lacking[name] = []
+        elif gone := sorted(set(declared) - fields.get(name, set())):
+            lacking[name] = gone
+    return lacking
+
+
+def listed(lacking: dict[str, list[str]], longest: int = 40) -> str:
+    """What is missing, by name."""
+    collections = [name for name, fields in lacking.items() if not fields]
+    fields = [f"{name}.{field}" for name, fields in lacking.items() for field in fields]
+    parts = []
+    for thing, names in (("collection", collections), ("field", fields)):
+        if names:
+            more = f" and {len(names) - longest} more" if len(names) > longest else ""
+            parts.append(f"{plural(len(names), thing)}: {', '.join(names[:longest])}{more}")
+    return "; ".join(parts)
+
+
+def see_to_invite(directus: Directus, settings: Settings, expected: dict[str, list[str]]) -> None:
+    """The inventory's code is there until someone has signed up; using it deletes it. Raises Problem."""
+    if INVITE_COLLECTION not in expected or not settings.invites:
+        return
+    code = settings.secrets.get("SELF_HOST_FIRST_INVITE_CODE", "")
+    if not code:
+        raise Problem("there is no first invite code, so no one could sign up: set openmates_first_invite_code.")
+    items = f"/items/{INVITE_COLLECTION}"
+    conditions = {"code": {"_eq": code}}
+    if directus.search(items, conditions, ["id"]):
+        return
+    if SIGNED_UP in expected.get("directus_users", []):
+        signed_up = directus.search("/users", {SIGNED_UP: {"_nnull": True}}, ["id"])
+    else:
+        signed_up = directus.search(items, {}, ["id"])  # without a way to tell, other codes say that it was used before
+    if signed_up:
+        return
+    try:
+        directus.ask("POST", items, {"code": code, "remaining_uses": 1})
+    except Refused as error:
+        if error.code != "RECORD_NOT_UNIQUE":  # a repeated request whose first answer was lost
+            raise
+    if not directus.search(items, conditions, ["id"]):
+        raise Problem("the first invite code was stored, but Directus does not have it, so no one could sign up.")
+    say("the first invite code was missing: stored")
+
+
+# ---------------------------------------------------------------- passes
+
+
+class Pass:
+    """One run of the image's own program: prints its output without secrets, and remembers what was refused."""
+
+    def __init__(self, number: int, settings: Settings, schema: Schema, redact: Redactor) -> None:
+        self.number, self.settings, self.schema, self.redact = number, settings, schema, redact
+        self.files = 0
+        self.refused: list[str] = []
+        self.passing = False
+        self.named: set[str] = set()
+        self.code: int | None = None
+
+    def run(self, deadline: float) -> None:
+        """To its end, or until the deadline; then `code` is None."""
+        environment = self.settings.environment | self.settings.secrets | {"PYTHONUNBUFFERED": "1"}
+        try:
+            process = subprocess.Popen(
+                self.settings.command, env=environment, text=True, errors="replace",
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )  # fmt: skip
+        except OSError as error:
+            raise Problem(f"`{' '.join(self.settings.command)}` (openmates_cms_setup_command) cannot be run in"
+                          f" {self.settings.source}: {error.strerror}.") from None  # fmt: skip
+        reader = threading.Thread(target=self.read, args=(process.stdout,), daemon=True)
+        reader.start()
+        begin = time.monotonic()
+        while process.poll() is None and time.monotonic() < deadline:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(max(0.1, min(TICK, deadline - time.monotonic())))
+            if process.poll() is None:
+                say(f"pass {self.number}: {self.files} of {self.schema.files} schema files,"
+                    f" {time.monotonic() - begin:.0f} s, {plural(len(self.refused), 'refusal')}")  # fmt: skip
+        if process.poll() is None:
+            process.terminate()
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        else:
+            self.code = process.returncode
+        reader.join(10)
+
+    def read(self, stream: t.IO[str]) -> None:
+        reasoned = False  # whether the line before is a refusal, which the next ones give the reason of
+        for line in stream:
+            text = self.redact(line.rstrip("\n"))
+            print(text, flush=True)
+            self.files += bool(FILE_DONE.search(text))
+            self.named |= self.schema.more.keys() & set(re.findall(r"\w+", text))
+            if REFUSED.search(text):
+                self.refused.append(text.strip())
+                reasoned = True
+            elif not (reasoned and REASON.search(text)):
+                reasoned = False
+            if reasoned and PASSING.search(text):
+                self.passing = True
+
+
+def work(settings: Settings) -> None:
+    """All of it. Raises Problem."""
+    end = time.monotonic() + settings.timeout
+    redact = Redactor(settings.secrets.values())
+    schema = read_schema(settings.schemas, settings.command)
+    before = read_expected(settings.expected_file)
+    named: set[str] = schema.more.keys() & before["collections"].keys()
+    expected = schema.expected(named)
+    directus = Directus(
+        settings.url,
+        settings.environment.get("DATABASE_ADMIN_EMAIL") or settings.secrets["DATABASE_ADMIN_EMAIL"],
+        settings.secrets.get("DATABASE_ADMIN_PASSWORD") or settings.environment["DATABASE_ADMIN_PASSWORD"],
+        end,
+    )
+    directus.wait()
+    directus.log_in()
+    try:
+        lacking = missing(directus, expected)
+        if not lacking and before["digest"] == schema.digest:
+            see_to_invite(directus, settings, expected)
+            write_expected(settings.expected_file, settings.source, expected, schema.digest)
+            say(f"all {plural(len(expected), 'collection')} of {settings.source} are there already: nothing to do")
+            return
+        write_expected(settings.expected_file, settings.source, expected, "")
+        say(f"{plural(schema.files, 'schema file')} of {settings.source}; missing: {listed(lacking, 5) or 'nothing'}")
+        expected = repeat(directus, settings, schema, redact, named, end)
+        see_to_invite(directus, settings, expected)
+        write_expected(settings.expected_file, settings.source, expected, schema.digest)
+    finally:
+        directus.log_out()
+
+
+def repeat(
+    directus: Directus, settings: Settings, schema: Schema, redact: Redactor, named: set[str], end: float
+) -> dict[str, list[str]]:
+    """Run passes until nothing is missing and nothing new was refused; what is expected then. Raises Problem."""
+    number = same = 0
+    last: tuple[dict, set[str]] | None = None
+    while True:
+        number += 1
+        say(f"pass {number} begins")
+        done = Pass(number, settings, schema, redact)
+        done.run(end)
+        named |= done.named
+        expected = schema.expected(named)
+        directus.deadline = max(end, time.monotonic() + 30)  # what the result is can be asked even if time is over
+        directus.log_in()  # before another pass does: a password that changed meanwhile is refused once, not twice
+        lacking = missing(directus, expected)
+        refused = set(done.refused)
+        result = (lacking, refused)
+        ended = "was cut off" if done.code is None else f"ended with exit code {done.code}"
+        say(f"pass {number} {ended}, {plural(len(refused), 'refusal')};"
+            f" missing: {listed(lacking, 5) or 'nothing'}")  # fmt: skip
+        if done.code == 0 and not lacking and (not refused or (last == result and not done.passing)):
+            say(f"all {plural(len(expected), 'collection')} of {settings.source} are there, with their fields")
+            if refused:
+                say(f"the same was refused twice, though nothing is missing: {sorted(refused)[0]}")
+            if left := sorted(schema.more.keys() - named):
+                say(f"declared in the image's files, but this version's program does not make them: {', '.join(left)}")
+            return expected
+        same = same + 1 if last == result and not done.passing else 0
+        last = result
+        why = f"after {plural(number, 'pass').replace('passs', 'passes')} of the image's own program"
+        if done.code is None or time.monotonic() >= end:
+            limit = f"{settings.timeout:.0f} s (openmates_cms_setup_timeout)"
+            raise Problem(f"not done within {limit}: {verdict(lacking, done)} {why}.")
+        if same + 1 >= STUBBORN:
+            raise Problem(f"{verdict(lacking, done)} {why}, of which the last {STUBBORN} changed nothing.")
+        time.sleep(min(LONGEST_PAUSE, 2.0 * (same + 1), max(0.0, end - time.monotonic())))
+
+
+def verdict(lacking: dict[str, list[str]], done: Pass) -> str:
+    """What is wrong, and the first thing that was refused."""
+    text = f"Directus lacks {listed(lacking)}" if lacking else "nothing is missing, but the program did not end well"
+    if done.refused:
+        text += f" (refused: {done.refused[0][:200]})"
+    return text
+
+
+def main() -> int:
+    settings = None
+    try:
+        settings = read_settings(sys.argv[1:], dict(os.environ))
+        work(settings)
+    except Problem as problem:
+        text = str(problem)
+    except OSError as error:
+        text = f"Directus cannot be asked: {getattr(error, 'reason', error)}. See `docker compose logs cms`."
+    else:
+        return 0
+    redact = Redactor(settings.secrets.values() if settings else ())
+    print(f"cms-setup: failed: {redact(text)}", file=sys.stderr, flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
