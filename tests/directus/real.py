@@ -142,7 +142,7 @@ class Stack:
     def start_cms(self, **environment: str) -> None:
         """Directus itself, on a database that was set up before."""
         docker("rm", "--force", "--volumes", f"{self.name}-cms", check=False)
-        options = ("--init", *self.environment_options(**environment))
+        options = ("--init", "--network-alias", "cms", *self.environment_options(**environment))
         self.url = f"http://{self.run('cms', self.image, 'node', 'cli.js', 'start', options=options)}:8055"
         wait_until(self.answers, "Directus answers", 300)
 

@@ -1,8 +1,8 @@
 """What OpenMates' cms-setup does to a Directus, with everything that makes it unreliable.
 
 It logs in once, and goes on when that session has expired. A request that is refused, with 503 too, skips what it was
-for. It makes only the first collection of a file. The first invite code is stored, and printed, by the one pass that makes
-the collection for it. It ends with exit code 0 and a success message whatever failed.
+for. It makes only the first collection of a file. The first invite code is stored, and printed, by the one pass that
+makes the collection for it. It ends with exit code 0 and a success message whatever failed.
 
 Knobs for tests, from the environment:
 

@@ -16,8 +16,10 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import typing as t
@@ -37,7 +39,8 @@ SIGNED_UP = "vault_key_id"
 
 INVITE_CODE = re.compile(r"(?<![\w-])[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}(?![\w-])")
 TOKEN = re.compile(r"eyJ[\w-]+\.[\w-]+\.[\w-]*")
-FILE_DONE = re.compile(r"finished processing", re.IGNORECASE)
+FILE_BEGUN = re.compile(r"\bprocessing schema file: ([\w.-]+)", re.IGNORECASE)
+FILE_DONE = re.compile(r"finished processing: [\w.-]+", re.IGNORECASE)
 REFUSED = re.compile(r"^\W*(failed|error|exception)\b|success: false", re.IGNORECASE)
 REASON = re.compile(r"^response (body|status)", re.IGNORECASE)
 # Causes that pass by themselves: the pressure limiter, an expired session, no connection.
@@ -137,11 +140,16 @@ class Schema:
 
     first: dict[str, list[str]]
     more: dict[str, list[str]]
-    files: int
+    files: dict[Path, set[str]]
     digest: str
 
     def expected(self, named: Iterable[str]) -> dict[str, list[str]]:
         return self.first | {name: self.more[name] for name in named if name in self.more}
+
+    def left(self, lacking: Iterable[str], unfinished: set[str]) -> list[Path]:
+        """The files that another pass has to do something about; all of them if that cannot be told."""
+        found = [file for file, names in self.files.items() if names & set(lacking) or file.name in unfinished]
+        return found or list(self.files)
 
 
 def fields_of(collection: object) -> list[str]:
@@ -157,6 +165,7 @@ def read_schema(folder: Path, program: Iterable[str] = ()) -> Schema:
     digest = hashlib.sha256()
     first: dict[str, list[str]] = {}
     more: dict[str, list[str]] = {}
+    names: dict[Path, set[str]] = {}
     for file in files:
         text = file.read_bytes()
         digest.update(file.name.encode() + b"\0" + hashlib.sha256(text).digest())
@@ -166,12 +175,13 @@ def read_schema(folder: Path, program: Iterable[str] = ()) -> Schema:
             raise Problem(f"the image's schema file {file.name} is no YAML: {error}") from None
         if not isinstance(declared, dict):
             raise Problem(f"the image's schema file {file.name} declares no collections.")
+        names[file] = set(map(str, declared))
         for number, (name, collection) in enumerate(declared.items()):
             (more if number else first)[str(name)] = fields_of(collection)
     for argument in program:
         with contextlib.suppress(OSError):
             digest.update(hashlib.sha256(Path(argument).read_bytes()).digest())
-    return Schema(first, more, len(files), digest.hexdigest())
+    return Schema(first, more, names, digest.hexdigest())
 
 
 def write_expected(file: Path, source: str, collections: dict[str, list[str]], digest: str) -> None:
@@ -258,9 +268,13 @@ def see_to_invite(directus: Directus, settings: Settings, expected: dict[str, li
 class Pass:
     """One run of the image's own program: prints its output without secrets, and remembers what was refused."""
 
-    def __init__(self, number: int, settings: Settings, schema: Schema, redact: Redactor) -> None:
+    def __init__(self, number: int, settings: Settings, schema: Schema, redact: Redactor, files: list[Path]) -> None:
+        """`files`: those of the schema that it is about."""
         self.number, self.settings, self.schema, self.redact = number, settings, schema, redact
-        self.files = 0
+        self.files = files
+        self.finished = 0
+        self.unfinished = {file.name for file in files}
+        self.file = ""  # the one that the program is at
         self.refused: list[str] = []
         self.passing = False
         self.named: set[str] = set()
@@ -269,6 +283,14 @@ class Pass:
     def run(self, deadline: float) -> None:
         """To its end, or until the deadline; then `code` is None."""
         environment = self.settings.environment | self.settings.secrets | {"PYTHONUNBUFFERED": "1"}
+        with tempfile.TemporaryDirectory() as folder:
+            if len(self.files) < len(self.schema.files):
+                environment["SCHEMAS_DIR"] = folder
+                for file in self.files:
+                    shutil.copy(file, folder)
+            self.watch(environment, deadline)
+
+    def watch(self, environment: dict[str, str], deadline: float) -> None:
         try:
             process = subprocess.Popen(
                 self.settings.command, env=environment, text=True, errors="replace",
@@ -284,7 +306,7 @@ class Pass:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(max(0.1, min(TICK, deadline - time.monotonic())))
             if process.poll() is None:
-                say(f"pass {self.number}: {self.files} of {self.schema.files} schema files,"
+                say(f"pass {self.number}: {self.finished} of {plural(len(self.files), 'schema file')},"
                     f" {time.monotonic() - begin:.0f} s, {plural(len(self.refused), 'refusal')}")  # fmt: skip
         if process.poll() is None:
             process.terminate()
@@ -299,18 +321,25 @@ class Pass:
 
     def read(self, stream: t.IO[str]) -> None:
         reasoned = False  # whether the line before is a refusal, which the next ones give the reason of
+        well = True  # whether nothing was refused in this file
         for line in stream:
             text = self.redact(line.rstrip("\n"))
             print(text, flush=True)
-            self.files += bool(FILE_DONE.search(text))
+            if begun := FILE_BEGUN.search(text):
+                self.file, well = begun[1], True
             self.named |= self.schema.more.keys() & set(re.findall(r"\w+", text))
             if REFUSED.search(text):
                 self.refused.append(text.strip())
-                reasoned = True
+                reasoned, well = True, False
             elif not (reasoned and REASON.search(text)):
                 reasoned = False
             if reasoned and PASSING.search(text):
                 self.passing = True
+            if FILE_DONE.search(text):
+                self.finished += 1
+                if well:
+                    self.unfinished.discard(self.file)
+                self.file = ""
 
 
 def work(settings: Settings) -> None:
@@ -337,7 +366,8 @@ def work(settings: Settings) -> None:
             say(f"all {plural(len(expected), 'collection')} of {settings.source} are there already: nothing to do")
             return
         write_expected(settings.expected_file, settings.source, expected, "")
-        say(f"{plural(schema.files, 'schema file')} of {settings.source}; missing: {listed(lacking, 5) or 'nothing'}")
+        count = plural(len(schema.files), "schema file")
+        say(f"{count} of {settings.source}; missing: {listed(lacking, 5) or 'nothing'}")
         expected = repeat(directus, settings, schema, redact, named, end)
         see_to_invite(directus, settings, expected)
         write_expected(settings.expected_file, settings.source, expected, schema.digest)
@@ -350,11 +380,12 @@ def repeat(
 ) -> dict[str, list[str]]:
     """Run passes until nothing is missing and nothing new was refused; what is expected then. Raises Problem."""
     number = same = 0
+    files = list(schema.files)
     last: tuple[dict, set[str]] | None = None
     while True:
         number += 1
         say(f"pass {number} begins")
-        done = Pass(number, settings, schema, redact)
+        done = Pass(number, settings, schema, redact, files)
         done.run(end)
         named |= done.named
         expected = schema.expected(named)
@@ -373,6 +404,7 @@ def repeat(
             if left := sorted(schema.more.keys() - named):
                 say(f"declared in the image's files, but this version's program does not make them: {', '.join(left)}")
             return expected
+        files = schema.left(lacking, done.unfinished)  # or a pass that takes longer than a session would never get on
         same = same + 1 if last == result and not done.passing else 0
         last = result
         why = f"after {plural(number, 'pass').replace('passs', 'passes')} of the image's own program"
