@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import contextlib
+import datetime
+import email.utils
 import hashlib
 import json
 import time
@@ -23,6 +25,9 @@ CONNECTION: dict[str, t.Any] = {
 }
 
 POLL_SECONDS = 0.2
+# Between two tries of a request that was answered with 503 and no Retry-After, which is how Directus's own pressure
+# limiter answers.
+BUSY_SECONDS, BUSY_SECONDS_AT_MOST = 1.0, 10.0
 
 # Goes through no proxy. Ansible's own open_url reads the trusted certificates again for each request, even of plain
 # HTTP, which takes longer than most of Directus's answers.
@@ -49,8 +54,9 @@ class DirectusUnreachable(DirectusProblem):
 class Refused(DirectusProblem):
     """Directus refused a request. `code` is its own word for the reason, such as FORBIDDEN."""
 
-    def __init__(self, request: str, status: int, code: str, message: str) -> None:
-        self.status, self.code = status, code
+    def __init__(self, request: str, status: int, code: str, message: str, wait: str | None = None) -> None:
+        """`wait`: the answer's Retry-After header."""
+        self.status, self.code, self.wait = status, code, wait
         super().__init__(sentence(request, status, code, message))
 
 
@@ -77,18 +83,33 @@ def refusal(request: str, error: HTTPError) -> Refused:
     with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, OSError):
         first = json.loads(error.read())["errors"][0]
         code, message = str(first.get("extensions", {}).get("code", "")), str(first["message"])
-    return Refused(request, error.code, code, message)
+    return Refused(request, error.code, code, message, error.headers.get("Retry-After") if error.headers else None)
+
+
+def retry_after(header: str | None, otherwise: float) -> float:
+    """The seconds that a Retry-After header asks for, a number or a date; `otherwise` without a usable one."""
+    text = (header or "").strip()
+    if text.isdigit():
+        return float(text)
+    with contextlib.suppress(ValueError, TypeError):
+        then = email.utils.parsedate_to_datetime(text)
+        if then.tzinfo is None:
+            then = then.replace(tzinfo=datetime.UTC)
+        return max(0.0, (then - datetime.datetime.now(datetime.UTC)).total_seconds())
+    return otherwise
 
 
 class Directus:
     """A session with one Directus. Used with `with`, so that the session is given back."""
 
-    def __init__(self, url: str, timeout: float = 60) -> None:
-        """`timeout` is in seconds, for each request."""
+    def __init__(self, url: str, timeout: float = 60, patience: float = 60) -> None:
+        """Seconds for each request: how long its answer may take, and how long 503 is answered with a retry."""
         self.url = url.rstrip("/")
         self.timeout = timeout
+        self.patience = patience
         self.token = ""
         self.refresh_token = ""
+        self.account: tuple[str, str] | None = None
 
     def __enter__(self) -> Directus:
         return self
@@ -101,10 +122,34 @@ class Directus:
     ) -> t.Any:
         """One request; what it answers under `data`, or None. Raises Refused and DirectusUnreachable.
 
-        `token`: to ask as somebody else than who is logged in.
+        `token`: to ask as another user than the one that is logged in. Directus answers 503 when it is busy or a
+        service of its own is away, before it does anything, so that is retried. A session whose token has expired is
+        opened again.
         """
+        try:
+            return self.ask_patiently(method, path, body, query, self.token if token is None else token)
+        except Refused as error:
+            if error.status != 401 or error.code != "TOKEN_EXPIRED" or token is not None or self.account is None:
+                raise
+        self.log_in(*self.account)
+        return self.ask_patiently(method, path, body, query, self.token)
+
+    def ask_patiently(self, method: str, path: str, body: t.Any, query: dict | None, bearer: str) -> t.Any:
+        """One request, repeated while it is answered with 503, for as long as `patience` allows."""
+        end, pause = time.monotonic() + self.patience, BUSY_SECONDS
+        while True:
+            try:
+                return self.ask_once(method, path, body, query, bearer)
+            except Refused as error:
+                wait = retry_after(error.wait, pause)
+                if error.status != 503 or time.monotonic() + wait > end:
+                    raise
+            time.sleep(wait)
+            pause = min(pause * 2, BUSY_SECONDS_AT_MOST)
+
+    def ask_once(self, method: str, path: str, body: t.Any, query: dict | None, bearer: str) -> t.Any:
         headers = {"Content-Type": "application/json"}
-        if bearer := self.token if token is None else token:
+        if bearer:
             headers["Authorization"] = f"Bearer {bearer}"
         try:
             text = fetch(
@@ -158,9 +203,13 @@ class Directus:
             raise DirectusUnreachable(f"{self.url} does not answer: {getattr(error, 'reason', error)}") from None
 
     def log_in(self, email: str, password: str) -> None:
-        """Open a session. Raises Refused."""
+        """Open a session. Raises Refused.
+
+        A login that was refused is never repeated: Directus suspends an account at 25 of them.
+        """
         data = self.ask("POST", "/auth/login", {"email": email, "password": password, "mode": "json"}, token="")
         self.token, self.refresh_token = data["access_token"], data["refresh_token"]
+        self.account = (email, password)
 
     def log_out(self) -> None:
         """Give the session back, or a row of each run would stay in Directus's database. Failing here harms nothing."""
@@ -168,6 +217,7 @@ class Directus:
             with contextlib.suppress(DirectusProblem):
                 self.ask("POST", "/auth/logout", {"refresh_token": self.refresh_token, "mode": "json"}, token="")
         self.token = self.refresh_token = ""
+        self.account = None
 
     def takes(self, email: str, password: str) -> bool:
         """Whether a password is the user's. A second factor is asked for only after the password was right."""
@@ -193,7 +243,7 @@ class Directus:
 
 def administrator(url: str, email: str, password: str, deadline: float) -> Directus:
     """A session of the administrator. Raises DirectusProblem with the remedy if Directus refuses the login."""
-    session = Directus(url)
+    session = Directus(url, patience=deadline)
     session.wait(deadline)
     try:
         session.log_in(email, password)

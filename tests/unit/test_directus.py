@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import threading
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from urllib.error import HTTPError
@@ -58,6 +61,129 @@ def test_a_limit_of_the_licence_is_told_as_one():
 )
 def test_other_refusals(status, body, told):
     assert told in str(refused(status, body))
+
+
+# ---------------------------------------------------------------- a busy Directus, and an old session
+
+
+class FakeDirectus(BaseHTTPRequestHandler):
+    """Answers with what `answers` of the server holds for the path, one after the other; the last one for ever."""
+
+    def answer(self) -> None:
+        length = int(self.headers.get("Content-Length") or 0)
+        self.server.asked.append((f"{self.command} {self.path}", self.headers.get("Authorization"), time.monotonic()))
+        self.rfile.read(length)
+        answers = self.server.answers[self.path]
+        status, body, headers = answers.pop(0) if len(answers) > 1 else answers[0]
+        text = json.dumps(body).encode()
+        self.send_response(status)
+        for name, value in {"Content-Length": str(len(text)), **headers}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(text)
+
+    do_GET = do_POST = do_SEARCH = answer
+
+    def log_message(self, *_: object) -> None:
+        """Stay silent."""
+
+
+def error(code: str) -> dict:
+    return {"errors": [{"message": "No.", "extensions": {"code": code}}]}
+
+
+LOGGED_IN = (200, {"data": {"access_token": "new", "refresh_token": "refresh"}}, {})
+BUSY = error("SERVICE_UNAVAILABLE")
+FOUND = (200, {"data": {"id": 1}}, {})
+
+
+@pytest.fixture
+def fake() -> Iterator[HTTPServer]:
+    with HTTPServer(("127.0.0.1", 0), FakeDirectus) as server:
+        server.answers, server.asked = {"/auth/logout": [(204, None, {})]}, []
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def client(fake: HTTPServer, **options: float) -> api.Directus:
+    return api.Directus(f"http://127.0.0.1:{fake.server_port}", **options)
+
+
+def test_503_is_retried_and_retry_after_is_honoured(fake, monkeypatch):
+    monkeypatch.setattr(api, "BUSY_SECONDS", 0.05)
+    fake.answers["/settings"] = [(503, BUSY, {}), (503, BUSY, {"Retry-After": "1"}), (503, BUSY, {}), FOUND]
+    assert client(fake).ask("GET", "/settings") == {"id": 1}
+    moments = [moment for _, _, moment in fake.asked]
+    assert len(moments) == 4
+    assert moments[1] - moments[0] < 0.9 <= moments[2] - moments[1] < 3
+
+
+def test_503_is_retried_for_as_long_as_the_patience_lasts(fake, monkeypatch):
+    monkeypatch.setattr(api, "BUSY_SECONDS", 0.05)
+    fake.answers["/settings"] = [(503, BUSY, {})]
+    begin = time.monotonic()
+    with pytest.raises(api.Refused, match="SERVICE_UNAVAILABLE"):
+        client(fake, patience=0.5).ask("GET", "/settings")
+    assert 0.2 < time.monotonic() - begin < 3 and len(fake.asked) > 2
+    fake.asked.clear()
+    fake.answers["/settings"] = [(503, BUSY, {"Retry-After": "3600"})]
+    with pytest.raises(api.Refused):
+        client(fake, patience=5).ask("GET", "/settings")
+    assert len(fake.asked) == 1, "a wait that is longer than the patience is not begun"
+
+
+def test_retry_after_is_a_number_or_a_date():
+    soon = format_datetime(datetime.now(UTC) + timedelta(seconds=30), usegmt=True)
+    assert api.retry_after("7", 1) == 7
+    assert 27 < api.retry_after(soon, 1) <= 30
+    assert api.retry_after("Wed, 21 Oct 2015 07:28:00 GMT", 1) == 0
+    assert [api.retry_after(header, 1) for header in (None, "", "soon", "-3")] == [1, 1, 1, 1]
+
+
+def test_only_503_is_retried(fake):
+    for status, code in ((400, "INVALID_PAYLOAD"), (403, "FORBIDDEN"), (429, "REQUESTS_EXCEEDED"), (500, "INTERNAL")):
+        fake.asked.clear()
+        fake.answers["/settings"] = [(status, error(code), {})]
+        with pytest.raises(api.Refused):
+            client(fake).ask("GET", "/settings")
+        assert len(fake.asked) == 1, code
+
+
+def test_a_refused_login_is_not_repeated_but_one_that_meets_a_busy_directus_is(fake, monkeypatch):
+    monkeypatch.setattr(api, "BUSY_SECONDS", 0.05)
+    fake.answers["/auth/login"] = [(401, error("INVALID_CREDENTIALS"), {})]
+    with pytest.raises(api.Refused):
+        client(fake).log_in("admin", "wrong")
+    assert len(fake.asked) == 1
+    fake.answers["/auth/login"] = [(503, BUSY, {}), LOGGED_IN]
+    session = client(fake)
+    session.log_in("admin", "right")
+    assert session.token == "new"
+
+
+def test_a_session_that_expired_is_opened_again_once(fake):
+    fake.answers["/auth/login"] = [LOGGED_IN]
+    fake.answers["/settings"] = [(401, error("TOKEN_EXPIRED"), {}), FOUND]
+    with client(fake) as session:
+        session.log_in("admin", "right")
+        session.token = "old"
+        assert session.ask("GET", "/settings") == {"id": 1}
+        asked = [(request, bearer) for request, bearer, _ in fake.asked][1:]
+        assert asked == [
+            ("GET /settings", "Bearer old"),
+            ("POST /auth/login", None),
+            ("GET /settings", "Bearer new"),
+        ]
+        fake.answers["/settings"] = [(401, error("TOKEN_EXPIRED"), {})]
+        fake.asked.clear()
+        with pytest.raises(api.Refused):
+            session.ask("GET", "/settings")
+        assert [request for request, _, _ in fake.asked].count("POST /auth/login") == 1
+        fake.asked.clear()
+        with pytest.raises(api.Refused):
+            session.ask("GET", "/settings", token="of another user")
+        assert len(fake.asked) == 1, "the session of another user is none of ours to open again"
 
 
 # ---------------------------------------------------------------- what differs
