@@ -172,7 +172,7 @@ def read_schema(folder: Path, program: Iterable[str] = ()) -> Schema:
         try:
             declared = yaml.safe_load(text) or {}
         except yaml.YAMLError as error:
-            raise Problem(f"the image's schema file {file.name} is no YAML: {error}") from None
+            raise Problem(f"the image's schema file {file.name} is no YAML: {' '.join(str(error).split())}") from None
         if not isinstance(declared, dict):
             raise Problem(f"the image's schema file {file.name} declares no collections.")
         names[file] = set(map(str, declared))
