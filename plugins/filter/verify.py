@@ -16,6 +16,23 @@ from typing import Any
 FAMILIES = {4: "IPv4", 6: "IPv6"}
 PUBLISHED = re.compile(r"(?P<address>\S*):(?P<first>\d+)(-(?P<last>\d+))?->\S+/tcp")
 MIN_DAYS_LEFT = 7
+SETUP = "site.yml --tags stack runs cms-setup again; `docker compose logs cms-setup` on the host names what was refused"
+POLICIES = "site.yml --tags vault writes the policies and the engines"
+#: What to do about a part of the readiness that failed.
+REMEDIES = {
+    "directus_login": "The api logs in with openmates_admin_email and openmates_admin_password: site.yml writes both "
+    "for the api and makes Directus's administrator agree",
+    "collections": SETUP,
+    "fields": SETUP,
+    "vault_token": "site.yml --tags vault issues a token; journalctl -u openmates-vault-token has its renewals",
+    "vault_policy": POLICIES,
+    "transit": POLICIES,
+    "cache": "site.yml writes openmates_cache_password for the cache and its clients; see `docker compose logs cache`",
+    "queue": "See `docker compose ps --all` and the worker's `docker compose logs`. Which queues a worker consumes is "
+    "set by openmates_worker_queues and openmates_apps",
+    "health": "See `docker compose logs api` on the host",
+    "initialisation": "Remove the cause, then `docker compose restart api` in the project's directory on the host",
+}
 
 
 def _family(address: str) -> str:
@@ -93,27 +110,28 @@ def _is_loopback(address: str) -> bool:
         return False
 
 
-def failing_checks(ready: Mapping) -> list[str]:
-    """The dependencies that an api calls not ready, with its own words, from the answer to a readiness request."""
-    return [f"{name}: {detail}" if detail else name for name, ok, detail in _checks(ready) if not ok]
+class Readiness:
+    """What openmates-ready said: the result of the command that ran it, read without trust in its shape."""
 
+    def __init__(self, seen: Mapping) -> None:
+        result = seen.get("ready") or {}
+        self.wanted = bool(result) and not result.get("skipped")
+        self.parts: list[tuple[str, bool, str]] = []
+        try:
+            answer = json.loads(result.get("stdout") or "")
+            self.parts = [(str(p["name"]), bool(p["ok"]), str(p["detail"])) for p in answer["parts"]]
+        except (ValueError, KeyError, TypeError):
+            pass
+        self.failing = [(name, detail) for name, ok, detail in self.parts if not ok]
+        self.ok = bool(self.parts) and not self.failing and result.get("rc", 0) == 0
+        self.error = str(result.get("stderr") or result.get("msg") or "it printed no result").strip()
 
-def _checks(ready: Mapping) -> list[tuple[str, bool, str]]:
-    body = ready.get("json")
-    checks = body.get("checks") if isinstance(body, Mapping) else None
-    if not isinstance(checks, Mapping):
-        return []
-    found = []
-    for name, check in checks.items():
-        if isinstance(check, Mapping):
-            found.append((str(name), bool(check.get("ok")), str(check.get("detail") or "")))
-        else:
-            found.append((str(name), check in (True, "ok", "up"), ""))
-    return sorted(found)
-
-
-def _is_ready(ready: Mapping) -> bool:
-    return ready.get("status") == 200 and not failing_checks(ready)
+    def by_detail(self) -> dict[str, list[str]]:
+        """The names of the failing parts by what is wrong with them."""
+        found: dict[str, list[str]] = {}
+        for name, detail in self.failing:
+            found.setdefault(detail, []).append(name)
+        return found
 
 
 def service_trouble(seen: Mapping, name: str) -> str:
@@ -186,10 +204,20 @@ def _problems_of_web(seen: Mapping) -> Iterator[str]:
     for answer in _web(seen):
         if not answer["ok"]:
             issuer = f" (certificate by {answer['issuer']})" if answer.get("issuer") else ""
-            yield f"{answer['url']} at {answer['address']}: {answer['error']}{issuer}"
+            yield f"{answer['url']} at {answer['address']}: {answer['error']}{issuer}{_caddys_view(seen, answer)}"
         elif answer.get("days_left") is not None and answer["days_left"] < MIN_DAYS_LEFT:
             days = answer["days_left"]
             yield f"{answer['url']} at {answer['address']}: its certificate ends in {days} days and was not renewed"
+
+
+def _caddys_view(seen: Mapping, answer: Mapping) -> str:
+    """Caddy answers 503 by itself while it takes what is behind a name for down."""
+    if answer.get("status") != 503 or not Readiness(seen).ok:
+        return ""
+    return (
+        ". OpenMates is ready, but Caddy takes what is behind this name for down (was its health probe refused?): "
+        "journalctl -u caddy on the host"
+    )
 
 
 def _web(seen: Mapping) -> list[Mapping]:
@@ -197,16 +225,31 @@ def _web(seen: Mapping) -> list[Mapping]:
 
 
 def _problems_of_readiness(seen: Mapping) -> Iterator[str]:
-    url, ready = seen.get("ready_url"), seen.get("ready") or {}
-    if not url or _is_ready(ready):
+    readiness = Readiness(seen)
+    if not readiness.wanted or readiness.ok:
         return
-    failing = failing_checks(ready)
-    if failing:
-        yield f"The api is not ready: {'; '.join(failing)}"
-    elif ready.get("status", -1) > 0:
-        yield f"The api is not ready: {url} answers with status {ready['status']}"
-    else:
-        yield f"The api does not answer at {url} on the host: {ready.get('msg') or 'it was not asked'}"
+    if not readiness.failing:
+        yield f"openmates-ready cannot be asked on the host: {readiness.error}. site.yml --tags stack writes it"
+        return
+    groups = readiness.by_detail()
+    if len(readiness.failing) == len(readiness.parts) and len(groups) == 1:
+        yield (
+            f"OpenMates is not ready: {next(iter(groups))}. "
+            "See `docker compose ps --all api` and `docker compose logs api` on the host"
+        )
+        return
+    for detail, names in groups.items():
+        yield f"OpenMates is not ready, {', '.join(names)}: {detail}{_remedy(seen, names[0], detail)}"
+
+
+def _remedy(seen: Mapping, name: str, detail: str) -> str:
+    """What to do about a part that failed; nothing where another part's failure is the cause."""
+    if detail.startswith("not asked:"):
+        return ""
+    remedy = REMEDIES.get(name.partition(":")[0], "")
+    if name == "vault_token" and "sealed" in detail:
+        remedy = (seen.get("hints") or {}).get("vault") or remedy
+    return f". {remedy}" if remedy else ""
 
 
 def _problems_of_services(seen: Mapping) -> Iterator[str]:
@@ -293,12 +336,13 @@ def _lines_of_web(seen: Mapping) -> Iterator[str]:
 
 
 def _lines_of_readiness(seen: Mapping) -> Iterator[str]:
-    url, ready = seen.get("ready_url"), seen.get("ready") or {}
-    if not url:
+    readiness = Readiness(seen)
+    if not readiness.wanted:
         return
+    failing = f": {len(readiness.failing)} of {len(readiness.parts)} parts failed" if readiness.failing else ""
     yield ""
-    yield f"The api {'is ready' if _is_ready(ready) else 'is NOT READY'}, says {url}"
-    yield from _table([[name, "ok" if ok else "FAILED", detail] for name, ok, detail in _checks(ready)])
+    yield f"OpenMates is {'ready' if readiness.ok else 'NOT READY'}{failing}"
+    yield from _table([[name, "ok" if ok else "FAILED", detail] for name, ok, detail in readiness.parts])
 
 
 def _lines_of_services(seen: Mapping) -> Iterator[str]:

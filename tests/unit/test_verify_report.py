@@ -48,6 +48,17 @@ def service(**more: object) -> dict:
     return base | more
 
 
+PARTS = ("directus_login", "collections", "vault_token", "vault_policy", "transit", "cache", "queue:email")
+
+
+def asked(**failing: str) -> dict:
+    """The result of the command openmates-ready, in which the named parts fail with these details."""
+    details = {name.replace("__", ":"): detail for name, detail in failing.items()}
+    parts = [{"name": name, "ok": name not in details, "detail": details.get(name, "fine")} for name in PARTS]
+    answer = {"ready": not failing, "parts": parts}
+    return {"rc": 1 if failing else 0, "stdout": json.dumps(answer), "stderr": "", "msg": ""}
+
+
 @pytest.fixture
 def seen() -> dict:
     """A server on which all is well."""
@@ -59,8 +70,7 @@ def seen() -> dict:
         "expected_ports": [22, 80, 443],
         "port_names": {"22": "ssh", "80": "caddy (http)", "443": "caddy (https)"},
         "probe": {"addresses": {V4: found(22, 80, 443), V6: found(22, 80, 443)}, "web": [answer(V4), answer(V6)]},
-        "ready_url": "http://127.0.0.1:8000/ready",
-        "ready": {"status": 200, "json": {"ready": True, "checks": {"cache": {"ok": True}, "vault_kv": {"ok": True}}}},
+        "ready": asked(),
         "services": {
             "api": service(),
             "loki": service(stand_in="Loki", software="a small web server"),
@@ -84,7 +94,8 @@ def test_the_report_says_everything_at_a_glance(seen: dict) -> None:
         f"IPv6 {V6}",
         "caddy (https)",
         "certificate by Lab CA, 89 days left",
-        "The api is ready",
+        "OpenMates is ready",
+        "queue:email     ok  fine",
         "Services: 3 of 3 as they should be, 1 stand-ins",
         "STAND-IN for Loki",
     ):
@@ -128,12 +139,36 @@ NO_ROUTE = "this machine has no IPv6 route to it (Network is unreachable)"
         ("probe/web/0", answer(V4, days_left=3), ["ends in 3 days"], "3 days left"),
         (
             "ready",
-            {"status": 503, "json": {"checks": {"vault_kv": {"ok": False, "detail": "sealed"}}}},
-            ["vault_kv: sealed"],
-            "NOT READY",
+            asked(collections="1 of 2 are missing: users"),
+            ["collections: 1 of 2 are missing: users", "cms-setup"],
+            "NOT READY: 1 of 7 parts failed",
         ),
-        ("ready", {"status": 500}, ["status 500"], "NOT READY"),
-        ("ready", {"status": -1, "msg": "Connection refused"}, ["Connection refused", "8000/ready"], "NOT READY"),
+        (
+            "ready",
+            asked(directus_login="rejected at noon; not tried again"),
+            ["directus_login: rejected at noon", "openmates_admin_password"],
+            "directus_login  FAILED  rejected",
+        ),
+        ("ready", asked(vault_policy="may not read x"), ["vault_policy: may not", "--tags vault"], "NOT READY"),
+        ("ready", asked(vault_token="ends in 5 s"), ["vault_token: ends in 5 s", "--tags vault"], "NOT READY"),
+        ("ready", asked(cache="refuses"), ["cache: refuses", "openmates_cache_password"], "NOT READY"),
+        ("ready", asked(queue__email="no worker"), ["queue:email: no worker", "openmates_worker_queues"], "NOT READY"),
+        ("ready", asked(transit="not asked: why"), ["OpenMates is not ready, transit: not asked: why"], "NOT READY"),
+        (
+            "ready",
+            asked(**{name.replace(":", "__"): "not asked: the api has no container" for name in PARTS}),
+            ["OpenMates is not ready: not asked: the api has no container", "docker compose logs api"],
+            "7 of 7 parts",
+        ),
+        ("ready", {"rc": 2, "stdout": "", "msg": "No such file"}, ["No such file", "--tags stack"], "NOT READY"),
+        ("ready", {"rc": 0, "stdout": '{"ready": true}'}, ["printed no result"], "NOT READY"),
+        ("ready", {"rc": 2, "stdout": '{"parts": []}', "stderr": "only root"}, ["only root"], "NOT READY"),
+        (
+            "probe/web/0",
+            answer(ok=False, status=503, error="status 503 instead of 200"),
+            [V4, "status 503", "OpenMates is ready, but Caddy takes", "journalctl -u caddy"],
+            "FAILED",
+        ),
         ("services/api", service(health="unhealthy"), ["Service api", "unhealthy"], "2 of 3"),
         (
             "services/api",
@@ -216,3 +251,28 @@ def test_a_service_that_is_not_well_comes_with_its_hint(seen: dict) -> None:
     bad["hints"] = {"api": "If it is sealed: do this", "loki": "not this"}
     [problem] = verify.verify_problems(bad)
     assert problem.startswith("Service api: it is unhealthy.") and problem.endswith(". If it is sealed: do this")
+
+
+def test_parts_that_fail_for_one_reason_are_one_problem(seen: dict) -> None:
+    lost = "not asked: there is no valid token for Vault"
+    seen["ready"] = asked(vault_token="Vault is sealed", vault_policy=lost, transit=lost)
+    seen["hints"] = {"vault": "unseal it"}
+    assert verify.verify_problems(seen) == [
+        "OpenMates is not ready, vault_token: Vault is sealed. unseal it",
+        f"OpenMates is not ready, vault_policy, transit: {lost}",
+    ]
+
+
+def test_caddy_is_not_blamed_while_the_api_is_not_ready(seen: dict) -> None:
+    seen["probe"]["web"] = [answer(ok=False, status=503, error="status 503 instead of 200")]
+    seen["ready"] = asked(cache="refuses")
+    assert not any("Caddy" in problem for problem in verify.verify_problems(seen))
+    seen["ready"] = asked()
+    seen["probe"]["web"] = [answer(ok=False, status=502, error="status 502 instead of 200")]
+    assert not any("Caddy" in problem for problem in verify.verify_problems(seen))
+
+
+def test_a_server_that_is_not_asked_is_not_reported_as_ready(seen: dict) -> None:
+    seen["ready"] = {"skipped": True}
+    assert verify.verify_problems(seen) == []
+    assert "OpenMates is" not in "\n".join(verify.verify_report(seen))

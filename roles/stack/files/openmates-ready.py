@@ -1,0 +1,317 @@
+#!/usr/bin/python3
+"""Whether OpenMates can work, part by part. Usage: openmates-ready [--json] [--wait SECONDS] [--retry-login]
+
+Runs ready.py inside the api's container, with that container's own credentials, and adds what only the host sees: what
+the api's log says of its start. Exit status: 0 ready, 1 not ready, 2 the api's container could not be asked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import calendar
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+STATE = Path("/var/lib/openmates/ready")
+DIRECTORY = "/opt/openmates"  # where no container tells where the project's files are
+PROJECT, SERVICE = "label=com.docker.compose.project=openmates", "label=com.docker.compose.service=api"
+IN_CONTAINER = ["/bin/sh", "/openmates/with-secrets.sh", "python3", "/openmates/ready.py"]
+PROBE_SECONDS = 30  # ready.py ends by itself after 15
+SPACING, PAUSE = 10, 5  # seconds between two probes' beginnings, and from an end to the next beginning, with --wait
+LOCK_SECONDS = 90
+LOGIN_PAUSE = 60  # seconds after a login without an answer: Directus counts it as a rejected one
+START_SECONDS = 1800  # how long after a container's start its log is read
+LOG_GONE = 120  # an api writes its first line sooner than that after its start
+FAILED_START = "Failed during critical service initialization"
+REJECTED, NOW = "rejected", "%Y-%m-%d %H:%M:%S UTC"
+
+
+class NotAsked(Exception):
+    """Why the api's container cannot be asked."""
+
+
+def docker(*arguments: str, seconds: float = PROBE_SECONDS) -> str:
+    """Standard output of a Docker command. Raises NotAsked."""
+    try:
+        done = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=seconds, check=False)
+    except subprocess.TimeoutExpired:
+        raise NotAsked(f"`docker {arguments[0]}` did not end within {seconds:g} s") from None
+    except OSError as error:
+        raise NotAsked(f"docker cannot be run: {error.strerror}") from None
+    if done.returncode:
+        text = " ".join((done.stderr or done.stdout).split())[-300:]
+        raise NotAsked(f"`docker {arguments[0]}` failed: {text or done.returncode}")
+    return done.stdout
+
+
+def inspected(*filters: str) -> list[dict]:
+    """Docker's descriptions of the containers of these labels, the newest first, without those of `compose run`."""
+    arguments = [part for label in filters for part in ("--filter", label)]
+    ids = docker("ps", "--all", "--quiet", "--no-trunc", *arguments).split()
+    found = json.loads(docker("inspect", *ids)) if ids else []
+    return sorted(
+        (item for item in found if item["Config"]["Labels"].get("com.docker.compose.oneoff") != "True"),
+        key=lambda item: item["Created"],
+        reverse=True,
+    )
+
+
+def running_api(containers: list[dict]) -> dict:
+    """The newest api container that runs. Raises NotAsked."""
+    if not containers:
+        raise NotAsked("the api has no container")
+    for container in containers:
+        if container["State"]["Status"] == "running":
+            return container
+    state = containers[0]["State"]
+    raise NotAsked(f"the api's container is {state['Status']}, exit code {state.get('ExitCode')}")
+
+
+def settings(containers: list[dict]) -> dict:
+    """What site.yml wrote for this program: the health path, and the queues by the service that consumes them."""
+    labels = containers[0]["Config"]["Labels"] if containers else {}
+    path = Path(labels.get("com.docker.compose.project.working_dir") or DIRECTORY) / "config/ready/ready.json"
+    try:
+        found = json.loads(path.read_text())
+        return {"health_path": str(found["health_path"]), "queues": dict(found["queues"])}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise NotAsked(f"{path} cannot be used ({type(error).__name__}): run site.yml --tags stack") from None
+
+
+def moment(text: str) -> float:
+    """Seconds since 1970 of one of Docker's times, 2026-11-26T09:28:09.123456789Z."""
+    whole = calendar.timegm(time.strptime(text[:19], "%Y-%m-%dT%H:%M:%S"))
+    fraction = text[19:].rstrip("Z")
+    return whole + (float("0" + fraction) if fraction.startswith(".") else 0)
+
+
+# ---------------------------------------------------------------- what is remembered between runs
+
+
+class Memory:
+    """A small file of the host, readable by root alone."""
+
+    def __init__(self, folder: Path) -> None:
+        self.file = folder / "state.json"
+        try:
+            found = json.loads(self.file.read_text())
+            self.data: dict = found if isinstance(found, dict) else {}
+        except (OSError, ValueError):
+            self.data = {}
+        self.data.setdefault("salt", secrets.token_hex(16))
+
+    def save(self) -> None:
+        new = self.file.with_suffix(".new")
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(self.data))
+        new.replace(self.file)
+
+    def credential(self, container: dict) -> str:
+        """A digest of the login that the container has: the secret itself is not stored."""
+        mounts = {mount["Destination"]: mount.get("Source", "") for mount in container.get("Mounts") or []}
+        try:
+            password = (Path(mounts["/run/secrets"]) / "DATABASE_ADMIN_PASSWORD").read_bytes()
+        except (KeyError, OSError):
+            password = b""
+        names = (value for value in container["Config"].get("Env") or [] if value.startswith("DATABASE_ADMIN_"))
+        text = "\n".join([self.data["salt"], *sorted(names)]).encode() + b"\n" + password
+        return hashlib.sha256(text).hexdigest()
+
+    def reason_for_no_login(self, container: dict) -> str:
+        """Why the login is not to be tried now, or an empty string."""
+        login = self.data.get("login") or {}
+        if login.get("credential") != self.credential(container):
+            return ""
+        at = time.strftime(NOW, time.gmtime(login["at"]))
+        if login["result"] == REJECTED:
+            return (
+                f"rejected at {at} ({login['detail']}); not tried again until the credential changes, "
+                "or once with openmates-ready --retry-login"
+            )
+        if 0 <= time.time() - login["at"] < LOGIN_PAUSE:
+            return f"failed at {at} ({login['detail']}); not tried again within {LOGIN_PAUSE} s"
+        return ""
+
+    def note_login(self, container: dict, result: str, detail: str) -> None:
+        if result in (REJECTED, "unanswered", "paused"):
+            credential = self.credential(container)
+            self.data["login"] = {"result": result, "at": time.time(), "detail": detail, "credential": credential}
+        elif result == "accepted":
+            self.data.pop("login", None)
+
+
+# ---------------------------------------------------------------- the api's log
+
+
+def log_lines(container: str, since: float, until: float) -> Iterator[str]:
+    """The lines of a container's log between two moments, each with its time in front."""
+    command = ["docker", "logs", "--timestamps", f"--since={since:.6f}", f"--until={until:.6f}", container]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
+    ) as run:
+        try:
+            yield from run.stdout
+        finally:
+            run.kill()
+
+
+def initialisation(container: dict, memory: Memory, containers: list[dict]) -> dict:
+    """Whether the running api's log names a failed start. What was found is kept: the log is rotated away in time.
+
+    Only the log of the first minutes is read, and each part of it once.
+    """
+    known = memory.data.setdefault("starts", {})
+    starts = {f"{item['Id']} {item['State']['StartedAt']}" for item in containers}
+    for gone in set(known) - starts:
+        del known[gone]
+    began, now = moment(container["State"]["StartedAt"]), time.time()
+    start = known.setdefault(f"{container['Id']} {container['State']['StartedAt']}", {"read": began, "line": ""})
+    ends = began + START_SECONDS
+    if not start["line"] and start["read"] < ends:
+        for line in log_lines(container["Id"], start["read"], min(ends, now)):
+            stamp, _, text = line.partition(" ")
+            with contextlib.suppress(ValueError):
+                start.setdefault("first", moment(stamp))
+            if FAILED_START in text:
+                start["line"] = text[text.index(FAILED_START) :].strip()[:300]
+                break
+        start["read"] = min(ends, now)
+    if start["line"]:
+        return part("initialisation", False, f"the api started incompletely and goes on: {start['line']}")
+    if "first" in start and start["first"] - began < LOG_GONE:
+        return part("initialisation", True, "no critical failure in the log of its start")
+    if now - began < LOG_GONE:
+        return part("initialisation", True, "no critical failure in the log so far")
+    return part("initialisation", True, "not known: the log of its start is gone, and was not read while it was there")
+
+
+# ---------------------------------------------------------------- one probe
+
+
+def part(name: str, ok: bool, detail: str) -> dict:
+    return {"name": name, "ok": ok, "detail": detail}
+
+
+def all_parts(queues: list[str], detail: str) -> list[dict]:
+    names = ["directus_login", "collections", "fields", "vault_token", "vault_policy", "transit", "cache"]
+    names += [*(f"queue:{queue}" for queue in queues), "health", "initialisation"]
+    return [part(name, False, f"not asked: {detail}") for name in names]
+
+
+def ask(container: dict, wanted: dict, queues: list[str], skip_login: str) -> dict:
+    """What ready.py says in the container. Raises NotAsked."""
+    options = ["--queues", ",".join(queues), "--health-path", wanted["health_path"]]
+    options += ["--skip-login", skip_login] if skip_login else []
+    output = docker("exec", container["Id"], *IN_CONTAINER, *options)
+    try:
+        answer = json.loads(output)
+        return {"parts": list(answer["parts"]), "login": str(answer["login"])}
+    except (ValueError, KeyError, TypeError):
+        raise NotAsked(f"ready.py printed something else than its result: {output[:200]!r}") from None
+
+
+def probe(memory: Memory) -> dict:
+    """One look at every part: {ready, asked, parts}."""
+    queues: list[str] = []
+    try:
+        containers = inspected(PROJECT, SERVICE)
+        wanted = settings(containers or inspected(PROJECT))
+        consumers: dict[str, list[str]] = {}
+        for service, names in wanted["queues"].items():
+            for name in names:
+                consumers.setdefault(name, []).append(service)
+        queues = list(consumers)
+        container = running_api(containers)
+        answer = ask(container, wanted, queues, memory.reason_for_no_login(container))
+    except NotAsked as reason:
+        return {"ready": False, "asked": False, "parts": all_parts(queues, str(reason))}
+    parts = answer["parts"]
+    for entry in parts:
+        if entry["name"] == "directus_login":
+            memory.note_login(container, answer["login"], entry["detail"])
+        service = consumers.get(entry["name"].partition(":")[2], [])
+        if service and not entry["ok"]:
+            entry["detail"] += f"; its worker is {', '.join(service)}"
+    parts.append(initialisation(container, memory, containers))
+    return {"ready": all(entry["ok"] for entry in parts), "asked": True, "parts": parts}
+
+
+@contextlib.contextmanager
+def alone(folder: Path) -> Iterator[None]:
+    """Wait until no other run is under way. Raises NotAsked."""
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    ends = time.monotonic() + LOCK_SECONDS
+    with (folder / "lock").open("w") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > ends:
+                    raise NotAsked(f"another openmates-ready has been running for {LOCK_SECONDS} s") from None
+                time.sleep(0.1)
+        yield
+
+
+def look(forget_login: bool) -> dict:
+    """The result of one probe, or of another run's that began while this one waited for its turn."""
+    came = time.time()
+    try:
+        with alone(STATE):
+            memory = Memory(STATE)
+            if forget_login:
+                memory.data.pop("login", None)
+            last = memory.data.get("last") or {}
+            if not forget_login and came <= last.get("began", 0) <= time.time():
+                return last["result"]
+            began = time.time()
+            result = probe(memory)
+            memory.data["last"] = {"began": began, "result": result}
+            memory.save()
+            return result
+    except NotAsked as reason:
+        return {"ready": False, "asked": False, "parts": all_parts([], str(reason))}
+
+
+def table(result: dict) -> str:
+    width = max(len(entry["name"]) for entry in result["parts"])
+    rows = [f"  {e['name']:<{width}}  {'ok    ' if e['ok'] else 'FAILED'}  {e['detail']}" for e in result["parts"]]
+    return "\n".join(["ready" if result["ready"] else "NOT READY", *rows])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition(" Usage")[0])
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="ask again until it is ready")
+    parser.add_argument("--retry-login", action="store_true", help="try a login that was rejected once more")
+    options = parser.parse_args()
+    if os.geteuid():
+        print("openmates-ready: only root may ask the api's container; use sudo", file=sys.stderr)
+        return 2
+    ends = time.monotonic() + options.wait
+    forget = options.retry_login
+    while True:
+        began = time.monotonic()
+        result = look(forget)
+        forget = False
+        again = max(began + SPACING, time.monotonic() + PAUSE)
+        if result["ready"] or again > ends:
+            break
+        time.sleep(again - time.monotonic())
+    shown = {"ready": result["ready"], "parts": result["parts"]}
+    print(json.dumps(shown) if options.json else table(result))
+    return 0 if result["ready"] else 1 if result["asked"] else 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
