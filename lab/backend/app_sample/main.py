@@ -27,9 +27,9 @@ class Text(BaseModel):
     text: str = Field(max_length=1000)
 
 
-def only_internal(x_internal_token: Annotated[str, Header()] = "") -> None:
+def only_internal(x_internal_service_token: Annotated[str, Header()] = "") -> None:
     """Refuse a caller without the internal token, if there is one."""
-    if TOKEN and not hmac.compare_digest(x_internal_token.encode(), TOKEN.encode()):
+    if TOKEN and not hmac.compare_digest(x_internal_service_token.encode(), TOKEN.encode()):
         raise HTTPException(401, "the internal token is missing or wrong")
 
 

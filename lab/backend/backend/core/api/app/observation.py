@@ -6,13 +6,11 @@ import time
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from backend.core.api.app.client_address import Network, client_address
-
 REQUESTS = Counter("openmates_http_requests_total", "Requests answered.", ("method", "path", "status"))
 DURATION = Histogram("openmates_http_request_duration_seconds", "Seconds to answer a request.", ("path",))
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Probes come every few seconds for ever.
-QUIET = frozenset({"/health", "/ready", "/metrics"})
+QUIET = frozenset({"/health", "/v1/health", "/metrics", "/sample/dependencies"})
 
 log = logging.getLogger(__name__)
 
@@ -20,17 +18,15 @@ log = logging.getLogger(__name__)
 class RequestObserver:
     """ASGI middleware. Labels are the route's pattern, never the path asked for: that would be without bound."""
 
-    def __init__(self, app: ASGIApp, trusted_proxies: tuple[Network, ...]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self._app = app
-        self._trusted_proxies = trusted_proxies
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on; note the status and the time."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        scope["openmates.client"] = client = self._client(scope)
-        started, status = time.perf_counter(), 500
+        started, status, quiet = time.perf_counter(), 500, scope["path"].rstrip("/") in QUIET
 
         async def observed_send(message: Message) -> None:
             nonlocal status
@@ -43,13 +39,9 @@ class RequestObserver:
         finally:
             path = getattr(scope.get("route"), "path", "unmatched")
             method = scope["method"] if scope["method"] in METHODS else "other"
+            client = scope["client"][0] if scope.get("client") else ""
             seconds = time.perf_counter() - started
             REQUESTS.labels(method, path, status).inc()
             DURATION.labels(path).observe(seconds)
             fields = {"method": method, "path": path, "status": status, "client": client, "seconds": round(seconds, 4)}
-            log.log(logging.DEBUG if path in QUIET else logging.INFO, "request", extra={"fields": fields})
-
-    def _client(self, scope: Scope) -> str:
-        peer = scope["client"][0] if scope.get("client") else ""
-        headers = [value.decode("latin-1") for name, value in scope["headers"] if name == b"x-forwarded-for"]
-        return client_address(peer, headers, self._trusted_proxies)
+            log.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": fields})
