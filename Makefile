@@ -85,6 +85,10 @@ upgrade-proof: lab-ready ## Prove the upgrade from an earlier Directus, which is
 	lab/directus_before.sh
 	pytest tests/upgrade
 
+.PHONY: genuine
+genuine: lab-base ## Prove all of it with genuine HashiCorp Vault, built from its Go module; FORCE=1: also what passed before
+	python lab/genuine.py
+
 .PHONY: bench
 bench: setup ## Time a run that changes nothing on prod1, which must be provisioned
 	python lab/bench.py

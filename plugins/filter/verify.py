@@ -360,6 +360,8 @@ def _lines_of_services(seen: Mapping) -> Iterator[str]:
         # How healthy it was before it ended says nothing any more.
         detail = f"code {service.get('exit_code')}" if state == "exited" else service.get("health") or ""
         what = service.get("software") or service.get("image", "")
+        if service.get("reported"):
+            what = f"{service['reported']} (asked of the server)"
         kind = f"STAND-IN for {service['stand_in'].partition(';')[0]}" if service.get("stand_in") else "real"
         trouble = "PROBLEM" if service_trouble(seen, name) else "ok"
         rows.append([name, trouble, f"{state} {detail}".strip(), kind if service else "", what])

@@ -19,6 +19,10 @@ options:
     description: The directory with the Compose files.
     type: path
     required: true
+  vault:
+    description: The service that is a Vault, if it is to be asked what it is.
+    type: str
+    default: ""
 attributes:
   check_mode: {support: full, description: It changes nothing in any mode.}
 author: [The openmates.server contributors]
@@ -80,6 +84,7 @@ import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openmates.server.plugins.module_utils import vault_version
 
 
 def reason_outdated(one_shot: bool, expected_hash: str, container: dict | None) -> str:
@@ -229,7 +234,10 @@ class Reader:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"project_src": {"type": "path", "required": True}}, supports_check_mode=True)
+    module = AnsibleModule(
+        argument_spec={"project_src": {"type": "path", "required": True}, "vault": {"type": "str", "default": ""}},
+        supports_check_mode=True,
+    )
     reader = Reader(module, module.params["project_src"])
     problem = reader.problem()
     if problem:
@@ -244,6 +252,8 @@ def main() -> None:
         reason = reason_outdated(one_shot, hashes[name], containers.get(name))
         if reason:
             outdated[name] = reason
+    if vault := services.get(module.params["vault"]):
+        vault["reported"] = vault_version.ask(vault["address"]) if vault["address"] else ""
     orphans = sorted(set(containers) - set(services))
     stale_networks, stale_volumes = reader.stale_networks(project), reader.stale_volumes(project)
     module.exit_json(

@@ -295,3 +295,11 @@ def test_a_volume_belongs_to_whom_its_label_names(host: Host, tmp_path: Path) ->
     for missing_or_wrong in (existing, []):
         result = with_volume(host, "12345:12345", missing_or_wrong)
         assert (result["converged"], result["stale_volumes"]) == (False, [stale])
+
+
+def test_only_the_service_that_is_a_vault_is_asked_what_it_is(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compose_info.vault_version, "ask", lambda address: f"asked at {address}")
+    assert all("reported" not in service for service in host.info()["services"].values())
+    assert host.info(vault="web")["services"]["web"]["reported"] == "asked at 172.30.0.2"
+    assert host.info(vault="setup")["services"]["setup"]["reported"] == "", "it does not run"
+    assert host.info(vault="no such service")["converged"]

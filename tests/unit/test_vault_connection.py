@@ -8,7 +8,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_version
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -18,25 +18,58 @@ class Handler(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
 
+    def do_GET(self) -> None:
+        status, content = self.server.health
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(content)
+
     def log_message(self, *_arguments: object) -> None:
         """Keep the test's output clean."""
 
 
 @pytest.fixture
-def url(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A Vault's address, in an environment that sends everybody to a proxy where nobody listens."""
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[ThreadingHTTPServer]:
+    """A Vault, in an environment that sends everybody to a proxy where nobody listens."""
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
     for name in ("http_proxy", "HTTP_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.health = (200, b"")
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
         thread.start()
-        yield f"http://127.0.0.1:{server.server_address[1]}"
+        yield server
         server.shutdown()
 
 
-def test_a_proxy_takes_no_part(url: str) -> None:
+def test_a_proxy_takes_no_part(server: ThreadingHTTPServer) -> None:
+    url = f"http://127.0.0.1:{server.server_address[1]}"
     with pytest.raises(requests.exceptions.ProxyError):
         requests.head(url, timeout=5)
     assert vault.state_of(vault.connect(url)) == vault.ACTIVE
+
+
+@pytest.mark.parametrize(
+    ("status", "content", "reported"),
+    [
+        (200, b'{"version": "2.7.2", "sealed": false}', "OpenBao 2.7.2"),
+        (503, b'{"version": "1.21.0", "sealed": true, "enterprise": false}', "HashiCorp Vault 1.21.0"),
+        (501, b'{"version": "1.21.0", "initialized": false, "enterprise": true}', "HashiCorp Vault 1.21.0"),
+        (200, b"<html>", ""),
+        (200, b"[]", ""),
+        (404, b"{}", ""),
+    ],
+)
+def test_a_server_answers_which_engine_it_is(
+    server: ThreadingHTTPServer, status: int, content: bytes, reported: str
+) -> None:
+    server.health = (status, content)
+    assert vault_version.ask(*server.server_address) == reported
+
+
+def test_a_server_that_does_not_answer_has_no_version(server: ThreadingHTTPServer) -> None:
+    address, port = server.server_address
+    server.shutdown()
+    server.server_close()
+    assert vault_version.ask(address, port) == ""

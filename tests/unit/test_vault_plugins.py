@@ -15,7 +15,7 @@ from ansible_collections.openmates.server.plugins.action import vault_init as ac
 from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_custody
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.logins import token_fault
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import engine_fault
-from ansible_collections.openmates.server.plugins.modules import vault_init, vault_unseal
+from ansible_collections.openmates.server.plugins.modules import vault_init, vault_restore, vault_unseal
 
 SHARES = ["c2hhcmUtb25l", "c2hhcmUtdHdv", "c2hhcmUtdGhyZWU="]
 CUSTODY = {"unseal_threshold": 2, "unseal_shares": SHARES, "root_token": "s.root-canary"}
@@ -313,3 +313,24 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
         atomic.write_atomically(path, b"two", 0o400)
     assert path.read_bytes() == b"one"
     assert [entry.name for entry in tmp_path.iterdir()] == ["token"]
+
+
+# ---------------------------------------------------------------- a restore
+
+
+@pytest.mark.parametrize(
+    "answers",
+    [
+        [200, 503],  # OpenBao: active, then sealed
+        [200, 429, 429, 503],  # HashiCorp Vault: a standby for an instant between
+        [500, 429, 503],
+    ],
+)
+def test_a_restored_vault_is_waited_for_until_it_is_sealed(answers):
+    left = iter(answers)
+    client = SimpleNamespace(
+        url="http://vault",
+        sys=SimpleNamespace(read_health_status=lambda **_: SimpleNamespace(status_code=next(left))),
+        auth=SimpleNamespace(token=SimpleNamespace(lookup_self=lambda: {"data": {}})),
+    )
+    assert [vault_restore.replaced(client) for _ in answers] == [False] * (len(answers) - 1) + [True]

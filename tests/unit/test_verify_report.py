@@ -103,6 +103,14 @@ def test_the_report_says_everything_at_a_glance(seen: dict) -> None:
     assert all(line == line.rstrip() for line in text.splitlines()), "trailing blanks spoil YAML output"
 
 
+def test_the_report_names_what_a_server_itself_answers(seen: dict) -> None:
+    seen["services"]["vault"] = service(image="hashicorp/vault:9.9", reported="HashiCorp Vault 1.21.0")
+    text = "\n".join(verify.verify_report(seen))
+    assert "HashiCorp Vault 1.21.0 (asked of the server)" in text and "hashicorp/vault:9.9" not in text
+    seen["services"]["vault"]["reported"] = ""
+    assert "hashicorp/vault:9.9" in "\n".join(verify.verify_report(seen))
+
+
 def change(seen: dict, path: str, value: object) -> dict:
     """A copy with one value changed; the path's parts are separated by slashes."""
     seen = copy.deepcopy(seen)

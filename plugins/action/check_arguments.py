@@ -1,0 +1,67 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Check the arguments that an operator gave to a playbook, before any connection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
+from ansible_collections.openmates.server.plugins.plugin_utils import verb_arguments
+
+COLLECTION = Path(__file__).resolve().parents[2]
+
+
+class ActionModule(ActionBase):
+    """Compares what was given with what the playbook declares."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        _, options = self.validate_argument_spec(
+            {
+                "arguments": {"type": "dict", "default": {}},
+                "example": {"type": "str", "default": ""},
+            }
+        )
+        declared = {name: _argument(name, spec) for name, spec in options["arguments"].items()}
+        files = [*COLLECTION.glob("roles/*/defaults/*.yml"), *COLLECTION.glob("playbooks/group_vars/**/*.yml")]
+        wrong = list(
+            verb_arguments.problems(
+                declared,
+                values={name: self._value(task_vars[name]) for name in declared if name in task_vars},
+                given=load_extra_vars(self._loader),
+                known=verb_arguments.names_in(files) | set(self._task.play.vars),
+            )
+        )
+        if wrong:
+            message = verb_arguments.explanation(self._playbook(), wrong, declared, options["example"])
+            return result | {"failed": True, "msg": message}
+        return result | {"changed": False}
+
+    def _value(self, value):
+        """The value, or None for a role's default that needs what the playbook finds out later."""
+        try:
+            return self._templar.template(value)
+        except AnsibleUndefinedVariable:
+            return None
+
+    def _playbook(self) -> str:
+        """The playbook as an operator names it: by path in a checkout, by the collection's name when installed."""
+        path = Path(self._task.get_path().rpartition(":")[0])
+        if "ansible_collections" in path.parts:
+            return f"openmates.server.{path.stem}"
+        return "site.yml" if path.name == "site.yml" else f"playbooks/{path.name}"
+
+
+def _argument(name: str, spec: dict) -> dict:
+    """A declared argument with its defaults. Raises AnsibleActionFail for a declaration that is itself wrong."""
+    checked = ArgumentSpecValidator(verb_arguments.SPEC).validate(spec)
+    if checked.error_messages:
+        raise AnsibleActionFail(f"arguments.{name}: {'; '.join(checked.error_messages)}")
+    return checked.validated_parameters

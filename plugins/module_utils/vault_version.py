@@ -1,0 +1,28 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Which of the two engines a server runs and in which version, as the server itself answers. Standard library only."""
+
+from __future__ import annotations
+
+import http.client
+import json
+
+TIMEOUT = 2
+
+
+def ask(address: str, port: int = 8200) -> str:
+    """Return "HashiCorp Vault 1.21.0" or "OpenBao 2.7.2", or an empty string if there is no such answer.
+
+    Needs no token, and a sealed or empty server answers as well.
+    """
+    connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT)
+    try:
+        connection.request("GET", "/v1/sys/health")
+        answer = json.loads(connection.getresponse().read())
+        version = str(answer["version"])
+    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+        return ""
+    finally:
+        connection.close()
+    # HashiCorp Vault says in every edition whether it is the commercial one; OpenBao has no such field.
+    return f"{'HashiCorp Vault' if 'enterprise' in answer else 'OpenBao'} {version}"

@@ -1,0 +1,66 @@
+#!/usr/bin/python
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The documentation of the action plugin of this name, which does all the work on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: check_arguments
+short_description: Check the arguments that an operator gave to a playbook, before any connection
+description:
+  - Fails if a required argument has no value, if a value is not of its type, or if a name given with C(-e) is unknown
+    and resembles an argument. The message names each problem, lists the playbook's arguments and shows an example.
+  - A name is unknown if no role and no C(group_vars) file of this project has a variable of that name. Names that begin
+    with C(ansible_) are Ansible's own and always accepted.
+  - An argument may be set anywhere Ansible takes a variable from, not only with C(-e).
+  - This is an action plugin; nothing runs on the server. Make it the first task of the playbook, with C(tags=always).
+options:
+  arguments:
+    description:
+      - The playbook's arguments by name.
+      - Each has a C(description) (a clause without a full stop), and may have C(required), C(type) (str, the default,
+        bool, int, list, dict, or file for a file that must exist on the controller) and C(choices).
+    type: dict
+    default: {}
+  example:
+    description: What to add to C(ansible-playbook PLAYBOOK -i prod) for a complete call.
+    type: str
+    default: ""
+attributes:
+  check_mode: {support: full, description: It changes nothing in any mode.}
+author: [The openmates.server contributors]
+"""
+
+EXAMPLES = r"""
+- name: Check the arguments
+  openmates.server.check_arguments:
+    arguments:
+      vault_rotate_path: {required: true, description: the path of the secret below kv}
+    example: -e vault_rotate_path=providers/openai
+  tags: always
+"""
+
+RETURN = r"""
+msg:
+  description: What is wrong with the arguments, and how a right call looks.
+  type: str
+  returned: failure
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "arguments": {"type": "dict", "default": {}},
+            "example": {"type": "str", "default": ""},
+        },
+        supports_check_mode=True,
+    )
+    module.fail_json(msg="openmates.server.check_arguments runs on the controller, through its action plugin.")
+
+
+if __name__ == "__main__":
+    main()
