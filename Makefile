@@ -89,6 +89,17 @@ upgrade-proof: lab-ready ## Prove the upgrade from an earlier Directus, which is
 genuine: lab-base ## Prove all of it with genuine HashiCorp Vault, built from its Go module; FORCE=1: also what passed before
 	python lab/genuine.py
 
+.PHONY: faults
+faults: setup ## Freeze, cut off and kill services of lab host HOST=prod2; CASE=cache-frozen FAULT_SECONDS=300 AGAIN=1
+	python tests/faults/run.py --host $(or $(HOST),prod2) --seconds $(or $(FAULT_SECONDS),300) $(if $(AGAIN),--again) $(CASE)
+
+.PHONY: real
+real: setup ## Prove the stack with the real backend: API_IMAGE= and CMS_SETUP_IMAGE= of the local Docker engine
+	@test -n "$(API_IMAGE)" -a -n "$(CMS_SETUP_IMAGE)" || { echo "usage: make real API_IMAGE=name:tag CMS_SETUP_IMAGE=name:tag [CASE=sign-up] [AGAIN=1]" >&2; exit 2; }
+	$(MAKE) --no-print-directory lab-ready
+	ansible-playbook playbooks/lab.yml -i inventories/lab --limit localhost,$(or $(HOST),real1)
+	python tests/real/run.py --host $(or $(HOST),real1) --api-image $(API_IMAGE) --cms-setup-image $(CMS_SETUP_IMAGE) $(if $(AGAIN),--again) $(CASE)
+
 .PHONY: bench
 bench: setup ## Time a run that changes nothing on prod1, which must be provisioned
 	python lab/bench.py

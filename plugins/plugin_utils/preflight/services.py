@@ -71,6 +71,15 @@ def check_choices(run: Preflight) -> Iterator[str]:
             yield run.problem(name, f"{run.settings[name]!r} is unknown", f"Use one of {', '.join(choices)}")
 
 
+def check_login_attempts(run: Preflight) -> Iterator[str]:
+    name = "openmates_directus_login_attempts"
+    attempts = run.get(name, 25)
+    if name not in run.broken and (isinstance(attempts, bool) or integer(attempts) is None or integer(attempts) < 0):
+        yield run.problem(
+            name, f"{attempts!r} is not a number of logins", "Write 0 for no limit, or a number such as 25"
+        )
+
+
 def check_paths(run: Preflight) -> Iterator[str]:
     directory = str(run.get("openmates_directory", "/opt/openmates"))
     if not re.match(r"^(/[A-Za-z0-9._-]+){2,}$", directory):
@@ -105,6 +114,7 @@ def check_subnet(run: Preflight) -> Iterator[str]:
 CHECKS = (
     check_limits,
     check_choices,
+    check_login_attempts,
     check_paths,
     check_subnet,
 )

@@ -1,0 +1,387 @@
+#!/usr/bin/python3
+"""Repairs what an outage leaves behind on this server: see docs/outages.md.
+
+A loop that costs a few milliseconds per round: it lists the containers and connects to the services' ports. Only when
+something was unhealthy, unreachable or has just started does it run the readiness probe, until that reports ready;
+without any sign of trouble it runs the probe every ten minutes. What does not recover alone is repaired from the bottom
+up, each repair with a delay that doubles. Services with data (database, cache, Vault) and containers that an operator
+stopped are never restarted; nothing is done while `docker compose` works on the project, nor while HOLD exists.
+Standard library only: a server whose Python packages are being replaced still has to heal.
+"""
+
+from __future__ import annotations
+
+import argparse
+import calendar
+import dataclasses
+import http.client
+import json
+import pathlib
+import re
+import socket
+import subprocess
+import sys
+import time
+import urllib.parse
+from collections.abc import Callable
+
+DOCKER_SOCKET = "/run/docker.sock"
+HOLD = pathlib.Path("/run/openmates-heal/hold")
+HOLD_SECONDS = 3600  # a hold that was forgotten ends
+
+# Never restarted by this program: they hold data, and work again when they are reachable again.
+DATA = {"cms-database": 5432, "cache": 6379, "vault": 8200}
+PORTS = {**DATA, "cms": 8055, "api": 8000}
+
+ROUTINE = 600  # seconds between two probes without a sign of trouble
+PROBE_EVERY = (10, 20, 40, 60)  # seconds between probes that report the same; then the last for ever
+STEADY = 45  # seconds for which a part fails before that counts as more than a moment
+UNHEALTHY = 180  # the same for a container's own health check, which is late as it is
+BOOT = 240  # seconds that a service may take to start
+FIRST_DELAY, LAST_DELAY, MEMORY = 120, 1800, 6 * 3600  # seconds: between repairs of one thing; how long they count
+
+SUSPENDED = (
+    "update directus_users set status = 'active' "
+    "where status = 'suspended' and lower(email) = lower(:'account') returning email;\n"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Container:
+    """A container that runs, as Docker lists it."""
+
+    identity: str
+    service: str
+    status: str
+    address: str
+
+    @property
+    def unhealthy(self) -> bool:
+        return "(unhealthy)" in self.status
+
+    @property
+    def young(self) -> bool:
+        """Whether it may have started since the last round."""
+        return not self.status.startswith("Up") or bool(
+            re.match(r"Up (Less than a second|\d+ seconds?|About a minute)\b", self.status)
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What the readiness probe says: each part that is not as it should be, with its detail."""
+
+    failing: dict[str, str]
+    asked: bool = True
+
+    @property
+    def ready(self) -> bool:
+        return self.asked and not self.failing
+
+
+class Trouble(Exception):
+    """Docker or a program did not do what it was asked for."""
+
+
+class UnixConnection(http.client.HTTPConnection):
+    """HTTP to Docker's socket."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__("localhost", timeout=seconds)
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(DOCKER_SOCKET)
+
+
+class Host:
+    """What the watcher sees of this server and does to it."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        self.options = options
+
+    def docker(self, method: str, path: str, seconds: float = 10) -> object:
+        connection = UnixConnection(seconds)
+        try:
+            connection.request(method, path)
+            answer = connection.getresponse()
+            body = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Trouble(f"Docker does not answer: {error}") from None
+        finally:
+            connection.close()
+        if answer.status >= 400:
+            raise Trouble(f"Docker refuses {method} {path}: {body.decode(errors='replace').strip()}")
+        return json.loads(body) if body else None
+
+    def containers(self) -> list[Container]:
+        filters = {
+            "label": [f"com.docker.compose.project={self.options.project}"],
+            "status": ["running", "restarting"],
+        }
+        found = self.docker("GET", "/containers/json?filters=" + urllib.parse.quote(json.dumps(filters)))
+        return [
+            Container(
+                entry["Id"],
+                entry["Labels"]["com.docker.compose.service"],
+                entry["Status"],
+                next(
+                    (net["IPAddress"] for net in entry["NetworkSettings"]["Networks"].values() if net["IPAddress"]), ""
+                ),
+            )
+            for entry in found
+            if entry["Labels"].get("com.docker.compose.oneoff", "False") == "False"
+        ]
+
+    def reachable(self, container: Container) -> bool:
+        """Whether the service's port takes a connection; a service without one counts as reachable."""
+        port = PORTS.get(container.service)
+        if not port:
+            return True
+        try:
+            socket.create_connection((container.address, port), timeout=2).close()
+        except OSError:
+            return False
+        return True
+
+    def inspect(self, container: Container) -> dict:
+        return self.docker("GET", f"/containers/{container.identity}/json")
+
+    def probe(self) -> Report:
+        try:
+            done = subprocess.run(
+                [self.options.ready], capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
+            )
+            parts = json.loads(done.stdout)["parts"] if done.returncode in (0, 1) else None
+            if parts is None:
+                return Report({"probe": (done.stderr or done.stdout).strip()[-300:]}, asked=False)
+            failing = {part["name"]: str(part.get("detail", "")) for part in parts if not part["ok"]}
+            return Report(failing or ({} if done.returncode == 0 else {"probe": "not ready, without a reason"}))
+        except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
+            return Report({"probe": f"{type(error).__name__}: {error}"}, asked=False)
+
+    def busy(self) -> str:
+        """Why nothing may be done now, or an empty string."""
+        try:
+            if time.time() - HOLD.stat().st_mtime < HOLD_SECONDS:
+                return f"{HOLD} exists"
+        except OSError:
+            pass
+        for file in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
+            try:
+                words = file.read_bytes().split(b"\0")
+            except OSError:
+                continue
+            if words[0].endswith(b"docker-compose") or (words[0].endswith(b"docker") and b"compose" in words[1:3]):
+                return "docker compose is at work"
+        return ""
+
+    def restart(self, container: Container) -> None:
+        self.docker("POST", f"/containers/{container.identity}/restart?t=30", seconds=90)
+
+    def reactivate(self, database: Container) -> bool:
+        """Let the account in again that the api logs in to Directus with, if Directus suspended it."""
+        command = ["docker", "exec", "--interactive", database.identity, "psql", "--username=directus"]
+        command += ["--dbname=directus", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
+        command += ["--set=ON_ERROR_STOP=1", f"--set=account={self.options.account}"]
+        try:
+            done = subprocess.run(command, input=SUSPENDED, capture_output=True, text=True, timeout=20, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Trouble(f"the database cannot be asked: {error}") from None
+        if done.returncode:
+            raise Trouble(f"the database cannot be asked: {done.stderr.strip()[-300:]}")
+        return bool(done.stdout.strip())
+
+    def forget_rejection(self) -> None:
+        """Have the probe try a login again that it gave up after a rejection."""
+        subprocess.run([self.options.ready, "--forget"], capture_output=True, timeout=30, check=False)
+
+    def renew_token(self) -> None:
+        subprocess.run(["systemctl", "start", "--no-block", "openmates-vault-token.service"], timeout=30, check=False)
+
+
+def queues(details: dict) -> set[str] | None:
+    """The queues that a container's Celery worker consumes: a set, empty for all of them; None: it is no worker."""
+    config = details["Config"]
+    words = [*(config.get("Cmd") or [])]
+    if "worker" not in words:
+        return None
+    for word in config.get("Env") or []:
+        name, _, value = word.partition("=")
+        if name == "CELERY_QUEUES" and value:
+            return {queue.strip() for queue in value.split(",")}
+    for index, word in enumerate(words[:-1]):
+        if word in ("-Q", "--queues"):
+            return set(words[index + 1].split(","))
+    for word in words:
+        if word.startswith("--queues="):
+            return set(word.partition("=")[2].split(","))
+    return set()
+
+
+def started(details: dict) -> float:
+    """Seconds since the epoch of Docker's 2026-11-22T15:00:00.123456789Z."""
+    return calendar.timegm(time.strptime(details["State"]["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
+
+
+class Watcher:
+    """Decides, round by round, whether to probe and what to repair."""
+
+    def __init__(self, host: Host, say: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
+        self.host, self.say, self.clock = host, say, clock
+        self.suspicion = "this program was started"
+        self.signs: set[tuple[str, str]] = set()  # (service, what is wrong with it) in the last round
+        self.next_probe = 0.0
+        self.same = 0  # how often in a row the probe has reported the same
+        self.failing_since: dict[str, float] = {}  # parts of the probe
+        self.unhealthy_since: dict[str, float] = {}  # services
+        self.repairs: dict[str, list[float]] = {}  # when each thing was repaired
+        self.blocked = ""
+
+    def round(self) -> None:
+        now = self.clock()
+        containers = self.host.containers()
+        by_service = {container.service: container for container in containers}
+        if "api" not in by_service:
+            return  # not provisioned yet, or stopped on purpose
+        unreachable = {container.service for container in containers if not self.host.reachable(container)}
+        self._note(containers, unreachable, now)
+        if self._restart_unhealthy(containers, unreachable, now):
+            return
+        if now < self.next_probe or "api" in unreachable:
+            return
+        self._judge(self.host.probe(), by_service, unreachable | set(self.unhealthy_since), now)
+
+    def _note(self, containers: list[Container], unreachable: set[str], now: float) -> None:
+        """Remember signs of trouble. A new one has the probe run at once."""
+        unhealthy = {container.service for container in containers if container.unhealthy}
+        self.unhealthy_since = {name: self.unhealthy_since.get(name, now) for name in unhealthy}
+        signs = {(name, "is unhealthy") for name in unhealthy}
+        signs |= {(name, "takes no connections") for name in unreachable}
+        signs |= {(container.service, "has just started") for container in containers if container.young}
+        if new := signs - self.signs:
+            self.suspicion = ", ".join(f"{name} {what}" for name, what in sorted(new))
+            self.next_probe, self.same = now, 0
+        self.signs = signs
+
+    def _restart_unhealthy(self, containers: list[Container], unreachable: set[str], now: float) -> bool:
+        """A service without data that stays unhealthy, while all that it needs is well, hangs."""
+        for container in sorted(containers, key=lambda item: item.service != "cms"):
+            service = container.service
+            needs = {*DATA} if service == "cms" else {*DATA, "cms"}
+            if service in DATA or now - self.unhealthy_since.get(service, now) < UNHEALTHY:
+                continue
+            if needs & (set(self.unhealthy_since) | unreachable):
+                continue
+            if self._restart(container, "its health check fails and all that it needs is well", now):
+                return True
+        return False
+
+    def _judge(self, report: Report, by_service: dict[str, Container], troubled: set[str], now: float) -> None:
+        if report.ready:
+            if self.failing_since:
+                self.say("<5>The backend is ready again.")
+            self.suspicion, self.failing_since, self.same, self.blocked = "", {}, 0, ""
+            self.next_probe = now + (PROBE_EVERY[-1] if self.signs else ROUTINE)
+            return
+        self.same = self.same + 1 if set(report.failing) == set(self.failing_since) else 0
+        self.failing_since = {name: self.failing_since.get(name, now) for name in report.failing}
+        self.suspicion = self.suspicion or "found by a routine probe"
+        self.next_probe = now + PROBE_EVERY[min(self.same, len(PROBE_EVERY) - 1)]
+        if self.same == 0:
+            told = "; ".join(f"{name}: {detail}" for name, detail in report.failing.items())
+            self.say(f"<5>Not ready ({self.suspicion}): {told}")
+        try:
+            self._repair(report, by_service, troubled, now)
+        except Trouble as trouble:
+            self.say(f"<4>Cannot repair: {trouble}.")
+
+    def _steady(self, name: str, now: float) -> bool:
+        return now - self.failing_since[name] >= STEADY
+
+    def _repair(self, report: Report, by_service: dict[str, Container], troubled: set[str], now: float) -> None:
+        """One step, for the lowest part that fails: what is above it may only be its consequence."""
+        failing = report.failing
+        if not report.asked or troubled & set(DATA) or "cache" in failing:
+            return  # comes back alone, or is an operator's business
+        if "directus_login" in failing:
+            if not self._steady("directus_login", now):
+                return
+            if self._due("the account", now) and self.host.reactivate(by_service["cms-database"]):
+                self._count("the account", now)
+                self.say("<4>Directus had suspended the account of the api after failed logins; it is active again.")
+                self.host.forget_rejection()
+            elif "reject" not in failing["directus_login"].lower():
+                self._restart(by_service["cms"], "no login works although its database and the cache do", now)
+            return
+        if "vault_token" in failing:
+            if self._due("the Vault token", now):
+                self._count("the Vault token", now)
+                self.say("<4>The services' Vault token does not work: starting openmates-vault-token.service.")
+                self.host.renew_token()
+            return
+        if failing.keys() & {"transit", "vault_policy", "collections", "fields"}:
+            return  # no restart changes that; verify and site.yml name it
+        if "initialisation" in failing:
+            self._restart(by_service["api"], "it started while something that it needs was away", now)
+            return
+        dead = {name.partition(":")[2] for name in failing if name.startswith("queue:") and self._steady(name, now)}
+        for container in by_service.values() if dead else ():
+            consumed = queues(self.host.inspect(container))
+            if consumed is not None and (not consumed or consumed & dead):
+                self._restart(container, f"no task is done on {', '.join(sorted(dead))}", now)
+
+    def _due(self, thing: str, now: float) -> bool:
+        """Whether the delay since the last repair of a thing is over. It doubles with each repair within MEMORY."""
+        past = [moment for moment in self.repairs.get(thing, []) if now - moment < MEMORY]
+        self.repairs[thing] = past
+        return not past or now - past[-1] >= min(FIRST_DELAY * 2 ** (len(past) - 1), LAST_DELAY)
+
+    def _count(self, thing: str, now: float) -> None:
+        self.repairs.setdefault(thing, []).append(now)
+
+    def _restart(self, container: Container, reason: str, now: float) -> bool:
+        service = container.service
+        if not self._due(service, now):
+            return False
+        details = self.host.inspect(container)
+        health = (details["State"].get("Health") or {}).get("Status", "")
+        if now - started(details) < BOOT and health != "healthy":
+            return False  # it is still at it
+        if why := self.host.busy():
+            if why != self.blocked:
+                self.say(f"<5>{service} would be restarted ({reason}), but {why}.")
+            self.blocked = why
+            return False
+        self._count(service, now)
+        number = len(self.repairs[service])
+        self.say(f"<4>Restarting {service}: {reason} (restart {number} within {MEMORY // 3600} hours).")
+        self.host.restart(container)
+        self.suspicion, self.next_probe, self.same = f"{service} was restarted", now + PROBE_EVERY[0], 0
+        return True
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--project", default="openmates", help="the Compose project")
+    parser.add_argument("--ready", default="/usr/local/sbin/openmates-ready", help="the readiness probe")
+    parser.add_argument("--account", required=True, help="e-mail address of the api's account in Directus")
+    parser.add_argument("--every", type=float, default=10, help="seconds between two rounds")
+    options = parser.parse_args()
+
+    watcher = Watcher(Host(options), lambda text: print(text, flush=True))
+    silent = ""
+    while True:
+        try:
+            watcher.round()
+            silent = ""
+        except Trouble as trouble:
+            if str(trouble) != silent:  # said once, not in each round
+                print(f"<4>{trouble}.", file=sys.stderr, flush=True)
+            silent = str(trouble)
+        time.sleep(options.every)
+
+
+if __name__ == "__main__":
+    main()
