@@ -54,6 +54,11 @@ lint: setup ## Check style and pitfalls
 	yamllint --strict .
 	ansible-lint --offline
 
+.PHONY: contract
+contract: setup ## Compare this project with OpenMates' source: OPENMATES=<checkout, repository or archive> [REV=] [SINCE=]
+	@test -n "$(OPENMATES)" || { echo "Name a checkout of OpenMates, a Git repository or an archive: make contract OPENMATES=..."; exit 2; }
+	python -m contract "$(OPENMATES)" $(if $(REV),--rev "$(REV)") $(if $(SINCE),--since "$(SINCE)") $(if $(PROJECT),--project "$(PROJECT)")
+
 .PHONY: unit
 unit: setup test-tools ## Run the tests that need no host
 	pytest -n auto

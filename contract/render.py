@@ -1,0 +1,83 @@
+"""Render a checkout of this project as a server of each kind gets it, and print that as JSON.
+
+Run as a program of its own, because Ansible takes the collection, filters included, from one checkout per process:
+`python render.py PROJECT`, with ANSIBLE_CONFIG naming that checkout's ansible.cfg.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+import yaml
+from ansible.inventory.manager import InventoryManager
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.loader import init_plugin_loader
+from ansible.template import Templar, trust_as_template
+from ansible.vars.manager import VariableManager
+
+# A server as an operator would declare it, with more than one frontend. Nothing here is resolved or contacted.
+FRONTENDS = ["https://chat.example.org", "https://www.example.org"]
+SERVER = {
+    "openmates_admin_email": "operator@example.org",
+    "openmates_domain": "api.example.org",
+    "openmates_frontend_urls": FRONTENDS,
+}
+OPENMATES_CMS_SETUP = "ghcr.io/glowingkitty/openmates-cms-setup:v0.0.0"
+KINDS = {
+    "prod": ("prod", {}),
+    "dev": ("dev", {}),
+    # Another image must not be judged by the default: what a server with OpenMates' own one-shot gets.
+    "prod with OpenMates' cms-setup": ("prod", {"openmates_cms_setup_image": OPENMATES_CMS_SETUP}),
+}
+
+
+def main(project: Path) -> None:
+    init_plugin_loader([str(project / "collections")])
+    sys.stdout.write(json.dumps({kind: render(project, *declared) for kind, declared in KINDS.items()}))
+
+
+def render(project: Path, environment: str, settings: dict) -> dict:
+    """Files of the stack by path, the Caddyfile, and the variables that the comparison reads."""
+    from ansible_collections.openmates.server.plugins.action.file_tree import ActionModule
+
+    with tempfile.TemporaryDirectory() as folder:
+        inventory = Path(folder)
+        hosts = {environment: {"hosts": {"server": {"ansible_host": "198.51.100.99"}}}}
+        (inventory / "hosts.yml").write_text(yaml.safe_dump(hosts))
+        group = inventory / "group_vars" / environment
+        group.mkdir(parents=True)
+        (group / "main.yml").write_text(yaml.safe_dump({**_secrets(project), **SERVER, **settings}))
+        loader = DataLoader()
+        loader.set_basedir(str(project / "playbooks"))
+        manager = InventoryManager(loader, sources=[str(inventory)])
+        variables = VariableManager(loader=loader, inventory=manager).get_vars(host=manager.get_host("server"))
+        files = ActionModule(None, None, None, loader, Templar(loader, variables), None)._render(
+            project / "files/compose", ["docker-compose.override.yml"] if environment == "prod" else [], variables
+        )
+        evaluate = Templar(loader, variables).template
+        secrets = evaluate(trust_as_template("{{ openmates_service_secrets }}"))
+        caddy = {name: evaluate(value) for name, value in variables.items() if name.startswith("caddy_")}
+        caddy = {**yaml.safe_load((project / "roles/caddy/defaults/main.yml").read_text()), **caddy}
+        template = trust_as_template((project / "roles/caddy/templates/Caddyfile.j2").read_text())
+        return {
+            "files": {file["path"]: file["content"] for file in files},
+            "secrets": {service: sorted(names) for service, names in secrets.items()},
+            "caddyfile": Templar(loader, {**variables, **caddy}).template(template),
+        }
+
+
+def _secrets(project: Path) -> dict[str, str]:
+    """A value for every variable that has no default: those are the secrets that an inventory holds."""
+    texts = [path.read_text() for path in (project / "playbooks/group_vars").rglob("*.yml")]
+    texts += [path.read_text() for path in (project / "files/compose").rglob("*.j2")]
+    everything = "\n".join(texts)
+    used = set(re.findall(r"\bopenmates_\w+(?:password|secret|token|code)\b", everything))
+    return {name: "not-a-secret" for name in used if not re.search(rf"^{name}:", everything, re.MULTILINE)}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]).resolve())
