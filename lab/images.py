@@ -20,6 +20,7 @@ from lab_images import LAB, LabError
 from lab_images.builder import Builder
 from lab_images.catalogue import CATALOGUE, load, wanted
 from lab_images.listing import describe, print_table
+from lab_images.local import offer, refresh
 
 STATE = LAB.parent / ".lab"
 REGISTRY = "127.0.0.1:5443"
@@ -39,11 +40,21 @@ def main(arguments: list[str] | None = None) -> int:
     build.add_argument("--jobs", type=int, default=2, help="images made at a time; default: 2")
     listing = verbs.add_parser("list", help="show each image, where it comes from and whether it is a stand-in")
     listing.add_argument("--json", action="store_true", help="for programs")
+    local = verbs.add_parser("local", help="offer images that the local engine has, and no row names, to a lab host")
+    local.add_argument("--registry", default=REGISTRY, help=f"registry on loopback to push to; default: {REGISTRY}")
+    local.add_argument("--registry-name", required=True, help="the registry's name as the lab host knows it")
+    local.add_argument("--host", required=True, help="the lab host's container")
+    local.add_argument("names", nargs="*", metavar="IMAGE", help="the images that the host's inventory names")
     for verb in (build, listing):
         verb.add_argument("names", nargs="*", metavar="NAME", help="only these (and their parents); default: all")
     options = parser.parse_args(arguments)
     try:
         rows, probe = load(options.catalogue)
+        if options.verb == "local":
+            images = offer(options.names, rows, options.registry)
+            pulled = refresh(options.host, images, options.registry_name)
+            print(f"local images: {len(images)}, {len(pulled)} pulled again")
+            return 0
         builder = Builder(rows, probe, options.state, options.source)
         chosen = wanted(options.names, rows)
         if options.verb == "build":

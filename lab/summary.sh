@@ -13,9 +13,10 @@ TEXT
     cat <<'TEXT'
 
 dev1 is a development server at 198.51.100.12 and 2001:db8:51::12. From this machine:
-  the api      http://198.51.100.12:8000/v1/health
-  Directus     http://198.51.100.12:8055
-  Grafana      http://198.51.100.12:3001   (a stand-in, see the table above)
+  the api      http://localhost:8000/v1/health
+  Directus     http://localhost:8055
+  Grafana      http://localhost:3001   (a stand-in, see the table above)
+  frontends    http://localhost:5173 and :5174 may call the api
 TEXT
     ;;
 esac

@@ -13,13 +13,14 @@ from pathlib import Path
 from lab_images import LAB, LabError
 from lab_images.catalogue import Image
 from lab_images.engine import docker, image_id
+from lab_images.local import push
 from lab_images.recipe import authorities, recipe_hash
 from lab_images.registry import in_registry, registry_path
 
 NAMESPACE = "openmates-lab"
 LABEL = "org.openmates.lab"
-#: Seconds: a registry's first answer, one pull, one build, one push.
-PROBE_TIMEOUT, PULL_TIMEOUT, BUILD_TIMEOUT, PUSH_TIMEOUT = 20, 900, 1800, 600
+#: Seconds: a registry's first answer, one pull, one build.
+PROBE_TIMEOUT, PULL_TIMEOUT, BUILD_TIMEOUT = 20, 900, 1800
 
 
 class Builder:
@@ -153,17 +154,9 @@ class Builder:
             raise LabError(f"labelling failed ({result.returncode})")
 
     def _push(self, row: Image, identity: str, registry: str) -> None:
-        path = registry_path(str(row.image))
-        if in_registry(registry, path) == identity:
-            return
-        target = f"{registry}/{path}"
-        docker("tag", identity, target)
-        result = docker("push", "--quiet", target, timeout=PUSH_TIMEOUT)
-        docker("rmi", "--no-prune", target)
-        if result.returncode:
-            raise LabError(f"{row.name}: push to {target} failed: {result.stderr.strip()}")
-        self.counts["pushed"] += 1
-        print(f"{row.name}: pushed {path}", flush=True)
+        if push(str(row.image), identity, registry):
+            self.counts["pushed"] += 1
+            print(f"{row.name}: pushed {registry_path(str(row.image))}", flush=True)
 
     def make_all(self, chosen: list[Image], registry: str | None, jobs: int = 2) -> None:
         """See to all images, jobs at a time, parents before children, otherwise in the catalogue's order.

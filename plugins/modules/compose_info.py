@@ -10,8 +10,9 @@ module: compose_info
 short_description: Compare a Docker Compose project with its files, changing nothing
 description:
   - Reports each service's container, and which services C(docker compose up) would have to make, replace or start.
-  - A service is outdated when it has no container, when its container was made from another definition (Compose's own
-    configuration hash), when it should run and does not, or when it is a one-shot that never ended with exit code 0.
+  - A service is outdated when it has no container, when its container was created from another definition (by Compose's
+    own configuration hash) or from another image than its tag names now, when it should run and does not, or when it is
+    a one-shot that never ended with exit code 0.
   - Compose never changes a network or volume that exists, so those that are not as declared are reported as well.
   - A host without Docker or without the project is reported as one where everything is outdated, not as an error.
 options:
@@ -87,12 +88,17 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import vault_version
 
 
-def reason_outdated(one_shot: bool, expected_hash: str, container: dict | None) -> str:
-    """Why Compose would have to act on a service, or an empty string."""
+def reason_outdated(one_shot: bool, expected_hash: str, container: dict | None, image_id: str = "") -> str:
+    """Why Compose would have to act on a service, or an empty string.
+
+    image_id: what the service's image tag names on this host now; empty when the host has no such image.
+    """
     if container is None:
         return "it has no container"
     if container["Config"]["Labels"].get("com.docker.compose.config-hash") != expected_hash:
         return "its definition has changed"
+    if image_id and container["Image"] != image_id:
+        return "its image was rebuilt under the same tag"
     state = container["State"]
     if one_shot:
         finished = state["Status"] == "exited" and state["ExitCode"] == 0
@@ -217,6 +223,17 @@ class Reader:
         answer = self.module.run_command([self.docker, kind, "inspect", *names])[1] if names else ""
         return {item["Name"]: item for item in json.loads(answer or "[]")}
 
+    def image_ids(self, references: list[str]) -> dict[str, str]:
+        """Image id by reference, of those that the host has."""
+        if not references:
+            return {}
+        answer = self.module.run_command([self.docker, "image", "inspect", *references])[1]
+        ids = {}
+        for image in json.loads(answer or "[]"):
+            for name in (image.get("RepoTags") or []) + (image.get("RepoDigests") or []):
+                ids[name] = image["Id"]
+        return {reference: ids[reference] for reference in references if reference in ids}
+
     def stale_networks(self, project: dict) -> dict[str, str]:
         declared = {network["name"]: network for network in project.get("networks", {}).values()}
         found = self.existing("network", list(declared))
@@ -245,11 +262,14 @@ def main() -> None:
         module.exit_json(changed=False, converged=False, problem=problem, **nothing)
     project, hashes = reader.project(), reader.hashes()
     containers = newest_by_service(reader.containers(project["name"]))
+    references = {definition.get("image", "") for definition in project["services"].values()}
+    images = reader.image_ids(sorted(references - {""}))
     services, outdated = {}, {}
     for name, definition in project["services"].items():
         one_shot = definition.get("restart") == "no"
         services[name] = summary(one_shot, containers.get(name))
-        reason = reason_outdated(one_shot, hashes[name], containers.get(name))
+        image_id = images.get(definition.get("image", ""), "")
+        reason = reason_outdated(one_shot, hashes[name], containers.get(name), image_id)
         if reason:
             outdated[name] = reason
     if vault := services.get(module.params["vault"]):

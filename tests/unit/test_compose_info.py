@@ -20,6 +20,7 @@ case "$*" in
   "compose config --hash *") answer=hashes ;;
   "ps --all --quiet --filter label=com.docker.compose.project=demo") answer=ids ;;
   "inspect "*) answer=inspect ;;
+  "image inspect "*) answer=images ;;
   "network inspect "*) answer=networks ;;
   "volume inspect "*) answer=volumes ;;
   *) answer=nothing ;;
@@ -54,6 +55,7 @@ def container(service: str, created: str = "2026-01-01T10:00:00.5Z", **changes: 
     labels |= {f"com.docker.compose.{key}": value for key, value in changes.items() if key in ("config-hash", "oneoff")}
     return {
         "Created": created,
+        "Image": "sha256:1",
         "Config": {"Image": changes.get("image", "demo/web:1"), "Labels": labels},
         "State": state,
         "NetworkSettings": {"Networks": {"demo": {"IPAddress": "172.30.0.2" if state["Status"] == "running" else ""}}},
@@ -75,6 +77,7 @@ class Host:
         self.docker.chmod(0o755)
         self.answer(version="26.1.5\n", config=json.dumps(PROJECT))
         self.answer(hashes="".join(f"{service} {digest}\n" for service, digest in HASHES.items()))
+        self.answer(images=json.dumps([{"Id": "sha256:1", "RepoTags": ["demo/web:1"], "RepoDigests": []}]))
         self.runs(container("web"), container("setup"))
 
     def answer(self, **answers: str) -> None:
@@ -164,7 +167,8 @@ def test_a_converged_project(host: Host, check: bool) -> None:
 def test_it_runs_nothing_that_changes_anything(host: Host) -> None:
     host.info()
     calls = (host.answers / "calls").read_text().splitlines()
-    assert {call.split()[0] for call in calls} == {"version", "compose", "ps", "inspect"}
+    assert {call.split()[0] for call in calls} == {"version", "compose", "ps", "inspect", "image"}
+    assert {call.split()[1] for call in calls if call.startswith("image")} == {"inspect"}
     assert {call.split()[1] for call in calls if call.startswith("compose")} == {"config"}
 
 
@@ -195,6 +199,17 @@ def test_an_outdated_service_has_a_reason(host: Host, service: str, changes: dic
     result = host.info()
     assert result["outdated"] == {service: reason}
     assert not result["converged"]
+
+
+def test_an_image_that_was_rebuilt_under_its_tag_outdates_every_service_of_it(host: Host) -> None:
+    host.answer(images=json.dumps([{"Id": "sha256:2", "RepoTags": ["demo/web:1"], "RepoDigests": None}]))
+    reason = "its image was rebuilt under the same tag"
+    assert host.info()["outdated"] == {"web": reason, "setup": reason}
+
+
+def test_an_image_that_the_host_does_not_have_outdates_nothing(host: Host) -> None:
+    host.answer(images="[]")
+    assert host.info()["converged"]
 
 
 @pytest.mark.parametrize("health", ["starting", "unhealthy"])

@@ -42,8 +42,8 @@ def _load(name: str, path: Path) -> ModuleType:
 
 
 _load("lab_images", LAB / "lab_images/__init__.py")  # a package: what it holds is imported by its name
-builder, catalogue, recipe, registry = (
-    importlib.import_module(f"lab_images.{name}") for name in ("builder", "catalogue", "recipe", "registry")
+builder, catalogue, local, recipe, registry = (
+    importlib.import_module(f"lab_images.{name}") for name in ("builder", "catalogue", "local", "recipe", "registry")
 )
 LabError = sys.modules["lab_images"].LabError
 dragonfly = _load("lab_dragonfly", LAB / "images/dragonfly/dragonfly.py")
@@ -386,3 +386,63 @@ def test_cadvisor_answers_health_and_metrics() -> None:
     )
     assert port == 8080 and routes["/healthz"]({})[0] == 200
     assert "cadvisor_version_info{" in routes["/metrics"]({})[2]
+
+
+# --- images that a developer built --------------------------------------------------------------------------------
+
+
+class Engine:
+    """Docker as local.py uses it: images of this machine, of the registry and of the lab host, id by name."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.local: dict[str, str] = {}
+        self.registry: dict[str, str] = {}
+        self.host: dict[str, str] = {}
+        monkeypatch.setattr(local, "docker", self.docker)
+        monkeypatch.setattr(local, "image_id", self.local.get)
+        monkeypatch.setattr(local, "in_registry", lambda _registry, path: self.registry.get(path))
+
+    def docker(self, *words: str, timeout: float = 0) -> subprocess.CompletedProcess:
+        done, output = 0, ""
+        match words:
+            case ("tag", identity, target):
+                self.local[target] = identity
+            case ("push", _, target):
+                self.registry[target.partition("/")[2]] = self.local[target]
+            case ("rmi", _, target):
+                del self.local[target]
+            case ("exec", "lab", "docker", "image", "inspect", _, _, target):
+                done, output = (0, self.host[target]) if target in self.host else (1, "")
+            case ("exec", "lab", "docker", "pull", _, target):
+                self.host[target] = self.registry[target.partition("/")[2]]
+        return subprocess.CompletedProcess(words, done, output, "")
+
+
+def test_an_image_of_the_local_engine_reaches_the_lab_host_under_its_own_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(monkeypatch)
+    engine.local["openmates-api:dev"] = "sha256:new"
+    assert local.offer(["openmates-api:dev"], {}, "loopback") == {"openmates-api:dev": "sha256:new"}
+    assert engine.registry == {"library/openmates-api:dev": "sha256:new"}
+    assert engine.local == {"openmates-api:dev": "sha256:new"}
+
+
+def test_a_rebuilt_image_replaces_the_one_that_the_host_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = Engine(monkeypatch)
+    engine.registry["library/openmates-api:dev"] = "sha256:new"
+    images = {"openmates-api:dev": "sha256:new"}
+    assert local.refresh("lab", images, "registry.test") == []  # the host pulls it when it first needs it
+    engine.host["registry.test/library/openmates-api:dev"] = "sha256:old"
+    assert local.refresh("lab", images, "registry.test") == ["openmates-api:dev"]
+    assert local.refresh("lab", images, "registry.test") == []
+
+
+def test_an_image_that_nothing_has_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    Engine(monkeypatch)
+    with pytest.raises(LabError, match=r"openmates-api:typo: neither the local Docker engine (.*)Build it"):
+        local.offer(["openmates-api:typo"], {}, "loopback")
+
+
+def test_the_catalogue_s_own_images_are_left_to_the_builder(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine, (rows, _) = Engine(monkeypatch), catalogue.load()
+    engine.local["ghcr.io/glowingkitty/openmates-api:v0.14.0"] = "sha256:other"
+    assert local.offer(["ghcr.io/glowingkitty/openmates-api:v0.14.0"], rows, "loopback") == {}
