@@ -44,8 +44,8 @@ lab-down: setup ## Remove the lab's hosts, registry and network; images stay cac
 
 .PHONY: test
 test: setup ## Run every test, two parts at a time; each part's output comes when it has ended
-	$(MAKE) --jobs=2 --output-sync=target --no-print-directory scenario-prod lint unit scenario-dev directus scenario-interrupted
-	@echo "Everything passed: lint, unit and integration tests, Directus, and the scenarios prod, interrupted and dev."
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory scenario-prod lint unit scenario-dev directus queues scenario-interrupted
+	@echo "Everything passed: lint, unit and integration tests, Directus, queues, and the scenarios prod, interrupted and dev."
 
 .PHONY: lint
 lint: setup ## Check style and pitfalls
@@ -83,6 +83,11 @@ test-tools:
 directus: lab-base ## Test cms-setup and the Directus modules against a real Directus
 	python lab/images.py build --no-push directus cms-database cache
 	pytest -n auto tests/directus
+
+.PHONY: queues
+queues: lab-base ## Test the readiness probe against a real cache and real Celery workers
+	python lab/images.py build --no-push api cache
+	pytest tests/queues
 
 .PHONY: upgrade-proof
 upgrade-proof: lab-ready ## Prove the upgrade from an earlier Directus, which is built first (minutes)

@@ -91,6 +91,9 @@ class FakeVault(Fake):
             return 403, {"errors": ["permission denied"]}
         if path == "auth/token/lookup-self":
             return 200, {"data": {"ttl": 7200, "expire_time": "2027-01-01T00:00:00Z"}}
+        if (method, path) == ("POST", "kv/data/providers/vapid"):
+            assert body["options"]["cas"] > 1000, "a secret would be overwritten"
+            return 400, {"errors": ["check-and-set parameter did not match the current version"]}
         if path == "sys/mounts/transit":
             return 200, {"data": {"type": "transit"}}
         verb, _, key = path.removeprefix("transit/").partition("/")
@@ -291,6 +294,11 @@ def test_a_policy_without_the_mount(vault, token):
     found = check_vault(token)
     assert found["vault_policy"] == (False, "the api's token may not read sys/mounts/transit")
     assert found["vault_token"][0] and found["transit"][0]
+
+
+def test_a_policy_without_the_key_pair_for_push_messages(vault, token):
+    vault.answers["POST /v1/kv/data/providers/vapid"] = (403, {"errors": ["permission denied"]})
+    assert check_vault(token)["vault_policy"] == (False, "the api's token may not write kv/data/providers/vapid")
 
 
 def test_a_policy_without_decrypting(vault, token):

@@ -288,18 +288,24 @@ class Vault:
         return f"valid for {ttl // 3600} h"
 
     def policy(self) -> str:
-        """What the api's critical initialisation reads. A secret that does not exist is no matter of the policy."""
-        allowed = {"sys/mounts/transit": (200,), "kv/data/providers/vapid": (200, 404)}
+        """What the api reads and writes when it starts. Whether a secret exists is no matter of the policy."""
+        # A write that asks for a version that cannot be there changes nothing: allowed, it is answered with 400.
+        impossible = {"options": {"cas": 2**31 - 1}, "data": {}}
+        wanted = [
+            ("read", "GET", "sys/mounts/transit", None, (200,)),
+            ("read", "GET", "kv/data/providers/vapid", None, (200, 404)),
+            ("write", "POST", "kv/data/providers/vapid", impossible, (400,)),
+        ]
         problems = []
-        for path, good in allowed.items():
-            status, content = self.ask("GET", path)
+        for right, method, path, body, good in wanted:
+            status, content = self.ask(method, path, body)
             if status == 403:
-                problems.append(f"the api's token may not read {path}")
+                problems.append(f"the api's token may not {right} {path}")
             elif status not in good:
-                problems.append(f"Vault answers GET {path} with {status} {errors_of(content)}")
+                problems.append(f"Vault answers {method} {path} with {status} {errors_of(content)}")
         if problems:
             raise Failure("; ".join(problems))
-        return f"may read {', '.join(allowed)}"
+        return ", ".join(f"may {right} {path}" for right, _, path, _, _ in wanted)
 
     def transit(self) -> str:
         text = base64.b64encode(uuid.uuid4().bytes).decode()
