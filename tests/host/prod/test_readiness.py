@@ -1,0 +1,300 @@
+"""Each dependency of the api broken by itself: openmates-ready names it, and verify goes by openmates-ready.
+
+/v1/health answers 200 throughout, so nothing else on the server notices these. What a test breaks it restores, and the
+next one begins with everything ready.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shlex
+from collections.abc import Iterator
+
+import pytest
+from directus import Directus
+from web import ask
+
+from lab import ROOT, STACK, wait_until
+
+PROBE = "/usr/local/sbin/openmates-ready --json"
+VAULT_PARTS = {"vault_token", "vault_policy", "transit"}
+DIRECTUS_PARTS = {"directus_login", "collections", "fields"}
+POLICY = (ROOT / "roles/vault/files/policies/api-encryption.hcl").read_text()
+# A Celery client with the cache's address alone, in the api's container.
+CELERY = """
+import os, sys
+from celery import Celery
+from urllib.parse import quote
+password = quote(os.environ["DRAGONFLY_PASSWORD"], safe="")
+app = Celery(broker=f"redis://default:{password}@{os.environ['DRAGONFLY_URL']}/0")
+verb, queue = sys.argv[1:]
+options = {"exchange": queue, "exchange_type": "direct", "routing_key": queue} if verb == "add" else {}
+print(getattr(app.control, verb + "_consumer")(queue, reply=True, timeout=20, limit=1, **options))
+"""
+
+
+def probed(server, arguments: str = "") -> dict[str, tuple[bool, str]]:
+    """Every part of the readiness: whether it is well, and its detail."""
+    answer = json.loads(server.host.run(f"{PROBE} {arguments}").stdout)
+    parts = {part["name"]: (part["ok"], part["detail"]) for part in answer["parts"]}
+    assert answer["ready"] is all(ok for ok, _ in parts.values())
+    return parts
+
+
+def failing(server) -> dict[str, str]:
+    """The parts that are not well, with their details."""
+    return {name: detail for name, (ok, detail) in probed(server).items() if not ok}
+
+
+def queues(server) -> list[str]:
+    return [
+        name
+        for names in json.loads(server.run(f"cat {STACK}/config/ready/ready.json"))["queues"].values()
+        for name in names
+    ]
+
+
+@pytest.fixture(autouse=True)
+def ready_before_and_after(server) -> Iterator[None]:
+    """So that a test finds what it broke, and only that."""
+    assert not failing(server)
+    yield
+    wait_until(lambda: not failing(server), "everything is ready again", 180)
+
+
+@contextlib.contextmanager
+def another_secret(server, name: str, value: str) -> Iterator[None]:
+    """Another text in one of the api's secret files, which the api itself reads at its start only."""
+    file = f"{STACK}/secrets/{name}"
+    # The copy is elsewhere: every file in that folder becomes a variable of the api.
+    server.run(f"install -m 0600 {file} /run/openmates-test-secret && printf %s {value} > {file}")
+    try:
+        yield
+    finally:
+        server.run(f"cat /run/openmates-test-secret > {file} && rm /run/openmates-test-secret")
+
+
+def sql(server, statement: str) -> str:
+    command = f"psql -U directus -d directus -v ON_ERROR_STOP=1 -Atc {shlex.quote(statement)}"
+    return server.compose(f"exec -T cms-database {command}")
+
+
+def forget_schema(server) -> None:
+    """Directus keeps what it knows of the tables."""
+    Directus(server).status("POST", "/utils/cache/clear?system")
+
+
+def consumer(server, verb: str, queue: str) -> str:
+    """Let the worker begin (add) or stop (cancel) to consume a queue."""
+    code = shlex.quote(CELERY)
+    return server.compose(f"exec -T api /bin/sh /openmates/with-secrets.sh python3 -c {code} {verb} {queue}")
+
+
+def initialised(server) -> bool:
+    return server.host.run("curl -sf -m 5 -o /dev/null http://127.0.0.1:8000/v1/health").rc == 0 or (
+        server.host.run("curl -sf -m 5 -o /dev/null http://127.0.0.1:8001/v1/health").rc == 0
+    )
+
+
+def verified(server, *arguments: str) -> str:
+    """The report of a verify that is red."""
+    run = server.playbook("playbooks/verify.yml", "-e", "verify_ready_timeout=5", *arguments)
+    assert run.returncode != 0, run.stdout[-3000:]
+    return run.stdout
+
+
+def test_every_part_is_there_and_the_command_says_so(server):
+    parts = probed(server)
+    asked = {*DIRECTUS_PARTS, *VAULT_PARTS, "cache", "health", "initialisation"}
+    assert set(parts) == asked | {f"queue:{name}" for name in queues(server)}
+    assert len(queues(server)) > 1
+    assert server.host.run(PROBE).rc == 0
+    assert server.run("/usr/local/sbin/openmates-ready").startswith("ready\n")
+    assert (
+        server.run("stat -c %a:%U /var/lib/openmates/ready /var/lib/openmates/ready/state.json") == "700:root\n600:root"
+    )
+    assert server.host.run("runuser -u nobody -- /usr/local/sbin/openmates-ready").rc == 2
+
+
+def test_it_costs_less_than_a_cpu_second(server):
+    container = server.containers()["api"]
+    identity = container["Id"]
+    measure = f"docker exec {identity} python3 -c {shlex.quote(MEASURE)} {shlex.quote(','.join(queues(server)))}"
+    inside = float(server.run(measure).split()[-1])
+    outside = server.run(f"bash -c 'TIMEFORMAT=\"%U %S\"; time {PROBE} >/dev/null' 2>&1").split()
+    assert inside < 1, "ready.py alone"
+    assert inside + sum(map(float, outside)) < 1.5, "with the Docker clients on the host"
+
+
+MEASURE = """
+import resource, subprocess, sys
+command = ["/bin/sh", "/openmates/with-secrets.sh", "python3", "/openmates/ready.py", "--queues", sys.argv[1]]
+subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_utime + used.ru_stime)
+"""
+
+
+# ---------------------------------------------------------------- Directus
+
+
+def test_a_wrong_directus_password_is_tried_once(server):
+    with another_secret(server, "api/DATABASE_ADMIN_PASSWORD", "wrong-password-of-a-test"):
+        first = failing(server)
+        assert set(first) == DIRECTUS_PARTS and "rejects the api's login" in first["directus_login"]
+        for _ in range(2):
+            again = failing(server)
+            assert set(again) == DIRECTUS_PARTS
+            assert again["directus_login"].startswith("rejected at ")
+            assert "not tried again until the credential changes" in again["directus_login"]
+    state = server.run("cat /var/lib/openmates/ready/state.json")
+    assert "wrong-password-of-a-test" not in state
+    assert not failing(server), "another credential is tried at once"
+
+
+def test_a_missing_collection(server):
+    expected = json.loads(server.compose("exec -T api cat /cms-schema/expected.json"))["collections"]
+    tables = sql(server, "SELECT tablename FROM pg_tables WHERE schemaname = 'public'").split()
+    table = next(name for name in sorted(expected) if name in tables and not name.startswith("directus_"))
+    sql(server, f'ALTER TABLE "{table}" RENAME TO "{table}_away"')
+    try:
+        forget_schema(server)
+        found = failing(server)
+    finally:
+        sql(server, f'ALTER TABLE "{table}_away" RENAME TO "{table}"')
+        forget_schema(server)
+    assert set(found) == {"collections"} and found["collections"].endswith(f"missing: {table}")
+
+
+def test_a_missing_field(server):
+    expected = json.loads(server.compose("exec -T api cat /cms-schema/expected.json"))["collections"]
+    query = "SELECT table_name || '.' || column_name FROM information_schema.columns WHERE table_schema = 'public'"
+    columns = sql(server, query).split()
+    names = sorted(f"{name}.{field}" for name, fields in expected.items() for field in fields if field != "id")
+    table, column = next(n for n in names if n in columns and not n.startswith("directus_")).split(".")
+    sql(server, f'ALTER TABLE "{table}" RENAME COLUMN "{column}" TO "{column}_away"')
+    try:
+        forget_schema(server)
+        found = failing(server)
+    finally:
+        sql(server, f'ALTER TABLE "{table}" RENAME COLUMN "{column}_away" TO "{column}"')
+        forget_schema(server)
+    assert set(found) == {"fields"} and found["fields"].endswith(f"missing: {table}.{column}")
+
+
+# ---------------------------------------------------------------- Vault
+
+
+def test_a_token_that_vault_does_not_know_any_more(server):
+    units = "openmates-vault-token.timer openmates-vault-token.service"  # they would replace it at that moment
+    server.run(f"systemctl stop {units}")
+    try:
+        with another_secret(server, "vault-data/api.token", "expired"):
+            found = failing(server)
+    finally:
+        server.run("systemctl start openmates-vault-token.timer")
+    assert set(found) == VAULT_PARTS and "expired or revoked" in found["vault_token"]
+
+
+def test_a_sealed_vault(server):
+    server.run("systemctl stop openmates-vault-unseal.timer openmates-vault-unseal.service")
+    try:
+        server.run("docker restart openmates-vault-1")
+        wait_until(lambda: "sealed" in failing(server).get("vault_token", ""), "it is named", 60)
+        assert set(failing(server)) == VAULT_PARTS
+    finally:
+        server.run("systemctl start openmates-vault-unseal.timer")
+
+
+def test_a_policy_without_the_mount_and_the_api_that_started_under_it(server):
+    policy = POLICY.replace("sys/mounts/transit", "sys/mounts/elsewhere")
+    assert policy != POLICY
+    run = server.playbook(
+        "site.yml", "--tags", "vault", "-e", json.dumps({"vault_policies": {"api-encryption": policy}})
+    )
+    assert run.returncode == 0, run.stdout[-3000:]
+    try:
+        assert failing(server) == {"vault_policy": "the api's token may not read sys/mounts/transit"}
+        server.compose("restart api")
+        wait_until(lambda: initialised(server), "the api answers", 240)
+        assert set(failing(server)) == {"vault_policy", "initialisation"}
+    finally:
+        run = server.playbook("site.yml", "--tags", "vault")
+    assert run.returncode == 0, run.stdout[-3000:]
+    found = failing(server)
+    assert set(found) == {"initialisation"}, "it does not initialise again by itself"
+    assert "Failed during critical service initialization" in found["initialisation"]
+    assert ask(server, "GET", "/v1/health").status == 200, "so this says nothing"
+    report = verified(server)
+    assert "OpenMates is not ready, initialisation" in report and "docker compose restart api" in report
+    server.compose("restart api")
+
+
+# ---------------------------------------------------------------- cache and workers
+
+
+def test_a_wrong_password_of_the_cache(server):
+    with another_secret(server, "api/DRAGONFLY_PASSWORD", "wrong-password-of-a-test"):
+        found = failing(server)
+    assert "refuses the api's password" in found["cache"]
+    assert set(found) == {"cache", *DIRECTUS_PARTS, *(f"queue:{name}" for name in queues(server))}
+    assert found["directus_login"].startswith("not tried"), "Directus would count a login that it cannot finish"
+
+
+def test_a_stopped_worker_and_verify_is_red_from_it(server):
+    server.compose("stop task-worker")
+    try:
+        found = failing(server)
+        report = verified(server)
+    finally:
+        server.compose("start task-worker")
+    own = json.loads(server.run(f"cat {STACK}/config/ready/ready.json"))["queues"]["task-worker"]
+    assert set(found) == {f"queue:{name}" for name in own}
+    assert all(detail == "no worker answers that consumes it; its worker is task-worker" for detail in found.values())
+    for words in ("OpenMates is NOT READY", f"queue:{own[0]}", "its worker is task-worker", "Service task-worker"):
+        assert words in report
+
+
+def test_one_queue_without_a_worker(server):
+    own = json.loads(server.run(f"cat {STACK}/config/ready/ready.json"))["queues"]["task-worker"]
+    assert "ok" in consumer(server, "cancel", own[-1])
+    try:
+        found = failing(server)
+    finally:
+        consumer(server, "add", own[-1])
+    assert found == {f"queue:{own[-1]}": "no worker answers that consumes it; its worker is task-worker"}
+
+
+def test_an_api_that_is_not_there(server):
+    server.compose("stop api")
+    try:
+        asked = server.host.run(PROBE)
+        parts = json.loads(asked.stdout)["parts"]
+    finally:
+        server.compose("start api")
+        wait_until(lambda: initialised(server), "the api answers", 240)
+    assert asked.rc == 2
+    assert {part["ok"] for part in parts} == {False}
+    assert {part["name"] for part in parts} >= {"cache", "health", *(f"queue:{name}" for name in queues(server))}
+    assert all("the api's container is exited" in part["detail"] for part in parts)
+
+
+# ---------------------------------------------------------------- Caddy
+
+
+def test_caddys_probe_refused_is_told_from_an_api_that_is_down(server):
+    """More requests in the name of Caddy's probe than the api allows a client: Caddy takes the api for down."""
+    url = "http://127.0.0.1:8000/v1/health http://127.0.0.1:8001/v1/health"
+    curl = f"curl -s -m 5 -o /dev/null -H 'X-Forwarded-For: 192.0.2.1' {url}"
+    loop = shlex.quote(f"while :; do {curl}; sleep 0.3; done")
+    server.run(f"systemd-run --quiet --collect --unit=openmates-test-flood sh -c {loop}")
+    try:
+        wait_until(lambda: ask(server, "GET", "/v1/health").status == 503, "Caddy answers 503 by itself", 120)
+        assert not failing(server)
+        report = verified(server, "-e", "verify_web_wait=0")
+    finally:
+        server.run("systemctl stop openmates-test-flood.service")
+        wait_until(lambda: ask(server, "GET", "/v1/health").status == 200, "Caddy's probe is answered again", 120)
+    assert "OpenMates is ready, but Caddy takes what is behind this name for down" in report
+    assert "journalctl -u caddy" in report
