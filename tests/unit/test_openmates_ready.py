@@ -157,6 +157,15 @@ def test_a_rejected_login_is_tried_again_on_request_and_forgotten_when_accepted(
     assert "--skip-login" not in host.calls("exec")[-1]
 
 
+def test_a_rejection_can_be_forgotten_by_what_removed_its_cause(host, run):
+    host.fail("directus_login", "Directus rejects it", login="rejected")
+    host.look()
+    assert run("--forget") == (0, "")
+    assert len(host.calls("exec")) == 1, "nothing is asked"
+    host.look()
+    assert "--skip-login" not in host.calls("exec")[-1]
+
+
 @pytest.mark.parametrize("result", ["unanswered", "paused"])
 def test_a_login_without_an_answer_is_tried_again_after_a_pause(host, result, monkeypatch):
     host.fail("directus_login", "no answer", login=result)
@@ -278,12 +287,16 @@ def run(host, monkeypatch, capsys):
     return call
 
 
-def test_the_exit_status_and_both_outputs(host, run):
+def test_the_exit_status_and_both_outputs(host, run, monkeypatch):
     code, output = run("--json")
     assert code == 0 and set(json.loads(output)) == {"ready", "parts"}
     host.fail("cache", "refuses")
     code, output = run()
+    assert code == 1 and json.loads(output)["ready"] is False
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    code, output = run()
     assert code == 1 and output.startswith("NOT READY\n") and "\n  cache           FAILED  refuses\n" in output
+    assert json.loads(run("--json")[1])["ready"] is False
     host.world["down"] = True
     assert run("--json")[0] == 2
 

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""Whether OpenMates can work, part by part. Usage: openmates-ready [--json] [--wait SECONDS] [--retry-login]
+"""Whether OpenMates can work, part by part. Usage: openmates-ready [--json] [--wait SECONDS] [--retry-login | --forget]
 
 Runs ready.py inside the api's container, with that container's own credentials, and adds what only the host sees: what
-the api's log says of its start. Exit status: 0 ready, 1 not ready, 2 the api's container could not be asked.
+the api's log says of its start. Prints one JSON object, to a terminal a table. Exit status: 0 ready, 1 not ready, 2 the
+api's container could not be asked.
 """
 
 from __future__ import annotations
@@ -263,6 +264,19 @@ def alone(folder: Path) -> Iterator[None]:
         yield
 
 
+def forget() -> int:
+    """Forget a rejected login, so that the next run tries it once more. The exit status."""
+    try:
+        with alone(STATE):
+            memory = Memory(STATE)
+            memory.data.pop("login", None)
+            memory.save()
+            return 0
+    except NotAsked as reason:
+        print(f"openmates-ready: {reason}", file=sys.stderr)
+        return 2
+
+
 def look(forget_login: bool) -> dict:
     """The result of one probe, or of another run's that began while this one waited for its turn."""
     came = time.time()
@@ -291,25 +305,28 @@ def table(result: dict) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition(" Usage")[0])
-    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print a JSON object, to a terminal too")
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="ask again until it is ready")
     parser.add_argument("--retry-login", action="store_true", help="try a login that was rejected once more")
+    parser.add_argument("--forget", action="store_true", help="only forget that a login was rejected")
     options = parser.parse_args()
     if os.geteuid():
         print("openmates-ready: only root may ask the api's container; use sudo", file=sys.stderr)
         return 2
+    if options.forget:
+        return forget()
     ends = time.monotonic() + options.wait
-    forget = options.retry_login
+    forget_login = options.retry_login
     while True:
         began = time.monotonic()
-        result = look(forget)
-        forget = False
+        result = look(forget_login)
+        forget_login = False
         again = max(began + SPACING, time.monotonic() + PAUSE)
         if result["ready"] or again > ends:
             break
         time.sleep(again - time.monotonic())
     shown = {"ready": result["ready"], "parts": result["parts"]}
-    print(json.dumps(shown) if options.json else table(result))
+    print(table(result) if sys.stdout.isatty() and not options.json else json.dumps(shown))
     return 0 if result["ready"] else 1 if result["asked"] else 2
 
 

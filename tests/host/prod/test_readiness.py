@@ -110,7 +110,7 @@ def test_every_part_is_there_and_the_command_says_so(server):
     assert set(parts) == asked | {f"queue:{name}" for name in queues(server)}
     assert len(queues(server)) > 1
     assert server.host.run(PROBE).rc == 0
-    assert server.run("/usr/local/sbin/openmates-ready").startswith("ready\n")
+    assert server.run("script -qec /usr/local/sbin/openmates-ready /dev/null").startswith("ready")
     assert (
         server.run("stat -c %a:%U /var/lib/openmates/ready /var/lib/openmates/ready/state.json") == "700:root\n600:root"
     )

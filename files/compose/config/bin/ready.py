@@ -176,12 +176,13 @@ class Directus:
         if status == 200:
             self.login_result = "accepted"
             return parsed(content).get("data") or {}
-        if code_of(content) == "USER_SUSPENDED":
+        if code_of(content) == "USER_SUSPENDED":  # of versions that tell
             self.login_result = "paused"  # such a login is not counted
             raise Failure("Directus has suspended the administrator, after too many rejected logins")
         if status in (400, 401, 403):
             self.login_result = "rejected"
-            raise Failure(f"Directus rejects the api's login as {body['email']}: {status} {errors_of(content)}")
+            why = "the password is wrong, or the account is suspended"  # Directus 11.17 does not tell which
+            raise Failure(f"Directus rejects the api's login as {body['email']}, {why}: {status} {errors_of(content)}")
         raise Failure(f"Directus answers the login with {status} {errors_of(content)}")
 
     def compare(self, token: str) -> None:
