@@ -1,4 +1,4 @@
-"""Whatever wire is cut, the api says so within its check interval, and verify fails naming it."""
+"""Whichever dependency is cut off, the sample backend notices, and verify fails naming it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ STOPPED = {
     "task-scheduler": "scheduler",
     "app-sample": "app:app-sample",
 }
-#: Seconds until readiness must be false: the api's check interval and its checks' time-outs, on a busy machine.
+#: Seconds until it must be noticed: the checks' time-outs, on a busy machine.
 NOTICED = 30
 
 

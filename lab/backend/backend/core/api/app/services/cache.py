@@ -9,6 +9,8 @@ import logging
 import time
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 from backend.core.api.app.settings import Settings
 
@@ -40,7 +42,9 @@ class Cache:
                 password=self._settings.cache_password,
                 socket_timeout=TIMEOUT,
                 socket_connect_timeout=TIMEOUT,
-                retry_on_timeout=True,
+                # Newer clients repeat more often by themselves than the one that the real backend has.
+                retry=Retry(NoBackoff(), 1),
+                retry_on_error=[redis.TimeoutError],
                 health_check_interval=30,
                 protocol=2,  # what every Redis-compatible server speaks
                 decode_responses=True,
