@@ -98,7 +98,7 @@ def outage(host: LabHost, service: str, fault_name: str, options: argparse.Names
 
 def visit(host: LabHost) -> str:
     """A request that the api can only answer with the help of Directus and the cache."""
-    name = f"api.{host.name}.openmates.test"
+    name = f"api.{host.name}.example.test"
     return (
         f"curl --silent --insecure --output /dev/null --max-time 5 --resolve {name}:443:127.0.0.1"
         " --header 'Content-Type: application/json' --data '{\"invite_code\": \"0000-0000-0000\"}'"
