@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 
@@ -133,6 +134,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="show the cases and end")
     parser.add_argument("case", nargs="*", help="a case, or what one begins or ends with: cache, frozen, killed")
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT):  # the fault is released whatever ends this
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     failed = []
     try:
         wanted = chosen(options.case)
