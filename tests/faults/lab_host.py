@@ -68,7 +68,7 @@ class LabHost:
 
     def readiness(self) -> tuple[bool, dict[str, str]]:
         """The readiness probe's answer: ready or not, and the parts that fail with their details."""
-        asked = self.shell("/usr/local/sbin/openmates-ready", check=False, timeout=180)
+        asked = self.shell("/usr/local/sbin/openmates-ready --json", check=False, timeout=180)
         if asked.returncode in (126, 127):
             raise HostError(f"{self.name} has no readiness probe: provision it with this tree's site.yml first")
         try:

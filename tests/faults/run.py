@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
 import time
 
@@ -98,7 +99,7 @@ def outage(host: LabHost, service: str, fault_name: str, options: argparse.Names
 
 def visit(host: LabHost) -> str:
     """A request that the api can only answer with the help of Directus and the cache."""
-    name = f"api.{host.name}.openmates.test"
+    name = f"api.{host.name}.example.test"
     return (
         f"curl --silent --insecure --output /dev/null --max-time 5 --resolve {name}:443:127.0.0.1"
         " --header 'Content-Type: application/json' --data '{\"invite_code\": \"0000-0000-0000\"}'"
@@ -133,6 +134,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="show the cases and end")
     parser.add_argument("case", nargs="*", help="a case, or what one begins or ends with: cache, frozen, killed")
     options = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGINT):  # the fault is released whatever ends this
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
     failed = []
     try:
         wanted = chosen(options.case)

@@ -36,6 +36,7 @@ PORTS = {**DATA, "cms": 8055, "api": 8000}
 ROUTINE = 600  # seconds between two probes without a sign of trouble
 PROBE_EVERY = (10, 20, 40, 60)  # seconds between probes that report the same; then the last for ever
 STEADY = 45  # seconds for which a part fails before that counts as more than a moment
+LOGIN_STEADY = 90  # the probe tries a login that was not answered again after a minute
 UNHEALTHY = 180  # the same for a container's own health check, which is late as it is
 BOOT = 240  # seconds that a service may take to start
 FIRST_DELAY, LAST_DELAY, MEMORY = 120, 1800, 6 * 3600  # seconds: between repairs of one thing; how long they count
@@ -151,8 +152,9 @@ class Host:
     def probe(self) -> Report:
         try:
             done = subprocess.run(
-                [self.options.ready], capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL
-            )
+                [self.options.ready, "--json"],
+                capture_output=True, text=True, timeout=120, check=False, stdin=subprocess.DEVNULL,
+            )  # fmt: skip
             parts = json.loads(done.stdout)["parts"] if done.returncode in (0, 1) else None
             if parts is None:
                 return Report({"probe": (done.stderr or done.stdout).strip()[-300:]}, asked=False)
@@ -195,7 +197,8 @@ class Host:
 
     def forget_rejection(self) -> None:
         """Have the probe try a login again that it gave up after a rejection."""
-        subprocess.run([self.options.ready, "--forget"], capture_output=True, timeout=30, check=False)
+        command = [self.options.ready, "--json", "--retry-login"]
+        subprocess.run(command, capture_output=True, timeout=120, check=False)
 
     def renew_token(self) -> None:
         subprocess.run(["systemctl", "start", "--no-block", "openmates-vault-token.service"], timeout=30, check=False)
@@ -295,10 +298,12 @@ class Watcher:
         try:
             self._repair(report, by_service, troubled, now)
         except Trouble as trouble:
-            self.say(f"<4>Cannot repair: {trouble}.")
+            if str(trouble) != self.blocked:  # said once, not at each probe
+                self.say(f"<4>Cannot repair: {trouble}.")
+            self.blocked = str(trouble)
 
     def _steady(self, name: str, now: float) -> bool:
-        return now - self.failing_since[name] >= STEADY
+        return now - self.failing_since[name] >= (LOGIN_STEADY if name == "directus_login" else STEADY)
 
     def _repair(self, report: Report, by_service: dict[str, Container], troubled: set[str], now: float) -> None:
         """One step, for the lowest part that fails: what is above it may only be its consequence."""
@@ -306,13 +311,11 @@ class Watcher:
         if not report.asked or troubled & set(DATA) or "cache" in failing:
             return  # comes back alone, or is an operator's business
         if "directus_login" in failing:
-            if not self._steady("directus_login", now):
-                return
             if self._due("the account", now) and self.host.reactivate(by_service["cms-database"]):
                 self._count("the account", now)
                 self.say("<4>Directus had suspended the account of the api after failed logins; it is active again.")
                 self.host.forget_rejection()
-            elif "reject" not in failing["directus_login"].lower():
+            elif self._steady("directus_login", now) and "reject" not in failing["directus_login"].lower():
                 self._restart(by_service["cms"], "no login works although its database and the cache do", now)
             return
         if "vault_token" in failing:
