@@ -41,8 +41,8 @@ SECRET_NAMES = (
 SECRETS = {name: secrets.token_urlsafe(30) for name in SECRET_NAMES}
 
 
-def render(environment: str, tmp_path: Path, **settings: object) -> dict[str, str]:
-    """Every file of files/compose for a host of that environment, by path below the stack's directory."""
+def templar(environment: str, tmp_path: Path, **settings: object) -> Templar:
+    """Ansible's templar with the variables of a host of that environment."""
     variables = {
         **SECRETS,
         "openmates_admin_email": "operator@openmates.org",
@@ -60,10 +60,15 @@ def render(environment: str, tmp_path: Path, **settings: object) -> dict[str, st
     loader.set_basedir(str(ROOT / "playbooks"))
     manager = InventoryManager(loader, sources=[str(tmp_path)])
     variable_manager = VariableManager(loader=loader, inventory=manager)
-    host_variables = variable_manager.get_vars(host=manager.get_host("server"))
-    action = ActionModule(None, None, None, loader, Templar(loader, host_variables), None)
+    return Templar(loader, variable_manager.get_vars(host=manager.get_host("server")))
+
+
+def render(environment: str, tmp_path: Path, **settings: object) -> dict[str, str]:
+    """Every file of files/compose for a host of that environment, by path below the stack's directory."""
+    host = templar(environment, tmp_path, **settings)
+    action = ActionModule(None, None, None, host._loader, host, None)
     exclude = ["docker-compose.override.yml"] if environment == "prod" else []
-    files = action._render(ROOT / "files/compose", exclude, host_variables)
+    files = action._render(ROOT / "files/compose", exclude, host.available_variables)
     return {file["path"]: file["content"] for file in files}
 
 
@@ -283,7 +288,12 @@ def test_what_an_operator_sets_reaches_the_backend(tmp_path: Path) -> None:
             openmates_signup_mode="invite_and_domain",
             openmates_signup_domains=["one.test", "two.test"],
             openmates_translations_dir="/srv/locales",
-            openmates_backend_environment={"WEBAUTHN_RP_NAME": 'Firm: "one"', "DEBUG": False, "LIMIT": 5},
+            openmates_backend_environment={
+                "WEBAUTHN_RP_NAME": 'Firm: "one"',
+                "DEBUG": False,
+                "LIMIT": 5,
+                "PRICE": "1$",
+            },
         )
     )
     mount = {"type": "bind", "source": "/srv/locales", "target": "/translations", "read_only": True}
@@ -296,6 +306,7 @@ def test_what_an_operator_sets_reaches_the_backend(tmp_path: Path) -> None:
             "WEBAUTHN_RP_NAME": 'Firm: "one"',
             "DEBUG": "false",
             "LIMIT": "5",
+            "PRICE": "1$$",  # which Compose reads as one
         }.items() <= services[name]["environment"].items()
         assert mount | {"bind": {"create_host_path": False}} in services[name]["volumes"], name
 
@@ -506,3 +517,30 @@ def test_directus_settings_come_from_the_inventory(tmp_path: Path) -> None:
     }.items() <= environment.items()
     everything = "\n".join(files.values())
     assert not [value for value in (password, secret, licence) if value in everything]
+
+
+def test_directus_has_the_settings_that_openmates_relies_on(tmp_path: Path) -> None:
+    def some(name: str, **settings: object) -> list[str | None]:
+        environment = merged(render("prod", tmp_path / name, **settings))["cms"]["environment"]
+        return [environment.get(key) for key in ("CACHE_SKIP_ALLOWED", "REFRESH_TOKEN_TTL", "PRESSURE_LIMITER_ENABLED")]
+
+    assert some("default") == ["true", "30d", "false"]
+    assert some("own", openmates_cms_setup_image="") == ["true", "30d", None]
+    mine = {"REFRESH_TOKEN_TTL": "1d", "PRESSURE_LIMITER_ENABLED": True}
+    assert some("mine", openmates_directus_environment=mine) == ["true", "1d", "true"]
+
+
+def test_caddy_and_verify_ask_the_same_path_and_hide_the_same_ones(tmp_path: Path) -> None:
+    host = templar("prod", tmp_path, openmates_health_path="/alive")
+    site = host.template(trust_as_template("{{ caddy_api_site }}"))
+    assert (site["health_path"], site["hidden_paths"]) == ("/alive", ["/internal", "/metrics"])
+    web = host.template(trust_as_template("{{ verify_web }}"))
+    asked = [(entry.get("path", "/"), entry.get("expect_status", [200])) for entry in web if "scheme" not in entry]
+    assert asked == [("/alive", [200]), ("/metrics/", [404]), ("/internal/validate-token", [404])]
+    assert {entry["name"] for entry in web} == {"api.example.test"}
+
+
+def test_the_workers_of_apps_are_restarted_with_a_new_vault_token(tmp_path: Path) -> None:
+    host = templar("prod", tmp_path, openmates_apps=WORKER_APPS)
+    consumers = host.template(trust_as_template("{{ vault_token_consumers }}"))
+    assert consumers == ["api", "task-worker", "task-scheduler", "app-ai-worker", "app-docs-worker"]
