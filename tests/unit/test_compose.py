@@ -506,3 +506,15 @@ def test_directus_settings_come_from_the_inventory(tmp_path: Path) -> None:
     }.items() <= environment.items()
     everything = "\n".join(files.values())
     assert not [value for value in (password, secret, licence) if value in everything]
+
+
+def test_the_readiness_probe_is_told_the_queues_of_every_worker(tmp_path: Path) -> None:
+    worker = {"name": "app-docs-worker", "kind": "worker", "queues": ["app_docs"]}
+    files = render("prod", tmp_path, openmates_apps=[worker, {"name": "app-one", "image": "x/one:1"}])
+    told = json.loads(files["config/ready/ready.json"])
+    services = merged(files)
+    assert told["health_path"] == "/v1/health"
+    assert set(told["queues"]) == {"task-worker", "app-docs-worker"}
+    for name, queues in told["queues"].items():
+        assert services[name]["environment"]["CELERY_QUEUES"].split(",") == queues
+    assert "./config/bin:/openmates:ro" in services["api"]["volumes"], "the probe itself"
