@@ -11,6 +11,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
+CACHE = "__pycache__"  # what a test or an editor leaves beside a Python program; it would differ on each controller
+
 
 class ActionModule(ActionBase):
     """Turns ``src`` into ``files``; everything else is the module's."""
@@ -30,7 +32,11 @@ class ActionModule(ActionBase):
     def _render(self, source: Path, exclude: list[str], variables: dict) -> list[dict]:
         if not source.is_dir():
             raise AnsibleActionFail(f"src: {source} is not a directory on the controller.")
-        paths = sorted(path for path in source.rglob("*") if path.is_file() and self._name(path, source) not in exclude)
+        paths = sorted(
+            path
+            for path in source.rglob("*")
+            if path.is_file() and self._name(path, source) not in exclude and path.parent.name != CACHE
+        )
         nested = [path for path in paths if path.parent != source]
         contents = {self._name(path, source): self._text(path, variables) for path in nested}
         variables = {**variables, "config_digests": config_digests(contents)}

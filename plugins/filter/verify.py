@@ -124,7 +124,7 @@ class Readiness:
             pass
         self.failing = [(name, detail) for name, ok, detail in self.parts if not ok]
         self.ok = bool(self.parts) and not self.failing and result.get("rc", 0) == 0
-        self.error = str(result.get("stderr") or result.get("msg") or "it printed no result").strip()
+        self.error = str(result.get("stderr") or result.get("msg") or "it printed no result").strip().rstrip(".")
 
     def by_detail(self) -> dict[str, list[str]]:
         """The names of the failing parts by what is wrong with them."""
@@ -229,7 +229,8 @@ def _problems_of_readiness(seen: Mapping) -> Iterator[str]:
     if not readiness.wanted or readiness.ok:
         return
     if not readiness.failing:
-        yield f"openmates-ready cannot be asked on the host: {readiness.error}. site.yml --tags stack writes it"
+        remedy = "If it is missing, site.yml --tags stack writes it"
+        yield f"openmates-ready cannot be asked on the host: {readiness.error}. {remedy}"
         return
     groups = readiness.by_detail()
     if len(readiness.failing) == len(readiness.parts) and len(groups) == 1:

@@ -544,3 +544,15 @@ def test_the_workers_of_apps_are_restarted_with_a_new_vault_token(tmp_path: Path
     host = templar("prod", tmp_path, openmates_apps=WORKER_APPS)
     consumers = host.template(trust_as_template("{{ vault_token_consumers }}"))
     assert consumers == ["api", "task-worker", "task-scheduler", "app-ai-worker", "app-docs-worker"]
+
+
+def test_the_readiness_probe_is_told_the_queues_of_every_worker(tmp_path: Path) -> None:
+    worker = {"name": "app-docs-worker", "kind": "worker", "queues": ["app_docs"]}
+    files = render("prod", tmp_path, openmates_apps=[worker, {"name": "app-one", "image": "x/one:1"}])
+    told = json.loads(files["config/ready/ready.json"])
+    services = merged(files)
+    assert told["health_path"] == "/v1/health"
+    assert set(told["queues"]) == {"task-worker", "app-docs-worker"}
+    for name, queues in told["queues"].items():
+        assert services[name]["environment"]["CELERY_QUEUES"].split(",") == queues
+    assert "./config/bin:/openmates:ro" in services["api"]["volumes"], "the probe itself"

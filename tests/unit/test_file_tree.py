@@ -316,6 +316,13 @@ def test_excluded_files_are_named_as_on_the_host(tmp_path: Path) -> None:
     assert set(render(tmp_path, ["one.yml"])) == {"two.yml"}
 
 
+def test_compiled_python_beside_a_program_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "config/bin/__pycache__").mkdir(parents=True)
+    (tmp_path / "config/bin/ready.py").write_text("print()\n")
+    (tmp_path / "config/bin/__pycache__/ready.pyc").write_bytes(b"\xa7\r\r\n")
+    assert set(render(tmp_path)) == {"config/bin/ready.py"}
+
+
 def test_files_at_the_top_know_the_digests_of_the_configuration(tmp_path: Path) -> None:
     (tmp_path / "config/app").mkdir(parents=True)
     (tmp_path / "compose.yml.j2").write_text("digest: {{ config_digests.app }}\n")

@@ -74,7 +74,8 @@ def running_api(containers: list[dict]) -> dict:
         if container["State"]["Status"] == "running":
             return container
     state = containers[0]["State"]
-    raise NotAsked(f"the api's container is {state['Status']}, exit code {state.get('ExitCode')}")
+    code = f", exit code {state.get('ExitCode')}" if state["Status"] == "exited" else ""
+    raise NotAsked(f"the api's container is {state['Status']}{code}")
 
 
 def settings(containers: list[dict]) -> dict:

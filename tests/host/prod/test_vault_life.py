@@ -19,6 +19,8 @@ from lab import ROOT, STACK, NoAnswer, recap, wait_until
 
 LAB_HOST = "openmates-lab-{}"
 SHORT = ["-e", "vault_token_period=60s", "-e", '{"vault_token_consumers": []}']
+#: OpenMates replaces a token with less than an hour left, so openmates-ready calls such a short one not ready.
+UNPROVEN = ["-e", "verify_ready_command="]
 TELLING = ["-vvv", "--diff", "-e", "ansible_inject_invocation=true"]  # as much as a run can tell
 WATCHED = 300
 BACK = 90  # seconds until the api has to be ready again
@@ -152,7 +154,7 @@ def test_ten_canaries_are_nowhere_but_in_vault_and_a_planted_one_is_found(server
     reader = threading.Thread(target=lambda: samples.append(sampler.stdout.read()))
     reader.start()
     try:
-        run = server.playbook("site.yml", *TELLING, "-e", f"@{file}", *SHORT)
+        run = server.playbook("site.yml", *TELLING, "-e", f"@{file}", *SHORT, *UNPROVEN)
         planted = subprocess.Popen(
             ["docker", "exec", console[2], "timeout", "10", "tail", "-f", "/dev/null", canaries[0]]
         )
