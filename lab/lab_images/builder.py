@@ -137,7 +137,7 @@ class Builder:
     def _label(self, row: Image, plain: str, output) -> None:
         """Give the image its labels and, last of all, its name: a build cut short leaves nothing that looks done."""
         asked = docker(
-            "run", "--rm", "--network", "none", "--user", "0", "--entrypoint", "sh", plain, "-c", row.version
+            "run", "--rm", "--network", "none", "--user", "0", "--entrypoint", row.shell, plain, "-c", row.version
         )
         if asked.returncode or not asked.stdout.strip():
             raise LabError(f"`{row.version}` fails in the image: {asked.stderr.strip()}")

@@ -25,6 +25,7 @@ class Image:
     context: str | None = None
     args: dict[str, str] = field(default_factory=dict)
     cmd: list[str] = field(default_factory=list)
+    shell: str = field(default="sh", repr=False)  # the hash of an image is made of what is shown
     always_built: bool = False
     stand_in: str | None = None
 

@@ -15,6 +15,8 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     backend,
     exposure,
     host,
+    images,
+    memory,
     secrets,
     services,
     vault,
@@ -42,12 +44,14 @@ def check_environment(run: Preflight) -> Iterator[str]:
 CHECKS = (
     check_environment,
     *host.CHECKS,
+    *memory.CHECKS,
     *addresses.CHECKS,
     *secrets.CHECKS,
     *exposure.CHECKS,
     *access.CHECKS,
     *services.CHECKS,
     *backend.CHECKS,
+    *images.CHECKS,
     *vault.CHECKS,
     check_worked_out,
 )

@@ -119,6 +119,7 @@ class Stack:
         options = tuple(part for setting in database for part in ("--env", setting))
         self.run("db", image("cms-database"), options=options)
         limits = ("--proactor_threads=2", "--maxmemory=512mb", "--dir=/data", "--dbfilename=dump")
+        limits += ("--nodf_snapshot_format", "--logtostderr", "--version_check=false")
         self.run("cache", image("cache"), "dragonfly", "--flagfile=/run/secrets/dragonfly.flags", *limits)
         self.wait_for_database()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import importlib
 import importlib.util
 import shutil
@@ -20,14 +21,14 @@ CATALOGUE = {
     "ghcr.io/glowingkitty/openmates-cms-setup:v0.14.0": "glowingkitty/openmates-cms-setup:v0.14.0",
     "ghcr.io/glowingkitty/openmates-app-sample:lab": "glowingkitty/openmates-app-sample:lab",
     "directus/directus:11.17.4": "directus/directus:11.17.4",
-    "postgres:17-alpine": "library/postgres:17-alpine",
-    "docker.dragonflydb.io/dragonflydb/dragonfly:v1.34.1": "dragonflydb/dragonfly:v1.34.1",
+    "postgres:17.12-alpine": "library/postgres:17.12-alpine",
+    "docker.dragonflydb.io/dragonflydb/dragonfly:v1.40.2": "dragonflydb/dragonfly:v1.40.2",
     "openbao/openbao:2.7.2": "openbao/openbao:2.7.2",
-    "prom/prometheus:v3.2.1": "prom/prometheus:v3.2.1",
-    "grafana/loki:3.4.2": "grafana/loki:3.4.2",
-    "grafana/promtail:3.4.2": "grafana/promtail:3.4.2",
-    "grafana/grafana:11.5.2": "grafana/grafana:11.5.2",
-    "gcr.io/cadvisor/cadvisor:v0.47.2": "cadvisor/cadvisor:v0.47.2",
+    "prom/prometheus:v3.13.4": "prom/prometheus:v3.13.4",
+    "grafana/loki:3.7.8": "grafana/loki:3.7.8",
+    "grafana/promtail:3.6.11": "grafana/promtail:3.6.11",
+    "grafana/grafana:13.2.3": "grafana/grafana:13.2.3",
+    "ghcr.io/google/cadvisor:0.60.5": "google/cadvisor:0.60.5",
 }
 STAND_INS = {"api", "cms-setup", "cache", "loki", "promtail", "grafana", "cadvisor"}
 
@@ -222,11 +223,11 @@ def test_dragonfly_flags_of_the_compose_file(tmp_path: Path) -> None:
     file.write_text('# secret\n--requirepass=se"cret \\é\n')
     lines = _valkey(
         f"--flagfile={file}", "--proactor_threads=2", "--maxmemory=512mb", "--dir=/data", "--dbfilename=dump",
-        "--snapshot_cron=*/5 * * * *",
+        "--snapshot_cron=*/5 * * * *", "--nodf_snapshot_format", "--logtostderr",
     )  # fmt: skip
     for line in (
         "maxmemory 536870912", "maxmemory-policy noeviction", 'dir "/data"', 'dbfilename "dump.rdb"', "save 300 1",
-        'requirepass "se\\x22cret\\x20\\x5c\\xc3\\xa9"', "port 6379",
+        'logfile ""', 'requirepass "se\\x22cret\\x20\\x5c\\xc3\\xa9"', "port 6379",
     ):  # fmt: skip
         assert line in lines
 
@@ -241,11 +242,13 @@ def test_dragonfly_flags_of_the_compose_file(tmp_path: Path) -> None:
         (["--snapshot_cron=0 */2 * * *"], "save 7200 1"),
         ([], 'save ""'),
         ([], 'dbfilename "dump.rdb"'),
+        ([], 'logfile "/tmp/dragonfly.INFO"'),
+        (["--alsologtostderr"], 'logfile ""'),
         (["--maxmemory=1G", "--proactor_threads=4"], "maxmemory 1073741824"),
     ],
 )
 def test_dragonfly_flag_spellings(arguments: list[str], line: str) -> None:
-    assert line in _valkey(*arguments)
+    assert line in _valkey("--nodf_snapshot_format", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -259,8 +262,9 @@ def test_dragonfly_flag_spellings(arguments: list[str], line: str) -> None:
         (["--maxmemory=lots"], "is not a size"),
         (["--maxmemory=511mb", "--proactor_threads=2"], "512 MiB are required"),
         (["--maxmemory=512mb"], "4 threads, so 1024 MiB"),
-        (["--snapshot_cron=0 3 * * 1"], "snapshot_cron"),
+        (["--snapshot_cron=0 3 * * 1", "--nodf_snapshot_format"], "snapshot_cron"),
         (["--flagfile=/nonexistent"], "cannot read flag file"),
+        (["--maxmemory=1G"], "use --nodf_snapshot_format"),
     ],
 )
 def test_dragonfly_refuses(arguments: list[str], message: str) -> None:
@@ -281,13 +285,24 @@ LOKI = """
 auth_enabled: false
 server: {http_listen_port: 3101}
 common: {path_prefix: /loki}
+querier: {max_concurrent: 2}
+ingester: {wal: {replay_memory_ceiling: 128MB}}
+limits_config: {deletion_mode: disabled}
+chunk_store_config: {chunk_cache_config: {embedded_cache: {enabled: true, max_size_mb: 32}}}
+query_range:
+  results_cache: &cache {cache: {embedded_cache: {enabled: true, max_size_mb: 8}}}
+  index_stats_results_cache: *cache
+  volume_results_cache: *cache
+  instant_metric_results_cache: *cache
+  series_results_cache: *cache
+  label_results_cache: *cache
 schema_config:
   configs: [{from: 2024-01-01, store: tsdb, object_store: filesystem, schema: v13, index: {period: 24h}}]
 """
 PROMTAIL = """
 server: {http_listen_port: 9080}
-clients: [{url: "http://loki:3100/loki/api/v1/push"}]
-scrape_configs: [{job_name: containers}]
+clients: [{url: "http://loki:3100/loki/api/v1/push", backoff_config: {max_retries: 0}}]
+scrape_configs: [{job_name: containers, pipeline_stages: [{docker: {}}]}]
 """
 
 
@@ -299,7 +314,7 @@ def _file(path: Path, text: str) -> Path:
 
 def test_loki_and_promtail_take_good_configs(tmp_path: Path) -> None:
     loki = _file(tmp_path / "loki.yml", LOKI)
-    port, routes = standin.prepare("loki", [f"-config.file={loki}"], {})
+    port, routes = standin.prepare("loki", [f"-config.file={loki}"], {"GOMEMLIMIT": "300MiB"})
     assert port == 3101 and routes["/ready"]({})[0] == 200
     promtail = _file(tmp_path / "promtail.yml", PROMTAIL)
     port, routes = standin.prepare("promtail", ["--config.file", str(promtail)], {})
@@ -316,15 +331,64 @@ def test_loki_and_promtail_take_good_configs(tmp_path: Path) -> None:
         ("loki", LOKI.replace("common: {path_prefix: /loki}", ""), "common or storage_config"),
         ("loki", LOKI.replace("v13", "v99"), "unknown schema"),
         ("loki", LOKI.replace("3101", "none"), "http_listen_port"),
+        ("loki", LOKI.replace("deletion_mode: disabled", "retention_period: 1h"), "deletion_mode"),
         ("promtail", PROMTAIL.replace("clients", "client"), "unknown key client"),
         ("promtail", "server: {http_listen_port: 9080}\n", "clients must be a list"),
         ("promtail", PROMTAIL.replace("http://", ""), "no http"),
         ("promtail", PROMTAIL.replace("job_name", "name"), "lacks job_name"),
+        ("promtail", PROMTAIL.replace(", backoff_config: {max_retries: 0}", ""), "max_retries"),
+        ("promtail", PROMTAIL.replace("9080", "9080, grpc_listen_port: 0"), "random port"),
+        ("promtail", PROMTAIL.replace("{docker: {}}", "{labeldrop: [filename]}"), "without a label container_id"),
     ],
 )
 def test_log_stand_ins_refuse(tmp_path: Path, check: str, text: str, message: str) -> None:
     with pytest.raises(checks.ConfigError, match=message):
         getattr(checks, check)(_file(tmp_path / "config.yml", text))
+
+
+@pytest.mark.parametrize(
+    ("text", "environment", "message"),
+    [
+        (LOKI.replace("max_size_mb: 32", "ttl: 1h"), {"GOMEMLIMIT": "300MiB"}, "chunk_cache_config.*takes 100 MB"),
+        (LOKI.replace("  label_results_cache: *cache\n", ""), {"GOMEMLIMIT": "300MiB"}, "label_results_cache"),
+        (LOKI.replace("max_concurrent: 2", "max_concurrent: 8"), {"GOMEMLIMIT": "300MiB"}, "max_concurrent"),
+        (LOKI.replace("{replay_memory_ceiling: 128MB}", "{}"), {"GOMEMLIMIT": "300MiB"}, "replay_memory_ceiling"),
+        (LOKI, {}, "GOMEMLIMIT"),
+    ],
+)
+def test_loki_refuses_what_does_not_fit_its_memory(
+    tmp_path: Path, text: str, environment: dict[str, str], message: str
+) -> None:
+    with pytest.raises(checks.ConfigError, match=message):
+        standin.prepare("loki", [f"-config.file={_file(tmp_path / 'loki.yml', text)}"], environment)
+
+
+def test_the_projects_own_files_are_taken() -> None:
+    files = LAB.parent / "files/compose/config"
+    assert checks.loki(files / "loki/loki.yml", environment={"GOMEMLIMIT": "299MiB"}) == 3100
+    assert checks.promtail(files / "promtail/promtail.yml") == 9080
+
+
+def test_lokis_own_health_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+    from threading import Thread
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200 if self.path == "/ready" else 503)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    Thread(target=server.serve_forever, daemon=True).start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    assert standin.loki_health({"health.url": f"{url}/ready"}) == 0
+    assert standin.loki_health({"health.url": f"{url}/other"}) == 1
+    server.shutdown()
+    server.server_close()
+    assert standin.loki_health({"health.url": f"{url}/ready"}) == 1
 
 
 def test_expansion_is_opt_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -348,6 +412,8 @@ def test_unknown_flag_and_missing_value_are_refused(service: str) -> None:
 def _grafana(tmp_path: Path, datasources: str, password: str = "secret\n") -> tuple[int, dict]:
     _file(tmp_path / "provisioning/datasources/all.yml", datasources)
     environment = {
+        **checks.GRAFANA_QUIET,
+        "GF_PATHS_DATA": str(tmp_path),
         "GF_PATHS_PROVISIONING": str(tmp_path / "provisioning"),
         "GF_SECURITY_ADMIN_PASSWORD__FILE": str(_file(tmp_path / "password", password)),
     }
@@ -364,6 +430,29 @@ def test_grafana_lists_data_sources_and_honours_the_password(tmp_path: Path) -> 
     assert routes["/api/datasources"]({})[0] == 401
     assert routes["/api/datasources"]({"Authorization": "Basic YWRtaW46d3Jvbmc="})[0] == 401
     assert routes["/api/datasources"]({"Authorization": "Basic YWRtaW46c2VjcmV0"})[0] == 200
+
+
+def _status(routes: dict, password: str) -> int:
+    token = base64.b64encode(f"admin:{password}".encode()).decode()
+    return routes["/api/datasources"]({"Authorization": f"Basic {token}"})[0]
+
+
+def test_grafana_reads_its_password_at_the_first_start_only(tmp_path: Path) -> None:
+    _grafana(tmp_path, DATASOURCES, "first\n")
+    _, routes = _grafana(tmp_path, DATASOURCES, "second\n")
+    assert (_status(routes, "first"), _status(routes, "second")) == (200, 401)
+    arguments = ["cli", "--homepath", "/usr/share/grafana", "admin", "reset-admin-password", "--password-from-stdin"]
+    standin.grafana_cli(arguments, {"GF_PATHS_DATA": str(tmp_path)}, "second")
+    assert (_status(routes, "first"), _status(routes, "second")) == (401, 200)
+    with pytest.raises(checks.ConfigError, match="unknown command"):
+        standin.grafana_cli(["cli", "admin", "reset-admin-password", "second"], {}, "")
+
+
+@pytest.mark.parametrize("name", sorted(checks.GRAFANA_QUIET))
+def test_grafana_refuses_to_call_out(tmp_path: Path, name: str) -> None:
+    environment = {key: value for key, value in checks.GRAFANA_QUIET.items() if key != name}
+    with pytest.raises(checks.ConfigError, match=name):
+        standin.prepare("grafana", [], environment | {"GF_PATHS_DATA": str(tmp_path)})
 
 
 @pytest.mark.parametrize(

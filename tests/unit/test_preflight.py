@@ -99,6 +99,8 @@ def good(environment: str) -> dict:
         "openmates_backend_environment": {},
         "openmates_translations_dir": "",
         "openmates_log_level": "info",
+        "openmates_host_memory_mb": 0,
+        "openmates_images": {"cms": "directus/directus:11.17.4", "cms-database": "postgres:17.12-alpine"},
         "openmates_min_memory_mb": 7000,
         "openmates_min_disk_gb": 20,
         "openmates_admin_password": "Xw7pQz4KvN2tRb",
@@ -128,6 +130,38 @@ def test_both_architectures_pass(architecture: str) -> None:
 
 def test_a_host_that_could_not_be_asked_about_the_domain_is_no_problem() -> None:
     assert problems(good("prod"), resolved=None) == []
+
+
+def test_a_large_machine_is_judged_as_the_server_that_it_stands_for() -> None:
+    limits = {"openmates_memory": good("prod")["openmates_memory"] | {"cache": "6G"}}
+    assert problems(good("prod") | limits, FACTS | {"memtotal_mb": 24000}) == []
+    found = problems(good("prod") | limits | {"openmates_host_memory_mb": 7700}, FACTS | {"memtotal_mb": 24000})
+    assert len(found) == 1 and "this host has 7700 MB" in found[0]
+
+
+@pytest.mark.parametrize(
+    ("reference", "moving"),
+    [
+        ("postgres:17-alpine", True),
+        ("postgres:17.12-alpine", False),
+        ("registry.openmates.test:5000/library/postgres:17.12", False),
+        ("registry.openmates.test:5000/library/postgres", True),
+        ("hashicorp/vault:1.19", True),
+        ("hashicorp/vault:2.1.1", False),
+        ("hashicorp/vault:2.1@sha256:" + "0" * 64, False),
+        ("grafana/grafana:latest", True),
+        ("prom/prometheus:v3", True),
+        ("prom/prometheus:v3.13.4", False),
+        ("ghcr.io/glowingkitty/openmates-api:main", True),
+        ("ghcr.io/glowingkitty/openmates-api:v0.15.0-rc1", False),
+        ("openmates-api:2026-11-26", False),
+        ("openmates-api:mine", False),
+    ],
+)
+def test_images_that_become_another_version_are_refused_in_production(reference: str, moving: bool) -> None:
+    found = problems(good("prod") | {"openmates_images": {"cms": reference}})
+    assert bool(found) is moving, found
+    assert problems(good("dev") | {"openmates_images": {"cms": reference}}) == []
 
 
 def test_a_random_secret_is_no_placeholder() -> None:
@@ -270,7 +304,18 @@ BAD = [
     ("prod", {"openmates_apps": [{"name": "app-a", "image": "a:1"}] * 2}, SETTINGS, ["openmates_apps", "twice"]),
     ("prod", {"openmates_apps": {"app-a": {}}}, SETTINGS, ["openmates_apps", "not a list"]),
     ("prod", {"openmates_memory": {"cache": "lots"}}, SETTINGS, ["openmates_memory", "cache", "'lots'"]),
-    ("prod", {"openmates_memory": {"cache": "6G"}}, SETTINGS, ["openmates_memory", "add up to", "6656 MB"]),
+    (
+        "prod",
+        {"openmates_memory": {"cache": "6G"}},
+        SETTINGS,
+        ["add up to 10300 MB", "7700 MB", "700 for the system", "128 for openmates_apps", "512 for a second api"],
+    ),
+    ("prod", {"openmates_host_memory_mb": 9000}, SETTINGS, ["openmates_host_memory_mb", "9000 MB", "7700 MB"]),
+    ("prod", {"openmates_host_memory_mb": "8G"}, SETTINGS, ["openmates_host_memory_mb", "'8G'", "megabytes"]),
+    ("prod", {"openmates_images": {"cache": "a/dragonfly"}}, SETTINGS, ["openmates_images", "cache is a/dragonfly,"]),
+    ("prod", {"openmates_images": {"vault": "hashicorp/vault:1.19"}}, SETTINGS, ["vault:1.19", "full version"]),
+    ("prod", {"openmates_images": {"loki": "a/loki:1.2.3@sha256:12"}}, SETTINGS, ["image of loki", "64 digits"]),
+    ("prod", {"openmates_images": "latest"}, SETTINGS, ["openmates_images", "not a table"]),
     ("prod", {"openmates_memory": {"cache": None}}, SETTINGS, ["openmates_memory", "cache has no memory limit"]),
     ("prod", {"openmates_vault_engine": "valut"}, SETTINGS, ["openmates_vault_engine", "vault, openbao"]),
     ("prod", {"openmates_vault_unseal": "me"}, SETTINGS, ["openmates_vault_unseal", "'me'", "host, operator"]),

@@ -21,6 +21,7 @@ FLAGS: dict[str, str | bool] = {
     "dbfilename": "dump-{timestamp}",
     "dbnum": "16",
     "default_lua_flags": "",
+    "df_snapshot_format": True,
     "dir": "",
     "hz": "100",
     "logtostderr": False,
@@ -31,7 +32,10 @@ FLAGS: dict[str, str | bool] = {
     "proactor_threads": "0",
     "requirepass": "",
     "snapshot_cron": "",
+    "version_check": True,
 }
+#: Where Dragonfly's log is when no flag sends it to standard error: in a container, gone with it.
+LOG_FILE = "/tmp/dragonfly.INFO"  # noqa: S108 - Dragonfly's own place
 MEBIBYTE = 1024 * 1024
 BYTES_PER_THREAD = 256 * MEBIBYTE
 #: Seconds between snapshots for the schedules that Valkey, which has no clock times, can express.
@@ -150,11 +154,16 @@ def configuration(values: dict[str, str | bool], cores: int) -> str:
         f"maxmemory {memory}",
         f"maxmemory-policy {'allkeys-lru' if values['cache_mode'] else 'noeviction'}",
         "daemonize no",
-        'logfile ""',
+        f'logfile "{"" if values["logtostderr"] or values["alsologtostderr"] else LOG_FILE}"',
     ]
     if values["dir"]:
         lines.append(f"dir {_quoted(str(values['dir']))}")
     name = str(values["dbfilename"]).replace("{timestamp}", "").strip("-_.")
+    if name and values["df_snapshot_format"]:
+        raise FlagError(
+            "a snapshot in Dragonfly's own format is several files, which are not replaced at once; "
+            "this stand-in has one file: use --nodf_snapshot_format"
+        )
     if name:
         lines += [f"dbfilename {_quoted(name + '.rdb')}", "shutdown-on-sigterm save", "shutdown-on-sigint save"]
     cron = str(values["snapshot_cron"])
@@ -167,10 +176,15 @@ def configuration(values: dict[str, str | bool], cores: int) -> str:
 def main(arguments: list[str]) -> None:
     """Become valkey-server. Ends with status 1 and one clear line for a refused command line."""
     try:
-        text = configuration(parse(arguments), len(os.sched_getaffinity(0)))
+        values = parse(arguments)
+        text = configuration(values, len(os.sched_getaffinity(0)))
     except FlagError as error:
         sys.exit(f"dragonfly (lab stand-in): {error}")
-    print("dragonfly (lab stand-in): Valkey behind Dragonfly's command line", file=sys.stderr, flush=True)
+    if values["version_check"]:
+        # Dragonfly asks its makers for a newer version at its start and each day. The lab has no such host.
+        sys.exit("dragonfly (lab stand-in): it would call out for a newer version: use --version_check=false")
+    if values["logtostderr"] or values["alsologtostderr"]:
+        print("dragonfly (lab stand-in): Valkey behind Dragonfly's command line", file=sys.stderr, flush=True)
     reader, writer = os.pipe()
     os.write(writer, text.encode())
     os.close(writer)

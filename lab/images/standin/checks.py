@@ -76,8 +76,36 @@ def _port(path: Path, data: dict[str, Any], default: int) -> int:
     return port
 
 
-def loki(path: Path, expand: bool = False) -> int:
-    """Check Loki's configuration; returns its port (default 3100). Raises ConfigError."""
+#: Loki's caches: the section that holds each, and its key there. Each takes 100 MB unless its size is given.
+LOKI_CACHES = (
+    ("chunk_store_config", "chunk_cache_config"),
+    *(
+        ("query_range", f"{name}results_cache")
+        for name in ("", "index_stats_", "volume_", "instant_metric_", "series_", "label_")
+    ),
+)
+
+
+def loki_memory(path: Path, data: dict[str, Any], environment: dict[str, str]) -> None:
+    """Refuse what was seen to end in an out-of-memory kill at 384 MB: eight queries at once over two hours of logs."""
+    for section, key in LOKI_CACHES:
+        cache = _mapping(path, data, section).get(key) or {}
+        size = ((cache.get("cache") or cache).get("embedded_cache") or {}).get("max_size_mb")
+        if not isinstance(size, int) or not 0 < size <= 64:
+            raise ConfigError(f"{path}: {section}.{key}: without a max_size_mb of its embedded_cache it takes 100 MB")
+    if not 0 < int(_mapping(path, data, "querier").get("max_concurrent", 4)) < 4:
+        raise ConfigError(f"{path}: querier.max_concurrent: four queries at once need more memory than there is")
+    if not (_mapping(path, data, "ingester").get("wal") or {}).get("replay_memory_ceiling"):
+        raise ConfigError(f"{path}: ingester.wal.replay_memory_ceiling: the default is 4 GB")
+    if not environment.get("GOMEMLIMIT"):
+        raise ConfigError("GOMEMLIMIT is not set: Go does not know the container's memory limit")
+
+
+def loki(path: Path, expand: bool = False, environment: dict[str, str] | None = None) -> int:
+    """Check Loki's configuration; returns its port (default 3100). Raises ConfigError.
+
+    environment: judge the memory that it needs, too.
+    """
     data = read_yaml(path, expand)
     _known(path, data, LOKI_KEYS)
     schema = _mapping(path, data, "schema_config")
@@ -86,6 +114,10 @@ def loki(path: Path, expand: bool = False) -> int:
             raise ConfigError(f"{path}: schema_config: unknown schema {entry['schema']!r}")
     if not _mapping(path, data, "common") and not _mapping(path, data, "storage_config"):
         raise ConfigError(f"{path}: common or storage_config is required: there is nowhere to store logs")
+    if _mapping(path, data, "limits_config").get("deletion_mode") != "disabled":
+        raise ConfigError(f"{path}: limits_config.deletion_mode: anything on the network can delete logs, unasked")
+    if environment is not None:
+        loki_memory(path, data, environment)
     return _port(path, data, 3100)
 
 
@@ -96,11 +128,50 @@ def promtail(path: Path, expand: bool = False) -> int:
     for client in _items(path, data, "clients", ("url",)):
         if not re.match(r"https?://[^/]+/", str(client["url"])):
             raise ConfigError(f"{path}: clients: {client['url']!r} is no http(s) address with a path")
+        if (client.get("backoff_config") or {}).get("max_retries") != 0:
+            raise ConfigError(
+                f"{path}: clients: backoff_config.max_retries: logs are dropped after so many; 0 is without end"
+            )
+    server = _mapping(path, data, "server")
+    if not server.get("grpc_listen_port", 9095) and server.get("grpc_listen_address") != "127.0.0.1":
+        raise ConfigError(f"{path}: server.grpc_listen_port: 0 is a random port, on all addresses")
     if data.get("scrape_configs"):
         names = [entry["job_name"] for entry in _items(path, data, "scrape_configs", ("job_name",))]
         if len(set(names)) < len(names):
             raise ConfigError(f"{path}: scrape_configs: two jobs of the same name")
+        for job in data["scrape_configs"]:
+            _streams_stay_apart(path, job.get("pipeline_stages") or [])
     return _port(path, data, 80)
+
+
+def _streams_stay_apart(path: Path, stages: list[dict[str, Any]]) -> None:
+    """Refuse a pipeline that merges containers into one stream: Loki drops a line an hour older than its newest."""
+    kept: set[str] = {"filename"}
+    for stage in stages:
+        kept |= set(stage.get("labels") or {})
+        dropped = stage.get("labeldrop") or []
+        kept -= set(dropped if isinstance(dropped, list) else [dropped])
+    if not kept & {"filename", "container_id"}:
+        raise ConfigError(f"{path}: pipeline_stages: filename is dropped without a label container_id in its place")
+
+
+#: Settings without which Grafana talks to hosts outside, and what they have to be.
+GRAFANA_QUIET = {
+    "GF_ANALYTICS_REPORTING_ENABLED": "false",
+    "GF_ANALYTICS_CHECK_FOR_UPDATES": "false",
+    "GF_ANALYTICS_CHECK_FOR_PLUGIN_UPDATES": "false",
+    "GF_NEWS_NEWS_FEED_ENABLED": "false",
+    "GF_PLUGINS_PREINSTALL_DISABLED": "true",
+    "GF_SECURITY_DISABLE_GRAVATAR": "true",
+    "GF_SNAPSHOTS_EXTERNAL_ENABLED": "false",
+}
+
+
+def grafana_quiet(environment: dict[str, str]) -> None:
+    """Refuse an environment with which Grafana would call out, which no lab shows. Raises ConfigError."""
+    for name, value in GRAFANA_QUIET.items():
+        if environment.get(name) != value:
+            raise ConfigError(f"{name}: without {value!r} Grafana talks to grafana.com or gravatar.com")
 
 
 def grafana(provisioning: Path) -> list[dict[str, Any]]:

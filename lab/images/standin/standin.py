@@ -1,3 +1,4 @@
+#!/usr/bin/python3
 """Stands in for Grafana, Loki, Promtail or cAdvisor in a lab that cannot have the real ones.
 
 Honours command line, port, health path and mounted configuration, and ends with one clear line on a configuration that
@@ -7,6 +8,7 @@ the real program would refuse. STANDIN_SERVICE says which program to stand in fo
 from __future__ import annotations
 
 import base64
+import hashlib
 import hmac
 import html
 import json
@@ -14,6 +16,8 @@ import os
 import signal
 import socket
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -23,13 +27,13 @@ import checks
 
 #: Flags that each program is known to take: those that need no value, those that need one. Most change nothing here.
 BARE_FLAGS = {
-    "loki": "config.expand-env verify-config print-config-stderr",
+    "loki": "config.expand-env health verify-config print-config-stderr",
     "promtail": "config.expand-env dry-run check-syntax print-config-stderr",
     "cadvisor": "allow_dynamic_housekeeping docker_only enable_load_reader logtostderr store_container_labels",
     "grafana": "",
 }
 VALUED_FLAGS = {
-    "loki": "config.file target log.level",
+    "loki": "config.file health.url target log.level",
     "promtail": "config.file log.level client.external-labels",
     "cadvisor": """
         port listen_ip housekeeping_interval max_housekeeping_interval global_housekeeping_interval disable_metrics
@@ -82,12 +86,41 @@ def metrics(service: str) -> Answer:
     return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
 
 
+def _digest(salt: str, password: str) -> str:
+    return hashlib.pbkdf2_hmac("sha256", password.encode(), bytes.fromhex(salt), 10_000).hex()
+
+
+def write_password(data: Path, password: str) -> None:
+    """Keep the administrator's password where Grafana keeps its database."""
+    salt = os.urandom(16).hex()
+    (data / "grafana.db").write_text(json.dumps({"salt": salt, "hash": _digest(salt, password)}), encoding="utf-8")
+
+
+def grafana_cli(arguments: list[str], environment: dict[str, str], password: str) -> str:
+    """`grafana cli`: the one command that start.sh uses; returns what it prints. Raises ConfigError."""
+    wanted = ["admin", "reset-admin-password", "--password-from-stdin"]
+    if arguments[:1] != ["cli"] or arguments[-3:] != wanted:
+        raise checks.ConfigError(f"unknown command {' '.join(arguments)!r}: only `cli {' '.join(wanted)}`")
+    data = Path(environment.get("GF_PATHS_DATA", "/var/lib/grafana"))
+    if not (data / "grafana.db").is_file():
+        raise checks.ConfigError("there is no database yet")
+    if len(password) < 4:
+        raise checks.ConfigError("new password is too short")
+    write_password(data, password)
+    return "Admin password changed successfully"
+
+
 def grafana_routes(environment: dict[str, str]) -> dict[str, Route]:
     """Grafana's health, a page that lists its data sources, and /api/datasources for the admin. Raises ConfigError."""
     provisioning = Path(environment.get("GF_PATHS_PROVISIONING", "/etc/grafana/provisioning"))
+    checks.grafana_quiet(environment)
     sources = checks.grafana(provisioning)
     user = environment.get("GF_SECURITY_ADMIN_USER", "admin")
-    token = base64.b64encode(f"{user}:{checks.admin_password(environment)}".encode()).decode()
+    # Like Grafana: the setting counts when the administrator is made, at the first start, and never again.
+    data = Path(environment.get("GF_PATHS_DATA", "/var/lib/grafana"))
+    given_password = checks.admin_password(environment)
+    if not (data / "grafana.db").is_file():
+        write_password(data, given_password)
     rows = "".join(
         f"<li>{html.escape(str(source['name']))} ({html.escape(str(source['type']))})</li>" for source in sources
     )
@@ -99,7 +132,13 @@ def grafana_routes(environment: dict[str, str]) -> dict[str, Route]:
 
     def datasources(headers: dict[str, str]) -> Answer:
         kind, _, given = headers.get("Authorization", "").partition(" ")
-        if kind.lower() != "basic" or not hmac.compare_digest(given.strip().encode(), token.encode()):
+        try:
+            name, _, password = base64.b64decode(given, validate=True).decode().partition(":")
+        except ValueError:
+            name = password = ""
+        kept = json.loads((data / "grafana.db").read_text(encoding="utf-8"))
+        known = hmac.compare_digest(_digest(kept["salt"], password), kept["hash"])
+        if kind.lower() != "basic" or name != user or not known:
             return 401, "application/json", '{"message":"Unauthorized"}\n'
         return 200, "application/json", json.dumps(sources) + "\n"
 
@@ -121,8 +160,8 @@ def prepare(service: str, arguments: list[str], environment: dict[str, str]) -> 
     if service == "cadvisor":
         return _port(values.get("port", "8080")), routes | {"/healthz": lambda _: (200, "text/plain", "ok")}
     config = Path(values.get("config.file", DEFAULT_CONFIG[service]))
-    check = {"loki": checks.loki, "promtail": checks.promtail}[service]
-    port = check(config, values.get("config.expand-env") == "true")
+    expand = values.get("config.expand-env") == "true"
+    port = checks.loki(config, expand, environment) if service == "loki" else checks.promtail(config, expand)
     ready = "ready\n" if service == "loki" else "Ready"
     return port, routes | {"/ready": lambda _: (200, "text/plain", ready)}
 
@@ -131,6 +170,17 @@ def _port(text: str) -> int:
     if not text.isdigit() or not 0 < int(text) < 65536:
         raise checks.ConfigError(f"{text!r} is no port number")
     return int(text)
+
+
+def loki_health(values: dict[str, str]) -> int:
+    """`loki -health`: 0 when the running Loki says that it is ready, else 1."""
+    url = values.get("health.url", "http://localhost:3100/ready")
+    try:
+        with urllib.request.urlopen(url, timeout=5) as answer:  # noqa: S310 - the address is the caller's own
+            return 0 if answer.status == 200 else 1
+    except (OSError, urllib.error.HTTPError) as error:
+        print(f"Health check failed: {error}", file=sys.stderr)
+        return 1
 
 
 def serve(port: int, routes: dict[str, Route]) -> None:
@@ -173,8 +223,14 @@ def main() -> None:
     service = os.environ.get("STANDIN_SERVICE", "")
     if service not in BARE_FLAGS:
         sys.exit(f"stand-in: STANDIN_SERVICE must be one of {', '.join(BARE_FLAGS)}")
+    arguments, environment = sys.argv[1:], dict(os.environ)
     try:
-        port, routes = prepare(service, sys.argv[1:], dict(os.environ))
+        if Path(sys.argv[0]).name == "grafana":
+            print(grafana_cli(arguments, environment, sys.stdin.readline().rstrip("\n")))
+            return
+        if service == "loki" and "health" in flags(service, arguments):
+            sys.exit(loki_health(flags(service, arguments)))
+        port, routes = prepare(service, arguments, environment)
     except checks.ConfigError as error:
         sys.exit(f"{service} (lab stand-in): {error}")
     print(f"{service} (lab stand-in): answers on port {port}", file=sys.stderr)

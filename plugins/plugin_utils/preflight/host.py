@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The machine: system, architecture, memory and disk."""
+"""The machine: system, architecture and disk."""
 
 from __future__ import annotations
 
@@ -26,17 +26,6 @@ def check_architecture(run: Preflight) -> Iterator[str]:
     if architecture not in ARCHITECTURES:
         yield run.host_problem(
             f"its architecture is {architecture}", f"Use {' or '.join(ARCHITECTURES)}: there are no images for others"
-        )
-
-
-def check_memory(run: Preflight) -> Iterator[str]:
-    minimum, have = integer(run.get("openmates_min_memory_mb", 7000)), integer(run.facts.get("memtotal_mb"))
-    if minimum is None:
-        yield run.problem("openmates_min_memory_mb", "it is not a number", "Set it to megabytes, e.g. 7000")
-    elif have is not None and have < minimum:
-        yield run.host_problem(
-            f"it has {have} MB of memory, fewer than {minimum} MB (openmates_min_memory_mb)",
-            "Use a server with 8 GB or more",
         )
 
 
@@ -69,6 +58,5 @@ def _holds(mount: str, directory: str) -> bool:
 CHECKS = (
     check_operating_system,
     check_architecture,
-    check_memory,
     check_disk,
 )

@@ -1,0 +1,98 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What a server's memory is for: the system, the services at their limits, and what runs beside them for a while."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+#: Debian, the container engine, Caddy and the kernel, measured on a lab host; and room for what runs there for minutes.
+SYSTEM_PARTS = {
+    "Docker, containerd and a shim per container": 240,
+    "Caddy, sshd, journald, systemd and the other services": 85,
+    "the kernel's own tables": 125,
+    "one of: a run of Ansible, an upgrade of packages, a backup": 250,
+}
+SYSTEM_MB = sum(SYSTEM_PARTS.values())
+#: The nightly proof that a backup can be restored, which starts a database of its own.
+RESTORE_PROOF_MB = 512
+#: Services that run to their end and are gone before a deploy or a restore proof begins.
+ONE_SHOTS = ("cms-setup", "vault-setup")
+WORKER = "task-worker"
+#: Limits of an App that gives none.
+APP_DEFAULTS = {"service": "128M", "worker": "1024M"}
+#: How much of its limit a program in Go may fill before it collects garbage as hard as it can. The rest is for what its
+#: runtime does not count: stacks, files mapped into memory, a health check beside it.
+GO_SHARE = 0.78
+
+MEMORY = re.compile(r"^(\d+)([bkmg]?)b?$", re.IGNORECASE)
+
+
+def megabytes(limit: Any) -> float | None:
+    """A Compose memory limit in MiB, or None when it is not one."""
+    match = MEMORY.match(str(limit))
+    if not match or int(match[1]) == 0:
+        return None
+    return int(match[1]) * {"": 1 / 1024**2, "b": 1 / 1024**2, "k": 1 / 1024, "m": 1, "g": 1024}[match[2].lower()]
+
+
+def app_limit(app: Mapping) -> Any:
+    """The memory limit of an entry of openmates_apps, as written or by default."""
+    return app.get("memory") or APP_DEFAULTS.get(app.get("kind", "service"), APP_DEFAULTS["service"])
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All in MiB. ``temporary``: what runs beside the services for a while, never two of them at once."""
+
+    services: dict[str, float]
+    apps: dict[str, float]
+    temporary: dict[str, float]
+
+    @property
+    def steady(self) -> float:
+        return sum(self.services.values()) + sum(self.apps.values())
+
+    @property
+    def largest(self) -> str:
+        return max(self.temporary, key=self.temporary.__getitem__)
+
+    @property
+    def reserve(self) -> float:
+        return self.temporary[self.largest]
+
+    @property
+    def total(self) -> float:
+        return SYSTEM_MB + self.steady + self.reserve
+
+
+def make_plan(limits: Mapping[str, Any], apps: Iterable[Mapping] = ()) -> Plan:
+    """The plan for these limits. One that is not a limit counts as nothing: other checks report it."""
+    sizes = {service: megabytes(limit) or 0.0 for service, limit in limits.items()}
+    app_sizes = {str(app.get("name")): megabytes(app_limit(app)) or 0.0 for app in apps}
+    workers = [sizes.get(WORKER, 0.0)]
+    workers += [app_sizes[str(app.get("name"))] for app in apps if app.get("kind") == "worker"]
+    return Plan(
+        services={service: size for service, size in sizes.items() if service not in ONE_SHOTS},
+        apps=app_sizes,
+        temporary={
+            "a second api and a second worker during a deploy": sizes.get("api", 0.0) + max(workers),
+            "the nightly proof that the backup can be restored": float(RESTORE_PROOF_MB),
+            "cms-setup and vault-setup": sum(sizes.get(service, 0.0) for service in ONE_SHOTS),
+        },
+    )
+
+
+def table(plan: Plan) -> str:
+    """The plan as a table in Markdown."""
+    rows = [("| for | MiB |", "|---|---|")]
+    rows += [(f"| the system: {part} | {size} |",) for part, size in SYSTEM_PARTS.items()]
+    rows += [(f"| {service} | {size:.0f} |",) for service, size in {**plan.services, **plan.apps}.items()]
+    for what, size in plan.temporary.items():
+        counted = f"{size:.0f}" if what == plan.largest else f"({size:.0f})"
+        rows.append((f"| for a while: {what} | {counted} |",))
+    rows.append((f"| **sum** | **{plan.total:.0f}** |",))
+    return "\n".join(line for row in rows for line in row) + "\n"

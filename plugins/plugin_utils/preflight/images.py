@@ -1,0 +1,55 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Whether each image names one version for good."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
+
+REFERENCE = re.compile(r"^[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?$", re.IGNORECASE)
+VERSION = re.compile(r"^v?(\d+(?:\.\d+)*)(?:-[a-z][a-z0-9.]*)?$", re.IGNORECASE)
+MOVING = ("latest", "stable", "edge", "nightly", "main", "master", "lts", "alpine")
+#: Whose versions have two numbers; all others have three.
+TWO_NUMBERS = ("postgres",)
+
+
+def moves(reference: str) -> bool:
+    """Whether the publisher of an image points its reference at another version from time to time."""
+    name, at, _digest = reference.partition("@")
+    if at:
+        return False
+    path, colon, tag = name.rpartition(":")
+    if not colon or "/" in tag:  # no tag, or the colon of a registry's port
+        return True
+    version = VERSION.match(tag)
+    if not version:
+        return tag.lower() in MOVING
+    return len(version[1].split(".")) < (2 if path.rpartition("/")[2] in TWO_NUMBERS else 3)
+
+
+def check_images(run: Preflight) -> Iterator[str]:
+    name, images = "openmates_images", run.get("openmates_images", {})
+    if name in run.broken:
+        return
+    if not isinstance(images, dict):
+        yield run.problem(name, "it is not a table of services", "Write it as {cms: directus/directus:11.17.4, ...}")
+        return
+    for service, reference in images.items():
+        if not REFERENCE.match(str(reference)):
+            yield run.problem(
+                name,
+                f"the image of {service} is {reference!r}",
+                "Write it as registry/path:tag, with @sha256: and 64 digits behind it if you know its digest",
+            )
+        elif run.environment == "prod" and moves(str(reference)):  # a developer's own image may be called anything
+            yield run.problem(
+                name,
+                f"the image of {service} is {reference}, which becomes another version when its publisher says so",
+                "Give it a tag with the full version, or a digest",
+            )
+
+
+CHECKS = (check_images,)
