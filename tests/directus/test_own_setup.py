@@ -16,7 +16,7 @@ BIN = ROOT / "files/compose/config/bin"
 CODE = "T3ST-C0DE-2026"
 # Typed in from the lab's schema files.
 COLLECTIONS = {"articles", "articles_tags", "authors", "categories", "chat_tasks", "chats", "directus_users"}
-COLLECTIONS |= {"invite_codes", "pages", "tags"}
+COLLECTIONS |= {"encryption_keys", "invite_codes", "pages", "tags"}
 
 
 class OwnSetup:
@@ -196,5 +196,5 @@ def test_a_session_that_expires_in_the_middle_of_a_pass(own):
     first = re.search("cms-setup: pass 1 ended with exit code 0.*", output)[0]
     assert "collection" in first
     assert "TOKEN_EXPIRED" in output and "Success: False" in output
-    assert "cms-setup: all 10 collections" in output
+    assert "cms-setup: all 11 collections" in output
     assert codes(own) == [CODE]

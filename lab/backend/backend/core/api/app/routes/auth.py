@@ -261,6 +261,7 @@ def _session_key(token: str) -> str:
 def _open_session(
     request: Request, response: Response, own: Services, profile: dict, cookies: dict[str, str], seconds: int
 ) -> None:
+    own.cache.set(f"user_profile:{profile['id']}", profile, DAY)
     for name, value in cookies.items():
         if name in ("directus_refresh_token", "refresh_token"):
             own.cache.set(_session_key(value), profile, seconds)

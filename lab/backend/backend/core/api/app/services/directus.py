@@ -26,6 +26,7 @@ TOKEN_TTL = 840  # seconds; Directus' own tokens live 900
 TIMEOUT = 3.0  # seconds
 LOGIN_TIMEOUT = 5.0  # seconds
 ATTEMPTS = 5
+TIMED_OUT_ATTEMPTS = 3
 CONNECTION_ERRORS = (httpx.ConnectError, httpx.ConnectTimeout, OSError)
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,13 @@ class Directus:
                     raise
                 log.warning("CMS connection failed (%s)", type(error).__name__)
                 time.sleep(min(2 ** (attempt + 1), 16))
+                continue
+            except httpx.HTTPError as error:
+                # A time-out: the request is sent again, also one that creates something and may have arrived.
+                if attempt >= TIMED_OUT_ATTEMPTS - 1:
+                    raise
+                log.warning("Request failed: %s. Retrying...", type(error).__name__)
+                time.sleep(1)
                 continue
             if response.status_code == 401 and "TOKEN_EXPIRED" in response.text:
                 self._cache.delete(TOKEN_KEY)
