@@ -101,10 +101,10 @@ def filled(text: str) -> str:
     return _INTERPOLATION.sub(lambda match: match[3] if match[2] == "-" and match[3] else "", text)
 
 
-def given_by_operator(value: str) -> bool:
-    """Whether a value is one that an operator has to give: a variable without a default, or a literal."""
+def optional(value: str) -> bool:
+    """Whether a deployment can do without it: a variable that has a default in the Compose file."""
     match = _INTERPOLATION.fullmatch(value)
-    return match is None or match[2] != "-" or bool(match[3])
+    return match is not None and match[2] == "-"
 
 
 def repository(image: str) -> str:

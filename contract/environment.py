@@ -15,6 +15,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
+from contract.compose import optional
 from contract.findings import BREAKS, INFO, NEW, Finding
 from contract.project import COMPOSE, Project
 from contract.python_code import Module, dotted
@@ -180,7 +181,8 @@ def _of_part(
         reason, evidence, subjects = _why_needed(upstream, project, variable, declared, lacking)
         if reason and not any(enough) and not name.startswith(_PROVIDER_KEY):
             yield Finding(
-                BREAKS, f"environment/{part}/{name}", f"{', '.join(subjects)}: {name} is not set: {reason}",
+                BREAKS, f"environment/{part}/{name}",
+                f"{', '.join(subjects)}: {' or '.join([name, *sorted(others)])} is not set: {reason}",
                 evidence, _here(part, name),
             )  # fmt: skip
         elif not name.startswith(_PROVIDER_KEY) and len(lacking) == len(services):
@@ -203,7 +205,9 @@ def _why_needed(
     differing = {
         service: entry
         for service, entry in setting.items()
-        if _operator_gives(entry.environment[name]) and entry.environment[name] not in variable.defaults
+        if entry.environment[name]
+        and not optional(entry.environment[name])
+        and entry.environment[name] not in variable.defaults
     }
     if differing:
         service, entry = next(iter(differing.items()))
@@ -212,7 +216,9 @@ def _why_needed(
         return f"without it the code makes one up: {variable.made_up}", first, lacking
     if variable.own_site:
         return f"its default is OpenMates' own site ({_sample(variable)})", first, lacking
-    if upstream.example.get(name) and variable.without_default and not variable.defaults:
+    needed = variable.without_default and not variable.defaults
+    spared = any(optional(service.environment[name]) for service in setting.values())
+    if upstream.example.get(name) and needed and not spared:
         return ".env.example has it, and the code has no default", variable.without_default, lacking
     if _CREDENTIAL.search(name) and any(re.match("[^/]*[A-Za-z]", text) for text in variable.defaults):
         return "without it the code uses a secret that is written in its source", first, lacking
@@ -231,10 +237,6 @@ def _why_needed(
 
 def _sample(variable: Variable) -> str:
     return next((text for text in sorted(variable.defaults) if text), "through the function's fallback")
-
-
-def _operator_gives(value: str) -> bool:
-    return bool(value) and not re.fullmatch(r"\$\{\w+:?-[^}]*\}", value)
 
 
 def _in_image(upstream: Upstream, project: Project, service: str, name: str) -> bool:

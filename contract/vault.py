@@ -49,7 +49,7 @@ def needs(modules: Iterable[Module]) -> dict[tuple[str, str], str]:
     """(path, capability) with the first place that asks for it. Parts of a path that are not known are `*`."""
     found: dict[tuple[str, str], str] = {}
     for module in modules:
-        if not re.search("vault|kv/|transit", module.text, re.IGNORECASE):
+        if not re.search("kv/|transit|sys/|auth/token", module.text):
             continue
         for call in module.calls:
             verb = dotted(call.func).split(".")[-1].lower()

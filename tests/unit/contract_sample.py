@@ -14,7 +14,13 @@ from contract.source import Tree
 from contract.upstream import Upstream
 
 FILES = {
-    ".env.example": "ADMIN_LOGIN=\nADMIN_WORD=\nPUBLIC_NAME=x\n#HIDDEN_SWITCH=\nSECRET__SOME_PROVIDER__API_KEY=\n",
+    ".env.example": """
+ADMIN_LOGIN=
+ADMIN_WORD=
+OPTION=
+# HIDDEN_SWITCH=
+SECRET__SOME_PROVIDER__API_KEY=
+""",
     "backend/core/docker-compose.yml": "services: {}\n",
     "backend/core/docker-compose.selfhost.yml": """
 x-image: &image
@@ -40,7 +46,7 @@ services:
   telescope:
     image: telescope:1
 """,
-    "backend/core/api/Dockerfile.selfhost": "FROM python:3\nENV FROM_IMAGE=yes\nRUN adduser somebody\n",
+    "backend/core/api/Dockerfile.selfhost": "FROM python:3\nENV FROM_IMAGE=yes\nRUN adduser worker\n",
     "backend/core/directus/Dockerfile.setup.selfhost": "FROM python:3\nCOPY schemas /usr/src/app/schemas\n",
     "backend/core/directus/Dockerfile": "FROM directus/directus:11\n",
     "backend/core/directus/setup/setup_schemas.py": 'import os\nCODE = os.getenv("FIRST_CODE") or generate_code()\n',
@@ -65,6 +71,9 @@ SALT = os.getenv("SALT_SECRET") or "a-secret-for-development"
 MODE = os.environ.get("MODE", "b")
 FROM_IMAGE = os.getenv("FROM_IMAGE", "https://openmates.org")
 HARMLESS = os.getenv("HARMLESS", "5")
+OPTION = os.getenv("OPTION")
+os.environ["SET_BY_CODE"] = "x"
+SET_BY_CODE = os.environ["SET_BY_CODE"]
 origins = os.getenv("ORIGINS", "")
 ALLOWED = origins.split(",")
 
@@ -101,6 +110,14 @@ router = APIRouter(prefix="/internal")
 
 @router.post("/pay")
 def pay():
+    return None
+
+
+nested = APIRouter()  # included below a prefix, which is not known here
+
+
+@nested.get("/v1/health")
+def health_of_something_else():
     return None
 """,
     "backend/core/api/app/vault.py": """

@@ -241,6 +241,15 @@ def test_what_is_under_way_is_finished_before_a_stop(tmp_path: Path) -> None:
 # Typed in from the contract with OpenMates v0.14.
 BACKEND = {
     "SERVER_ENVIRONMENT": "production",
+    "ENVIRONMENT": "production",
+    "WEBAPP_URL": "https://web.example.test",
+    "PUBLIC_API_BASE_URL": "https://api.example.test",
+    "EMAIL_SENDER_EMAIL": "operator@openmates.org",
+    "SUPPORT_EMAIL": "operator@openmates.org",
+    "SERVER_OWNER_EMAIL": "operator@openmates.org",
+    "ADMIN_NOTIFY_EMAIL": "operator@openmates.org",
+    "REPORT_ISSUE_EMAIL": "operator@openmates.org",
+    "VAPID_CONTACT_EMAIL": "operator@openmates.org",
     "PRODUCTION_URL": "https://web.example.test",
     "FRONTEND_URL": "https://web.example.test",
     "TRUSTED_PROXY_IPS": "172.30.0.1",
@@ -342,6 +351,14 @@ def test_images_come_from_the_mirror_when_one_is_set(tmp_path: Path) -> None:
     services = merged(render("prod", tmp_path, openmates_registry="mirror.openmates.test"))
     assert services["cms-database"]["image"].startswith("mirror.openmates.test/library/postgres:")
     assert all(service["image"].startswith("mirror.openmates.test/") for service in services.values())
+
+
+def test_an_address_of_the_operators_replaces_the_administrators(tmp_path: Path) -> None:
+    settings = {"openmates_backend_environment": {"SUPPORT_EMAIL": "help@example.test"}}
+    for name in ("api", "task-worker", "task-scheduler"):
+        given = merged(render("prod", tmp_path, **settings))[name]["environment"]
+        assert given["SUPPORT_EMAIL"] == "help@example.test"
+        assert given["SERVER_OWNER_EMAIL"] == "operator@openmates.org"
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import contract_sample as sample  # noqa: E402
 
 from contract import __main__ as program  # noqa: E402
-from contract import accepted, vault  # noqa: E402
+from contract import accepted, compose, vault  # noqa: E402
 from contract.findings import BREAKS, INFO, NEW, ContractError, Finding  # noqa: E402
 from contract.project import Project  # noqa: E402
 from contract.source import open_tree  # noqa: E402
@@ -157,6 +157,13 @@ def test_a_default_that_differs_between_places_breaks() -> None:
 def test_python_that_cannot_be_read_is_reported() -> None:
     identities = found(NEW, files={"backend/apps/future.py": "import os\nos.getenv('X' in 4 5\n"})
     assert "environment/unread/backend/apps/future.py" in identities
+
+
+def test_the_innermost_mount_counts() -> None:
+    text = "services: {a: {tmpfs: [/app], volumes: [logs:/app/logs, {source: x, target: /data}]}}"
+    service = compose.services(text, "file")["a"]
+    places = ("/app/logs/audit.log", "/app/other", "/data", "/datax", "/app/logs")
+    assert [service.mount_of(place) for place in places] == ["/app/logs", "/app", "/data", "", "/app/logs"]
 
 
 def test_the_most_specific_policy_counts() -> None:

@@ -43,6 +43,7 @@ BACKEND_ENVIRONMENT = {
     "FRONTEND_URL": "openmates_frontend_urls",
     "COOKIE_DOMAIN": "openmates_cookie_domain",
     "SERVER_ENVIRONMENT": "the inventory group of the host",
+    "ENVIRONMENT": "the inventory group of the host",
     "TRUSTED_PROXY_IPS": "openmates_gateway",
     "DATABASE_ADMIN_EMAIL": "openmates_admin_email",
     "LOG_LEVEL": "openmates_log_level",
