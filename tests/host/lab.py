@@ -81,7 +81,7 @@ class Server:
         return self.run(f"cd {STACK} && docker compose {command} 2>&1")
 
     def readiness(self) -> dict:
-        """What the sample backend finds out about its dependencies: {ready, checks: {name: {ok, detail}}}. Raises NoAnswer.
+        """What the sample backend reports of its dependencies: {ready, checks: {name: {ok, detail}}}. Raises NoAnswer.
 
         Only the lab has this; what the product goes by is openmates-ready.
         """
