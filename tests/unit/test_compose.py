@@ -288,6 +288,19 @@ def test_the_backend_gets_what_the_contract_lists(tmp_path: Path) -> None:
     assert "/app/logs" not in str(services["api"]["tmpfs"]), "what has to be kept for years would be lost"
 
 
+def test_a_development_server_may_run_a_checkout(tmp_path: Path) -> None:
+    worker = {"name": "app-pdf-worker", "kind": "worker", "queues": ["app_pdf"]}
+    files = render("dev", tmp_path, openmates_source_directory="/srv/OpenMates", openmates_apps=[worker])
+    override = yaml.safe_load(files["docker-compose.override.yml"])["services"]
+    changed = {name: service for name, service in override.items() if "entrypoint" in service}
+    assert set(changed) == {"api", "task-worker", "task-scheduler", "app-pdf-worker"}
+    for service in changed.values():
+        assert [mount["source"] for mount in service["volumes"]] == ["/srv/OpenMates/backend"]
+        assert "/openmates/reload.py" in service["entrypoint"]
+        assert "command" not in service, "what runs is the same as without a checkout"
+    assert all(key == "ports" for name in {*override} - {*changed} for key in override[name])
+
+
 def test_what_an_operator_sets_reaches_the_backend(tmp_path: Path) -> None:
     services = merged(
         render(

@@ -97,6 +97,7 @@ def good(environment: str) -> dict:
         "openmates_signup_domains": [],
         "openmates_signup_limit": 0,
         "openmates_backend_environment": {},
+        "openmates_source_directory": "",
         "openmates_translations_dir": "",
         "openmates_log_level": "info",
         "openmates_host_memory_mb": 0,
@@ -486,6 +487,8 @@ BAD = [
     ("prod", {"openmates_backend_environment": {"A": ["1"]}}, SETTINGS, ["A is not text"]),
     ("prod", {"openmates_backend_environment": {"COOKIE_DOMAIN": "x"}}, SETTINGS, ["openmates_cookie_domain"]),
     ("prod", {"openmates_backend_environment": {"SECRET__X__API_KEY": "x"}}, SETTINGS, ["openmates_vault_seeds"]),
+    ("prod", {"openmates_source_directory": "/srv/OpenMates"}, SETTINGS, ["openmates_source_directory", "production"]),
+    ("dev", {"openmates_source_directory": "OpenMates"}, SETTINGS, ["openmates_source_directory", "absolute path"]),
     ("prod", {"openmates_translations_dir": "locales"}, SETTINGS, ["openmates_translations_dir", "absolute path"]),
     (
         "prod",

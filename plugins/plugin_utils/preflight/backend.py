@@ -314,6 +314,22 @@ def check_translations(run: Preflight) -> Iterator[str]:
         )
 
 
+def check_source(run: Preflight) -> Iterator[str]:
+    name, path = "openmates_source_directory", run.get("openmates_source_directory", "")
+    if not path or name in run.broken:
+        return
+    if run.get("openmates_environment") == "prod":
+        yield run.problem(
+            name,
+            "production runs the code of its images only",
+            "Remove it here; in development it replaces the images' code by a checkout's",
+        )
+    elif not re.match(r"^(/[A-Za-z0-9._-]+)+$", str(path)):
+        yield run.problem(
+            name, f"{path!r} is not a directory", "Use the absolute path of a checkout, e.g. /srv/OpenMates"
+        )
+
+
 def check_health_path(run: Preflight) -> Iterator[str]:
     name, path = "openmates_health_path", run.get("openmates_health_path", "/v1/health")
     if name not in run.broken and not re.match(r"^/[A-Za-z0-9._~/-]*$", str(path)):
@@ -330,5 +346,6 @@ CHECKS = (
     check_signup,
     check_backend_environment,
     check_translations,
+    check_source,
     check_health_path,
 )
