@@ -73,6 +73,10 @@ def sentence(request: str, status: int, code: str, message: str) -> str:
     return f"Directus refused {request}: {message} ({code or f'HTTP status {status}'})"
 
 
+class Incomplete(DirectusProblem):
+    """Directus lacks collections or fields that its set-up makes."""
+
+
 class AdministratorRefused(DirectusProblem):
     """Directus does not take the administrator's address or password."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.openmates.server.plugins.module_utils import directus as api
+from ansible_collections.openmates.server.plugins.module_utils import directus_completeness as completeness
 from ansible_collections.openmates.server.plugins.module_utils.directus_changes import Changes, declared, differing
 from ansible_collections.openmates.server.plugins.module_utils.directus_schema import Comparison, names, removals
 
@@ -45,6 +46,8 @@ class Reconciler:
 
     def run(self) -> None:
         """Reconcile everything, each thing after those it refers to. Raises DirectusProblem."""
+        if self.params["expected_file"]:
+            completeness.check(self.directus, self.params["expected_file"])
         for kind in (FOLDER, POLICY, ROLE, FLOW):
             if kind in (POLICY, ROLE) or self.params[kind.path] or self.params["prune"]:
                 self.there[kind] = self.directus.search(kind.path)

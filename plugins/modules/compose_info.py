@@ -63,7 +63,7 @@ stale_networks:
 stale_volumes:
   description: >-
     Volumes that are not owned by whom their label C(openmates.owner), C(uid:gid), names, or are not there yet. Keys are
-    name, owner, and a service that mounts it with the path where it does.
+    name, owner, and a service that mounts it for writing with the path where it does.
   type: list
   elements: dict
   returned: always
@@ -162,7 +162,7 @@ def network_difference(declared: dict, network: dict) -> str:
 
 
 def owned_volumes(project: dict) -> list[dict]:
-    """The volumes whose owner is declared, each with one place where it is mounted."""
+    """The volumes whose owner is declared, each with one place where it is mounted for writing."""
     found = []
     for key, volume in project.get("volumes", {}).items():
         owner = (volume.get("labels") or {}).get("openmates.owner")
@@ -170,7 +170,7 @@ def owned_volumes(project: dict) -> list[dict]:
             {"name": volume["name"], "owner": owner, "service": service, "target": mount["target"]}
             for service, definition in project["services"].items()
             for mount in definition.get("volumes", [])
-            if mount["type"] == "volume" and mount.get("source") == key
+            if mount["type"] == "volume" and mount.get("source") == key and not mount.get("read_only")
         )
         if owner and (mount := next(mounts, None)):
             found.append(mount)

@@ -31,6 +31,13 @@ options:
     type: list
     elements: str
     default: []
+  expected_file:
+    description:
+      - >-
+        A JSON file on the host in which the set-up of Directus writes what it makes: C(collections), a table of fields
+        by collection.
+      - If Directus lacks some of that, or the file cannot be read, nothing is reconciled and RV(incomplete) is set.
+    type: path
   policies:
     description: Policies with their permissions.
     type: list
@@ -182,6 +189,10 @@ refused:
   description: Whether it failed because Directus does not take the administrator's address or password.
   type: bool
   returned: failure
+incomplete:
+  description: Whether it failed because Directus lacks what O(expected_file) names. Nothing was changed then.
+  type: bool
+  returned: failure
 undeclared:
   description: What was added to something declared, or was declared once, and is left as it is.
   type: list
@@ -223,6 +234,7 @@ ARGUMENTS: dict[str, t.Any] = {
     "schema": MAPPING,
     "schema_force": FLAG | {"default": False},
     "collections": WORDS | {"default": []},
+    "expected_file": PATH,
     "policies": declared(
         description=TEXT,
         icon=TEXT,
@@ -325,7 +337,11 @@ def main() -> None:
     try:
         module.exit_json(**reconcile(module))
     except api.DirectusProblem as problem:
-        module.fail_json(msg=str(problem), refused=isinstance(problem, api.AdministratorRefused))
+        module.fail_json(
+            msg=str(problem),
+            refused=isinstance(problem, api.AdministratorRefused),
+            incomplete=isinstance(problem, api.Incomplete),
+        )
 
 
 if __name__ == "__main__":

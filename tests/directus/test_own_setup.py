@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from real import ADMIN, ROOT, Api, Stack, docker, image
+from ansible_collections.openmates.server.plugins.modules import directus_config
+from real import ADMIN, ROOT, Api, Stack, docker, image, wait_until
 
 BIN = ROOT / "files/compose/config/bin"
 CODE = "T3ST-C0DE-2026"
@@ -135,6 +136,31 @@ def test_what_the_first_pass_was_refused_the_second_repairs(own):
     repaired = own.works()
     assert "missing: 1 field: pages.slug" in repaired and "pass 1 ended" in repaired
     assert own.admin().call("GET", "/fields/pages/slug")["field"] == "slug"
+
+
+def test_the_module_finds_what_is_gone(own, run_module):
+    own.works()
+    connection = {"url": own.stack.url, "email": ADMIN, "password": own.stack.admin_password, "deadline": 60}
+
+    def reconciled() -> dict:
+        return run_module(directus_config.main, **connection, expected_file=str(own.schema / "expected.json"))
+
+    whole = reconciled()
+    assert not whole.get("failed") and not whole["changed"], whole
+    admin = own.admin()
+    admin.call("DELETE", "/fields/pages/slug")
+    admin.call("DELETE", "/collections/chats")
+    own.stack.sql("drop table tags cascade")  # its entry among the collections stays
+    docker("restart", f"{own.stack.name}-cms")  # Directus takes no notice of what is done to its tables otherwise
+    wait_until(own.stack.answers, "Directus answers", 120)
+    broken = reconciled()
+    assert broken["incomplete"] and not broken["refused"]
+    assert "lacks what its set-up makes: chats, pages.slug, tags." in broken["msg"]
+    own.stack.sql("delete from directus_collections where collection = 'tags'")
+    own.works()
+    assert not reconciled().get("failed")
+    own.as_root("rm", "/folder/schema/expected.json")
+    assert reconciled()["incomplete"]
 
 
 def test_a_changed_schema_is_applied(own):

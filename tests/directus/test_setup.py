@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import subprocess
 
 import pytest
@@ -48,6 +49,28 @@ def test_set_up_and_then_nothing_more(setup):
     second = setup.works()
     assert "schema:" not in second and "administrator" not in second
     assert "its schema as in the file" in second
+
+
+def test_what_is_expected_is_written_down_where_that_is_asked_for(done, tmp_path):
+    tmp_path.chmod(0o777)
+    options = (*done.options, "--volume", f"{tmp_path}:/cms-schema")
+    asked = {"CMS_SETUP_EXPECTED": "/cms-schema/expected.json", "CMS_SETUP_SOURCE": "lab.json"}
+    command = ("node", "/openmates/cms-setup.mjs")
+    try:
+        for schema, source in ((SAMPLE, "lab.json"), (None, "")):
+            done.schema(schema)
+            ended = done.stack.once(*command, options=options, **asked)
+            assert ended.returncode == 0, ended.stderr
+            written = json.loads((tmp_path / "expected.json").read_text())
+            assert written["source"] == source
+            wanted: dict[str, set[str]] = {}
+            for field in schema["fields"] if schema else []:
+                wanted.setdefault(field["collection"], set()).add(field["field"])
+            assert {name: set(fields) for name, fields in written["collections"].items()} == wanted
+        ended = done.stack.once(*command, options=done.options, CMS_SETUP_EXPECTED="/nowhere/expected.json")
+        assert ended.returncode == 1 and "/nowhere/expected.json cannot be written" in ended.stderr
+    finally:
+        done.schema(SAMPLE)
 
 
 def test_a_schema_that_would_lose_data_is_refused(done):

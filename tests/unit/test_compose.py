@@ -37,6 +37,7 @@ PORTS = {
 SECRET_NAMES = (
     *("openmates_admin_password", "openmates_database_password", "openmates_cache_password"),
     *("openmates_directus_secret", "openmates_internal_api_token", "openmates_grafana_password"),
+    "openmates_first_invite_code",
 )
 SECRETS = {name: secrets.token_urlsafe(30) for name in SECRET_NAMES}
 
@@ -277,7 +278,7 @@ def test_the_backend_gets_what_the_contract_lists(tmp_path: Path) -> None:
         assert environment == BACKEND | more, name
         assert all(isinstance(value, str) for value in environment.values()), "Compose would refuse it, or read it anew"
         assert {volume.split(":")[0] for volume in services[name]["volumes"] if volume[0] != "."} == {
-            "api": {"api-logs", "shared-cache"},
+            "api": {"api-logs", "cms-schema", "shared-cache"},
             "task-worker": {"api-logs"},
             "task-scheduler": {"api-logs", "celerybeat-data"},
         }[name]
@@ -486,6 +487,8 @@ def test_directus_knows_no_password_of_the_administrator(tmp_path: Path) -> None
     services = merged(files)
     assert services["cms-setup"]["command"] == ["node", "/openmates/cms-setup.mjs"]
     assert "ADMIN_PASSWORD_FILE" in services["cms-setup"]["environment"]
+    assert services["cms-setup"]["environment"]["CMS_SETUP_EXPECTED"] == "/cms-schema/expected.json"
+    assert "cms-schema:/cms-schema" in services["cms-setup"]["volumes"]
     assert not {name for name in services["cms"]["environment"] if name.startswith("ADMIN_")}
     assert yaml.safe_load(files["config/cms-setup/setup.json"]) == {"schema": None, "force": False}
 
@@ -503,10 +506,21 @@ def test_openmates_own_cms_setup_runs_after_directus(tmp_path: Path) -> None:
     services = merged(render("prod", tmp_path))
     setup, cms = services["cms-setup"], services["cms"]
     assert (setup["image"], setup["command"]) == (image, ["python", "setup_schemas.py"])
+    assert setup["entrypoint"] == ["python3", "/openmates/cms-setup.py"], "the program alone ends well whatever fails"
+    assert setup["user"] == "1000:1000", "the image's root has no capability to read the secrets"
+    assert {
+        "CMS_SETUP_SOURCE": image,
+        "CMS_SETUP_TIMEOUT": "3600",
+        "SELF_HOST_SIGNUP_MODE": "invite_only",
+        "DATABASE_ADMIN_EMAIL": "operator@openmates.org",
+    }.items() <= setup["environment"].items()
+    assert "cms-schema:/cms-schema" in setup["volumes"]
+    assert "cms-schema:/cms-schema:ro" in services["api"]["volumes"]
     assert setup["depends_on"] == {"cms": {"condition": "service_healthy"}}
     assert "cms-setup" not in cms["depends_on"]
     assert cms["command"] == ["sh", "-c", "node /openmates/cms-setup.mjs && exec node cli.js start"]
     assert "ADMIN_PASSWORD_FILE" in cms["environment"]
+    assert "CMS_SETUP_EXPECTED" not in cms["environment"], "OpenMates' cms-setup writes it, not the one inside cms"
 
 
 def test_directus_settings_come_from_the_inventory(tmp_path: Path) -> None:

@@ -295,9 +295,13 @@ def test_a_network_with_other_options_is_told_with_the_difference(host: Host, ch
 
 
 def with_volume(host: Host, owner: str, existing: list[dict]) -> dict:
-    web = {**PROJECT["services"]["web"], "volumes": [{"type": "volume", "source": "data", "target": "/data"}]}
+    mount = {"type": "volume", "source": "data", "target": "/data"}
+    web = {**PROJECT["services"]["web"], "volumes": [mount]}
+    setup = {**PROJECT["services"]["setup"], "volumes": [{**mount, "target": "/read", "read_only": True}]}
     volume = {"name": "demo_data", "labels": {"openmates.owner": owner}}
-    services = {**PROJECT["services"], "web": web}
+    # A volume cannot be handed over where it is mounted for reading alone, though that service comes first.
+    services = {"setup": setup, **{name: PROJECT["services"][name] for name in PROJECT["services"] if name != "setup"}}
+    services["web"] = web
     host.answer(config=json.dumps({**PROJECT, "services": services, "volumes": {"data": volume}}))
     host.answer(volumes=json.dumps(existing))
     return host.info()

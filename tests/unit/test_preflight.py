@@ -110,6 +110,7 @@ def good(environment: str) -> dict:
         "openmates_directus_secret": "Hs6jFg1LwC9mVz3QeRt8YuIo5PaKd2Nb",
         "openmates_internal_api_token": "Gd4kSx7BnM1cZq9WvL",
         "openmates_grafana_password": "Pz2yJt6UhR8fCw",
+        "openmates_first_invite_code": "K7QX-2MNP-94TR",
     }
 
 
@@ -183,6 +184,14 @@ BAD = [
         ["openmates_admin_password", "not set", "ansible-vault edit"],
     ),
     ("prod", {"openmates_database_password": ""}, SECRETS, ["openmates_database_password", "not set"]),
+    (
+        "prod",
+        {"openmates_first_invite_code": None},
+        SECRETS,
+        ["openmates_first_invite_code", "not set", "secrets.yml -i x"],
+    ),
+    ("prod", {"openmates_first_invite_code": "k7qx-2mnp-94tr"}, SECRETS, ["openmates_first_invite_code", "XXXX-XXXX"]),
+    ("prod", {"openmates_first_invite_code": "K7QX2MNP94TRW8"}, SECRETS, ["openmates_first_invite_code", "XXXX-XXXX"]),
     (
         "prod",
         {"openmates_cache_password": "changeme-changeme-changeme"},
@@ -636,6 +645,11 @@ def test_without_a_frontend_the_apis_own_name_decides() -> None:
         {"openmates_signup_mode": "invite_and_domain", "openmates_signup_domains": ["firm.test", "mail.firm.test"]},
         {"openmates_backend_environment": {"WEBAUTHN_RP_NAME": "Firm", "DEBUG": False, "LIMIT": 5}},
         {"openmates_translations_dir": "/srv/openmates-locales"},
+        {
+            "openmates_cms_setup_image": "",
+            "openmates_directus_schema": str(ROOT / "inventories/directus/lab.json"),
+            "openmates_first_invite_code": None,
+        },
         {"openmates_cms_setup_image": "", "openmates_directus_schema": str(ROOT / "inventories/directus/lab.json")},
         {"openmates_cms_setup_image": "", "openmates_backend_image": "registry.example.test/own-api:1"},
     ],

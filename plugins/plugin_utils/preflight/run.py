@@ -19,6 +19,7 @@ SECRETS = {
     "openmates_directus_secret": 32,
     "openmates_internal_api_token": 16,
     "openmates_grafana_password": 12,
+    "openmates_first_invite_code": 14,
 }
 EXAMPLE_DOMAIN = re.compile(
     r"(^|\.)(example(\.(com|net|org))?|invalid|domain\.(com|tld)|your-?domain\..+)$", re.IGNORECASE

@@ -17,33 +17,50 @@ PLACEHOLDER = re.compile(
     r"|your[-_. ]?(own|domain|server|secret|password|token|key|e?mail|name)",
     re.IGNORECASE,
 )
+INVITE_CODE = "openmates_first_invite_code"
+# OpenMates' web app lets no other one be typed in.
+INVITE_CODE_FORM = re.compile(r"^[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}$")
+
+
+def _needed(run: Preflight) -> list[str]:
+    """Only OpenMates' own cms-setup stores an invite code."""
+    return [name for name in SECRETS if name != INVITE_CODE or run.get("openmates_cms_setup_image", True)]
 
 
 def check_secrets(run: Preflight) -> Iterator[str]:
-    missing = [name for name in SECRETS if not str(run.get(name, "")).strip() and name not in run.broken]
-    if len(missing) == len(SECRETS):
-        inventory = run.files.get("inventory", "INVENTORY")
+    needed = _needed(run)
+    missing = [name for name in needed if not str(run.get(name, "")).strip() and name not in run.broken]
+    inventory = run.files.get("inventory", "INVENTORY")
+    if len(missing) == len(needed):
         yield run.problem(
             ", ".join(missing),
             "none of the secrets is set, the file is missing or empty",
             f"`ansible-playbook playbooks/secrets.yml -i {inventory}` makes it, encrypted",
         )
         return
-    for name, shortest in SECRETS.items():
-        value = run.get(name, "")
+    for name in needed:
+        value, shortest = run.get(name, ""), SECRETS[name]
         if name in run.broken:
             continue
         if name in missing:
             yield run.problem(
                 name,
                 f"it is not set{run.did_you_mean(name)}",
-                f"Add it with `ansible-vault edit {run.file(name)}`, e.g. a value from `openssl rand -hex 32`",
+                f"`ansible-playbook playbooks/secrets.yml -i {inventory}` adds it, or `ansible-vault edit"
+                f" {run.file(name)}` one of your own",
             )
             continue
         if not isinstance(value, str):
             yield run.problem(name, "it is not text", "Put it into quotation marks")
             continue
-        if PLACEHOLDER.search(value):
+        if name == INVITE_CODE and not INVITE_CODE_FORM.match(value):
+            yield run.problem(
+                name,
+                "it is not of the form XXXX-XXXX-XXXX, of capital letters and digits, which is all that the web app"
+                " accepts",
+                f"Remove it: `ansible-playbook playbooks/secrets.yml -i {inventory}` then makes another one",
+            )
+        elif PLACEHOLDER.search(value):
             yield run.problem(
                 name, "it still is a placeholder", "Give it a random value, e.g. from `openssl rand -hex 32`"
             )

@@ -31,6 +31,7 @@ EXPECTED = {
             f"{STACK}/secrets/api:/run/secrets:ro",
             f"{STACK}/secrets/vault-data:/vault-data:ro",
             f"{DATA.format('shared-cache')}:/shared/cache:rw",
+            f"{DATA.format('cms-schema')}:/cms-schema:ro",
             LOGS,
         },
     ),
@@ -59,14 +60,21 @@ EXPECTED = {
     "cms": Expected(
         "1000:1000",
         768,
-        {f"{STACK}/secrets/cms:/run/secrets:ro", f"{DATA.format('cms-uploads')}:/directus/uploads:rw"},
+        {
+            f"{STACK}/config/cms-setup:/openmates:ro",
+            f"{STACK}/secrets/cms:/run/secrets:ro",
+            f"{DATA.format('cms-uploads')}:/directus/uploads:rw",
+        },
         CMS_TMPFS,
     ),
     "cms-setup": Expected(
         "1000:1000",
         512,
-        {f"{STACK}/config/cms-setup:/openmates:ro", f"{STACK}/secrets/cms-setup:/run/secrets:ro"},
-        CMS_TMPFS | {"/directus/uploads"},
+        {
+            f"{STACK}/config/bin:/openmates:ro",
+            f"{STACK}/secrets/cms-setup:/run/secrets:ro",
+            f"{DATA.format('cms-schema')}:/cms-schema:rw",
+        },
     ),
     "cms-database": Expected(
         "70:70",
@@ -118,6 +126,20 @@ EXPECTED = {
         },
     ),
 }
+#: The lab's development server has its collections from a schema file, not from OpenMates' cms-setup.
+WITH_A_SCHEMA_FILE = {
+    "cms": EXPECTED["cms"]._replace(
+        mounts={f"{STACK}/secrets/cms:/run/secrets:ro", f"{DATA.format('cms-uploads')}:/directus/uploads:rw"}
+    ),
+    "cms-setup": EXPECTED["cms-setup"]._replace(
+        mounts={
+            f"{STACK}/config/cms-setup:/openmates:ro",
+            f"{STACK}/secrets/cms-setup:/run/secrets:ro",
+            f"{DATA.format('cms-schema')}:/cms-schema:rw",
+        },
+        tmpfs=CMS_TMPFS | {"/directus/uploads"},
+    ),
+}
 #: No service needs a capability, and none is root with any.
 ADDED_CAPABILITIES: dict[str, list[str]] = {}
 NO_CAPABILITIES = "0000000000000000"
@@ -137,6 +159,11 @@ for id in $(docker ps --quiet --no-trunc --filter label=com.docker.compose.proje
   done
 done
 """
+
+
+@pytest.fixture(scope="module")
+def table(server) -> dict[str, Expected]:
+    return EXPECTED | (WITH_A_SCHEMA_FILE if server.environment == "dev" else {})
 
 
 @pytest.fixture(scope="module")
@@ -165,8 +192,8 @@ def test_every_container_is_in_the_table(containers):
 
 
 @pytest.mark.parametrize("service", sorted(EXPECTED))
-def test_docker_was_told_what_the_container_may_do(containers, service):
-    container, expected = containers[service], EXPECTED[service]
+def test_docker_was_told_what_the_container_may_do(containers, table, service):
+    container, expected = containers[service], table[service]
     told = container["HostConfig"]
     assert container["Config"]["User"] == expected.user
     assert told["CapDrop"] == ["ALL"]
@@ -181,8 +208,8 @@ def test_docker_was_told_what_the_container_may_do(containers, service):
 
 
 @pytest.mark.parametrize("service", sorted(EXPECTED))
-def test_the_container_sees_of_the_host_what_it_needs(containers, service):
-    container, expected = containers[service], EXPECTED[service]
+def test_the_container_sees_of_the_host_what_it_needs(containers, table, service):
+    container, expected = containers[service], table[service]
     mounts = {
         f"{mount['Source']}:{mount['Destination']}:{'rw' if mount['RW'] else 'ro'}" for mount in container["Mounts"]
     }

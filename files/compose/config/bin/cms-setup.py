@@ -210,7 +210,9 @@ def read_expected(file: Path) -> dict:
 
 def missing(directus: Directus, expected: dict[str, list[str]]) -> dict[str, list[str]]:
     """What Directus lacks: collections with no fields named, and the missing fields of those that exist."""
-    collections = {item["collection"] for item in directus.everything("/collections")}
+    # An entry without a table is a folder, or what is left of a collection whose table is gone.
+    found = directus.everything("/collections")
+    collections = {item["collection"] for item in found if item.get("schema", {}) is not None}
     fields: dict[str, set[str]] = {}
     for item in directus.everything("/fields"):
         fields.setdefault(item["collection"], set()).add(item["field"])

@@ -4,7 +4,7 @@
 import { createRequire } from 'node:module';
 import { randomUUID } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
-import { readFileSync, readdirSync } from 'node:fs';
+import { readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { additions, losses, names } from './schema.mjs';
@@ -225,6 +225,23 @@ async function applySchema({ schema, force }, { SchemaService, getVersionedHash 
 	if (left.length > 0) throw new Problem(`the schema is not as in the file after it was applied: ${left.join('; ')}`);
 }
 
+// For the readiness probe: which collections and fields there have to be. Only where the Compose file asks for it: beside
+// OpenMates' own cms-setup, which makes the collections, this program sets Directus up without a schema.
+function writeExpected({ schema }) {
+	const file = process.env.CMS_SETUP_EXPECTED;
+	if (!file) return;
+	const collections = {};
+	for (const { collection, schema: table } of schema?.collections ?? []) if (table) collections[collection] = [];
+	for (const { collection, field } of schema?.fields ?? []) (collections[collection] ??= []).push(field);
+	try {
+		const source = schema ? (process.env.CMS_SETUP_SOURCE ?? 'a schema file') : '';
+		writeFileSync(`${file}.part`, `${JSON.stringify({ source, collections }, null, 1)}\n`);
+		renameSync(`${file}.part`, file);
+	} catch (error) {
+		throw new Problem(`${file} cannot be written: ${error.message}. site.yml hands its volume over to this user.`);
+	}
+}
+
 // ---------------------------------------------------------------- all of it
 
 async function main() {
@@ -244,6 +261,7 @@ async function main() {
 	}
 	await admin(database, parts);
 	if (setup.schema !== null) await applySchema(setup, parts);
+	writeExpected(setup);
 	await parts.flushCaches?.(true);
 	say(`Directus ${version} is set up${setup.schema === null ? '' : ', its schema as in the file'}`);
 }

@@ -1,0 +1,77 @@
+"""OpenMates' cms-setup on a server: what it made is proven, repaired when it is gone, and its log holds no secret."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+
+import pytest
+import yaml
+from directus import Directus
+
+from lab import ROOT, recap
+
+# Typed in from the lab's own schema files.
+COLLECTIONS = {"articles", "articles_tags", "authors", "categories", "chat_tasks", "chats", "directus_users"}
+COLLECTIONS |= {"invite_codes", "pages", "tags"}
+
+
+@pytest.fixture(scope="module")
+def admin(server) -> Directus:
+    return Directus(server)
+
+
+@pytest.fixture(scope="module")
+def secrets() -> dict[str, str]:
+    view = ["ansible-vault", "view", "inventories/lab/group_vars/lab/secrets.yml"]
+    return yaml.safe_load(subprocess.run(view, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+
+
+def run(server, *arguments: str):
+    return server.playbook("site.yml", "--tags", "directus", *arguments)
+
+
+def expected(server) -> dict:
+    return json.loads(server.compose("exec -T api cat /cms-schema/expected.json"))
+
+
+def test_the_api_sees_what_cms_setup_made(server):
+    written = expected(server)
+    assert set(written["collections"]) == COLLECTIONS
+    assert "openmates-cms-setup" in written["source"] and written["digest"]
+
+
+def test_the_first_invite_code_is_stored_and_in_no_log(server, admin, secrets):
+    code, password = secrets["openmates_first_invite_code"], secrets["openmates_admin_password"]
+    found = admin.call("SEARCH", "/items/invite_codes", {"query": {"filter": {"code": {"_eq": code}}}})
+    assert len(found) == 1
+    log = server.compose("logs --no-log-prefix cms-setup")
+    assert "First Signup Invite Code: ********" in log, "the log is not the first run's: the search would prove nothing"
+    logs = server.compose("logs --no-log-prefix")
+    assert code not in logs and password not in logs
+
+
+def test_what_is_gone_is_named_and_made_again(server, admin):
+    admin.call("DELETE", "/fields/pages/slug")
+    admin.call("DELETE", "/collections/chat_tasks")
+    foretold = run(server, "--check")
+    assert foretold.returncode == 0, foretold.stdout[-3000:]
+    assert "chat_tasks, pages.slug" in foretold.stdout
+    assert admin.status("GET", "/fields/pages/slug")[0] == 403, "check mode changed something"
+
+    repaired = run(server)
+    assert repaired.returncode == 0, repaired.stdout[-3000:]
+    assert "chat_tasks, pages.slug" in repaired.stdout
+    assert admin.call("GET", "/fields/pages/slug")["field"] == "slug"
+    assert admin.call("GET", "/collections/chat_tasks")["collection"] == "chat_tasks"
+    again = run(server)
+    assert recap(again.stdout)["changed"] == 0, again.stdout[-3000:]
+
+
+def test_an_administrator_changed_by_hand_is_let_in_again(server, admin):
+    me = admin.call("GET", "/users/me")["id"]
+    admin.call("PATCH", f"/users/{me}", {"password": "set-by-hand-in-directus"})
+    assert admin.status("GET", "/users/me")[0] == 401
+    done = run(server)
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert admin.call("GET", "/users/me")["id"] == me
