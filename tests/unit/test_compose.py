@@ -600,3 +600,10 @@ def test_the_readiness_probe_is_told_the_queues_of_every_worker(tmp_path: Path) 
     for name, queues in told["queues"].items():
         assert services[name]["environment"]["CELERY_QUEUES"].split(",") == queues
     assert "./config/bin:/openmates:ro" in services["api"]["volumes"], "the probe itself"
+
+
+def test_a_server_reached_by_ipv6_has_an_origin_that_browsers_can_send(tmp_path: Path) -> None:
+    host = templar("dev", tmp_path, openmates_domain="", openmates_frontend_urls=[])
+    host.available_variables = host.available_variables | {"ansible_host": "2001:db8::7"}
+    origins = host.template(trust_as_template("{{ openmates_allowed_origins }}"))
+    assert origins == "http://localhost:5173,http://[2001:db8::7]:8000"
