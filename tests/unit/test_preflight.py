@@ -445,7 +445,7 @@ BAD = [
         SETTINGS,
         ["'app-a'", "other than root"],
     ),
-    ("prod", {"openmates_apps": [WORKER | {"memory": "much"}]}, SETTINGS, ["openmates_memory", "app-pdf-worker"]),
+    ("prod", {"openmates_apps": [WORKER | {"memory": "much"}]}, SETTINGS, ["openmates_apps", "app-pdf-worker"]),
     (
         "prod",
         {"openmates_apps": [WORKER, WORKER | {"name": "app-more"}]},
