@@ -421,6 +421,12 @@ BAD = [
         SETTINGS,
         ["openmates_cms_setup_image", "/nowhere/prod.json", "none of OpenMates' collections", "Leave the setting out"],
     ),
+    (
+        "prod",
+        {"openmates_directus_schema": str(ROOT / "inventories/directus/lab.json")},
+        SETTINGS,
+        ["openmates_directus_schema", "would have no effect", 'openmates_cms_setup_image: ""'],
+    ),
     ("prod", {"openmates_cms_setup_image": "a b"}, SETTINGS, ["openmates_cms_setup_image", "'a b'"]),
     ("prod", {"openmates_cms_setup_timeout": "1h"}, SETTINGS, ["openmates_cms_setup_timeout", "'1h'", "seconds"]),
     # Apps and queues.

@@ -100,6 +100,12 @@ def check_collections(run: Preflight) -> Iterator[str]:
                 "have none of OpenMates' collections",
                 "Leave the setting out for OpenMates' own cms-setup, or provide the schema file",
             )
+    elif setup and Path(schema).is_file():
+        yield run.problem(
+            "openmates_directus_schema",
+            f"{schema} exists, but OpenMates' own cms-setup makes the collections, so the file would have no effect",
+            'Set openmates_cms_setup_image: "" to go by the file, or move it away, or set openmates_directus_schema: ""',
+        )
 
 
 def check_setup_timeout(run: Preflight) -> Iterator[str]:

@@ -42,7 +42,6 @@ def test_site_yml_with_the_filled_in_inventory_finds_its_server_as_declared(serv
     name_the_host(checkout, server)
     settings = yaml.safe_load((LAB / "main.yml").read_text()) | {
         "openmates_domain": server.domain,
-        "openmates_directus_schema": f"{ROOT}/inventories/directus/lab.json",
         "openmates_ca_file": f"{ROOT}/.lab/acme-root.crt",
         "openmates_vault_keys_file": f"{ROOT}/inventories/vault-keys/lab/{server.name}.yml",
     }
