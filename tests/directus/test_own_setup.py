@@ -156,7 +156,10 @@ def test_the_module_finds_what_is_gone(own, run_module):
     broken = reconciled()
     assert broken["incomplete"] and not broken["refused"]
     assert "lacks what its set-up makes: chats, pages.slug, tags." in broken["msg"]
-    own.stack.sql("delete from directus_collections where collection = 'tags'")
+    for table in ("fields", "collections"):
+        own.stack.sql(f"delete from directus_{table} where collection = 'tags'")
+    docker("restart", f"{own.stack.name}-cms")
+    wait_until(own.stack.answers, "Directus answers", 120)
     own.works()
     assert not reconciled().get("failed")
     own.as_root("rm", "/folder/schema/expected.json")

@@ -13,7 +13,7 @@ from lab import ROOT, recap
 
 # Typed in from the lab's own schema files.
 COLLECTIONS = {"articles", "articles_tags", "authors", "categories", "chat_tasks", "chats", "directus_users"}
-COLLECTIONS |= {"invite_codes", "pages", "tags"}
+COLLECTIONS |= {"encryption_keys", "invite_codes", "pages", "tags"}
 
 
 @pytest.fixture(scope="module")

@@ -414,7 +414,7 @@ def repeat(
             limit = f"{settings.timeout:.0f} s (openmates_cms_setup_timeout)"
             raise Problem(f"not done within {limit}: {verdict(lacking, done)} {why}.")
         if same + 1 >= STUBBORN:
-            raise Problem(f"{verdict(lacking, done)} {why}, of which the last {STUBBORN} changed nothing.")
+            raise Problem(f"{verdict(lacking, done)} {why}, the last {STUBBORN} with the same result.")
         time.sleep(min(LONGEST_PAUSE, 2.0 * (same + 1), max(0.0, end - time.monotonic())))
 
 
