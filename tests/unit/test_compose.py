@@ -146,7 +146,62 @@ def test_only_development_has_ipv6_for_containers(tmp_path: Path) -> None:
 def test_memory_limits_leave_room_for_the_host(tmp_path: Path) -> None:
     limits = [int(service["mem_limit"].removesuffix("M")) for service in merged(render("prod", tmp_path)).values()]
     assert len(limits) == len(SERVICES)
-    assert sum(limits) <= 6.5 * 1024
+    assert sum(limits) <= 5.5 * 1024
+
+
+# Seconds of CPU of one check, measured in the lab's containers; the worker's with the real image. Loki's is assumed.
+CHECK_SECONDS = {
+    **{"api": 0.003, "task-worker": 0.5, "task-scheduler": 0.004, "cms": 0.002, "cms-database": 0.006, "cache": 0.011},
+    **{"vault": 0.002, "prometheus": 0.002, "loki": 0.3, "promtail": 0.002, "cadvisor": 0.002, "grafana": 0.002},
+    "app-sample": 0.04,
+}
+EXEC_SECONDS = 0.053  # what the container engine itself takes to start one
+
+
+def seconds(duration: str) -> int:
+    return int(duration.removesuffix("s"))
+
+
+def test_all_health_checks_together_cost_one_per_cent_of_a_core(tmp_path: Path) -> None:
+    services = merged(render("prod", tmp_path, openmates_apps=[{"name": "app-sample", "image": "ghcr.io/x/one:1"}]))
+    per_hour = {name: 3600 / seconds(service["healthcheck"]["interval"]) for name, service in services.items()
+                if "healthcheck" in service}  # fmt: skip
+    assert set(per_hour) == set(CHECK_SECONDS)
+    assert sum(times * CHECK_SECONDS[name] for name, times in per_hour.items()) <= 36
+    assert sum(per_hour.values()) * EXEC_SECONDS <= 72
+
+
+@pytest.mark.parametrize("engine", ["vault", "openbao"])
+def test_no_health_check_starts_the_application_or_a_large_client(engine: str, tmp_path: Path) -> None:
+    apps = [{"name": "app-w", "kind": "worker", "queues": ["q"]}, {"name": "app-s", "image": "ghcr.io/x/one:1"}]
+    services = merged(render("prod", tmp_path, openmates_apps=apps, openmates_vault_engine=engine))
+    for name, service in services.items():
+        if name in ONE_SHOTS:
+            continue
+        check = service["healthcheck"]
+        words = " ".join(check["test"])
+        assert not re.search(r"celery|urllib|requests|bao |vault |node |with-secrets", words), (name, words)
+        # Asked often while it starts, so that nothing waits longer than it must, and seldom from then on.
+        assert seconds(check["start_interval"]) <= 5 < 60 <= seconds(check["interval"]), name
+    assert services["app-w"]["healthcheck"] == services["task-worker"]["healthcheck"]
+    assert services["vault-setup"]["entrypoint"] == ["/bin/sh", "/openmates/vault-setup.sh"]
+
+
+def test_programs_in_go_know_their_limit(tmp_path: Path) -> None:
+    services = merged(render("prod", tmp_path))
+    known = {name: service["environment"]["GOMEMLIMIT"] for name, service in services.items()
+             if "GOMEMLIMIT" in (service.get("environment") or {})}  # fmt: skip
+    assert set(known) == {"vault", "prometheus", "loki", "promtail", "cadvisor", "grafana"}
+    for name, limit in known.items():
+        share = int(limit.removesuffix("MiB")) / int(services[name]["mem_limit"].removesuffix("M"))
+        assert 0.75 < share < 0.8, name
+
+
+def test_the_cache_logs_to_docker_keeps_one_snapshot_file_and_calls_no_one(tmp_path: Path) -> None:
+    command = merged(render("prod", tmp_path))["cache"]["command"]
+    assert {"--logtostderr", "--nodf_snapshot_format", "--version_check=false"} <= set(command)
+    flags = dict(flag.split("=", 1) for flag in command if "=" in flag)
+    assert int(flags["--maxmemory"].removesuffix("mb")) >= 256 * int(flags["--proactor_threads"])
 
 
 @pytest.mark.parametrize("environment", ["prod", "dev"])

@@ -1,4 +1,4 @@
-"""The memory plan: it fits the smallest server, docs/resources.md shows it, and what is measured is below the limits."""
+"""The memory plan fits the smallest server, docs/resources.md shows it, and what was measured is below the limits."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class Expected(NamedTuple):
 EXPECTED = {
     "api": Expected(
         "1000:1000",
-        1024,
+        640,
         {
             f"{STACK}/config/bin:/openmates:ro",
             f"{STACK}/secrets/api:/run/secrets:ro",
@@ -37,7 +37,7 @@ EXPECTED = {
     ),
     "task-worker": Expected(
         "1000:1000",
-        1024,
+        1088,
         {
             f"{STACK}/config/bin:/openmates:ro",
             f"{STACK}/secrets/task-worker:/run/secrets:ro",
@@ -47,7 +47,7 @@ EXPECTED = {
     ),
     "task-scheduler": Expected(
         "1000:1000",
-        256,
+        320,
         {
             f"{STACK}/config/bin:/openmates:ro",
             f"{STACK}/secrets/task-scheduler:/run/secrets:ro",
@@ -59,7 +59,7 @@ EXPECTED = {
     "app-sample": Expected("1000:1000", 128),
     "cms": Expected(
         "1000:1000",
-        768,
+        512,
         {
             f"{STACK}/config/cms-setup:/openmates:ro",
             f"{STACK}/secrets/cms:/run/secrets:ro",
@@ -69,7 +69,7 @@ EXPECTED = {
     ),
     "cms-setup": Expected(
         "1000:1000",
-        512,
+        384,
         {
             f"{STACK}/config/bin:/openmates:ro",
             f"{STACK}/secrets/cms-setup:/run/secrets:ro",
@@ -78,31 +78,32 @@ EXPECTED = {
     ),
     "cms-database": Expected(
         "70:70",
-        512,
+        320,
         {
+            f"{STACK}/config/cms-database:/openmates:ro",
             f"{STACK}/secrets/cms-database:/run/secrets:ro",
             f"{DATA.format('postgres-data')}:/var/lib/postgresql/data:rw",
         },
         {"/tmp", "/var/run/postgresql"},
     ),
     "cache": Expected(
-        "999:999", 768, {f"{STACK}/secrets/cache:/run/secrets:ro", f"{DATA.format('cache-data')}:/data:rw"}
+        "999:999", 640, {f"{STACK}/secrets/cache:/run/secrets:ro", f"{DATA.format('cache-data')}:/data:rw"}
     ),
     "vault": Expected(
         "100:1000",
-        256,
+        192,
         {f"{STACK}/config/vault:/openbao/config:ro", f"{DATA.format('vault-data')}:/openbao/file:rw"},
         {"/tmp", "/openbao/logs"},
     ),
     "vault-setup": Expected(
         "1000:1000",
-        64,
+        32,
         {f"{STACK}/config/vault-setup:/openmates:ro", f"{STACK}/secrets/vault-data:/vault-data:ro"},
         {"/tmp", "/openbao/file", "/openbao/logs"},
     ),
     "prometheus": Expected(
         "65534:65534",
-        384,
+        256,
         {f"{STACK}/config/prometheus:/etc/prometheus:ro", f"{DATA.format('prometheus-data')}:/prometheus:rw"},
     ),
     "loki": Expected("10001:10001", 384, {f"{STACK}/config/loki:/etc/loki:ro", f"{DATA.format('loki-data')}:/loki:rw"}),
@@ -115,11 +116,12 @@ EXPECTED = {
             f"{DATA.format('promtail-data')}:/promtail:rw",
         },
     ),
-    "cadvisor": Expected("0:0", 192, {"/sys/fs/cgroup:/sys/fs/cgroup:ro"}),
+    "cadvisor": Expected("0:0", 128, {"/sys/fs/cgroup:/sys/fs/cgroup:ro"}),
     "grafana": Expected(
         "472:0",
-        256,
+        512,
         {
+            f"{STACK}/config/grafana/start:/openmates:ro",
             f"{STACK}/config/grafana/provisioning:/etc/grafana/provisioning:ro",
             f"{STACK}/secrets/grafana:/run/secrets:ro",
             f"{DATA.format('grafana-data')}:/var/lib/grafana:rw",

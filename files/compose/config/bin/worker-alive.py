@@ -1,7 +1,7 @@
 """Succeeds when this container's Celery worker answers a ping and its pool has a process that stays alive.
 
-`celery inspect ping` would import the whole application: 11 CPU seconds and 275 MiB, inside the memory limit of the worker
-that it checks. This sends the same message with Celery's messaging library alone and imports nothing of the application.
+`celery inspect ping` would import the whole application: 11 CPU seconds and 275 MiB, inside the memory limit of the
+worker that it checks. This sends the same message by Celery's messaging library and imports nothing of the application.
 
 The ping proves that the worker's main process runs and reaches the broker. It does not prove that tasks are done: when
 the pool's processes die one after another, the main process still answers. Hence the look at its children.
@@ -35,9 +35,9 @@ def settled_children(proc: Path, parent: int = 1, settled: float = SETTLED_SECON
         except OSError:  # gone by now
             continue
         state, owner = stat.rpartition(")")[2].split()[:2]
-        if int(owner) == parent and state not in "ZX":
-            if seconds_since_start(stat, uptime, os.sysconf("SC_CLK_TCK")) >= settled:
-                found.append(int(entry.parent.name))
+        age = seconds_since_start(stat, uptime, os.sysconf("SC_CLK_TCK"))
+        if int(owner) == parent and state not in "ZX" and age >= settled:
+            found.append(int(entry.parent.name))
     return found
 
 

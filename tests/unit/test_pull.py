@@ -1,0 +1,90 @@
+"""Images are pulled before anything is stopped; one that cannot be had or would not run is named with its setting."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).parents[2] / "roles/stack/files/pull.py"
+# A docker client whose answers are files: images/NAME is an image that is here, registry/NAME one that can be pulled.
+DOCKER = r"""#!/usr/bin/python3
+import os, pathlib, sys
+home, arguments = pathlib.Path(os.environ["FAKE"]), sys.argv[1:]
+def image(folder, name): return home / folder / name.replace("/", "+")
+if arguments[0] == "version":
+    print("linux/arm64")
+elif arguments[0] == "compose":
+    print((home / "project.json").read_text())
+elif arguments[0] == "image":
+    file = image("images", arguments[-1])
+    sys.exit("No such image") if not file.exists() else print(file.read_text())
+elif arguments[0] == "pull":
+    (home / "pulls").open("a").write(arguments[-1] + "\n")
+    file = image("registry", arguments[-1])
+    if not file.exists():
+        sys.exit("Error response from daemon: manifest for " + arguments[-1] + " not found")
+    if file.read_text() == "none":
+        sys.exit("no matching manifest for linux/arm64/v8 in the manifest list entries")
+    image("images", arguments[-1]).write_text(file.read_text())
+"""
+
+
+@pytest.fixture
+def pull(tmp_path: Path):
+    """Run the script for services on a host with these images, with a registry that has those."""
+    for folder in ("bin", "images", "registry"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "bin/docker").write_text(DOCKER)
+    (tmp_path / "bin/docker").chmod(0o755)
+
+    def run(services: dict[str, str], here: dict[str, str], registry: dict[str, str]) -> subprocess.CompletedProcess:
+        project = {"services": {name: {"image": image} for name, image in services.items()}}
+        (tmp_path / "project.json").write_text(json.dumps(project))
+        for folder, images in (("images", here), ("registry", registry)):
+            for name, platform in images.items():
+                (tmp_path / folder / name.replace("/", "+")).write_text(platform)
+        environment = os.environ | {"FAKE": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+        asked = [name for name in services if name != "other"]
+        return subprocess.run(
+            [sys.executable, SCRIPT, *asked], env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run
+
+
+ARM, AMD = "linux/arm64", "linux/amd64"
+
+
+def test_only_what_is_missing_is_pulled(pull, tmp_path: Path) -> None:
+    done = pull(
+        {"api": "a/api:1", "worker": "a/api:1", "cms": "b/cms:2", "other": "c/c:1"}, {"b/cms:2": ARM}, {"a/api:1": ARM}
+    )
+    assert (done.returncode, done.stdout.split(), done.stderr) == (0, ["a/api:1"], "")
+    assert (tmp_path / "pulls").read_text().split() == ["a/api:1"]
+
+
+def test_an_image_that_is_here_and_nowhere_else_will_do(pull) -> None:
+    done = pull({"api": "mine:dev"}, {"mine:dev": ARM}, {})
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.parametrize(
+    ("here", "registry", "words"),
+    [
+        ({}, {}, ["a/api:1 cannot be pulled", "manifest for a/api:1 not found"]),
+        ({}, {"a/api:1": "none"}, ["a/api:1 cannot be pulled", "no variant for this host, linux/arm64"]),
+        ({}, {"a/api:1": AMD}, ["a/api:1 is made for linux/amd64, and this host is linux/arm64"]),
+        ({"a/api:1": AMD}, {}, ["a/api:1 is made for linux/amd64"]),
+    ],
+)
+def test_what_cannot_run_is_named_with_its_setting(pull, here: dict, registry: dict, words: list[str]) -> None:
+    done = pull({"worker": "a/api:1", "api": "a/api:1", "cms": "b/cms:2"}, here, registry | {"b/cms:2": ARM})
+    assert done.returncode == 1
+    assert len(done.stderr.splitlines()) == 1
+    for word in [*words, "the image of api, worker", "openmates_images"]:
+        assert word in done.stderr
