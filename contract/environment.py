@@ -86,7 +86,8 @@ def _of_module(module: Module, found: dict[str, Variable], assigned: set[str]) -
                 rest = _of_chain(variable, module, node, chains.get(id(node)))
                 default = node.args[1] if len(node.args) > 1 else rest
                 _add(variable, module, node, default, id(node) in fallback, helper, chains)
-    _mark_lists(module, found)
+    if ".split(" in module.text:
+        _mark_lists(module, found)
 
 
 def _variable(found: dict[str, Variable], name: str, place: str) -> Variable:

@@ -11,6 +11,9 @@ from contract.project import COMPOSE, Project
 from contract.python_code import Module, dotted
 from contract.upstream import Upstream
 
+_MAY_WRITE = re.compile(
+    r"makedirs\(|\.(?:mkdir|touch|write_text|write_bytes)\(|FileHandler\(|\bopen\([^()]*(?:\([^()]*\)[^()]*)*['\"][wax]"
+)
 _WRITERS = ("write_text", "write_bytes", "mkdir", "touch")
 
 
@@ -18,7 +21,7 @@ def writes(modules: Iterable[Module]) -> dict[str, str]:
     """Absolute folders that the code writes to, each with the first place."""
     found: dict[str, str] = {}
     for module in modules:
-        if not re.search(r"open\(|mkdir|makedirs|write_|FileHandler", module.text):
+        if not _MAY_WRITE.search(module.text):
             continue
         for call in module.calls:
             path = _written(module, call)
