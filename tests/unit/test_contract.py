@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import contract_sample as sample  # noqa: E402
 
 from contract import __main__ as program  # noqa: E402
-from contract import accepted, compose, vault  # noqa: E402
+from contract import accepted, compose, routes, vault  # noqa: E402
 from contract.findings import BREAKS, INFO, NEW, ContractError, Finding  # noqa: E402
 from contract.project import Project  # noqa: E402
 from contract.source import open_tree  # noqa: E402
@@ -110,6 +110,12 @@ GAPS = {
 def test_each_gap_is_found(name: str) -> None:
     project, identity = GAPS[name]
     assert found(**project) == {identity}
+
+
+@pytest.mark.parametrize("probe", ["curl http://127.0.0.1:8000", "bash /openmates/http-alive.sh 8000 "])
+def test_the_container_may_ask_in_several_ways(probe: str) -> None:
+    old = re.sub(r"\{test: .*\}", f"{{test: '{probe}/health'}}", sample.COMPOSE)
+    assert found(compose=old) == {"routes/health"}
 
 
 def test_a_finding_says_where_it_is_on_both_sides() -> None:
@@ -335,6 +341,8 @@ def test_this_project_is_read_as_a_server_gets_it() -> None:
     assert "DRAGONFLY_PASSWORD" in project.environment("api")
     assert "@hidden path" in project.caddyfile
     assert vault.allowed("transit/encrypt/any", vault.rules("".join(project.policies.values()))) == {"update"}
+    assert {path for path, _ in routes.probes(project).values()} == {"/v1/health"}
+    assert len(routes.probes(project)) == 2
     own = project.services(project.cms_setup_kind)["cms-setup"]
     assert "openmates-cms-setup" in own.image
 
