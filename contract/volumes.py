@@ -14,6 +14,7 @@ from contract.upstream import Upstream
 _MAY_WRITE = re.compile(
     r"makedirs\(|\.(?:mkdir|touch|write_text|write_bytes)\(|FileHandler\(|\bopen\([^()]*(?:\([^()]*\)[^()]*)*['\"][wax]"
 )
+_ELSEWHERE = ("/tmp", "/dev/", "/*")  # noqa: S108 - writable, or not known; nothing is made there
 _WRITERS = ("write_text", "write_bytes", "mkdir", "touch")
 
 
@@ -25,7 +26,7 @@ def writes(modules: Iterable[Module]) -> dict[str, str]:
             continue
         for call in module.calls:
             path = _written(module, call)
-            if path and path.startswith("/") and not path.startswith(("/tmp", "/*", "/dev/")):  # noqa: S108 - only named
+            if path and path.startswith("/") and not path.startswith(_ELSEWHERE):
                 found.setdefault(re.sub(r"/[^/]*[.*][^/]*$", "", path).rstrip("/") or path, module.place(call))
     return found
 
