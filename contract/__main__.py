@@ -43,6 +43,8 @@ def main(arguments: list[str] | None = None) -> int:
         project = Project.of(options.project)
         tree = open_tree(options.openmates, options.rev)
         found = list(findings(Upstream(tree), project))
+        if options.since and options.openmates.is_file():
+            raise ContractError(f"SINCE={options.since} is set, but {options.openmates} is an archive. Drop SINCE.")
         if options.since:
             before = {_content(one) for one in findings(Upstream(open_tree(options.openmates, options.since)), project)}
             found = [one for one in found if _content(one) not in before]

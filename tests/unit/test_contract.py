@@ -321,6 +321,14 @@ def test_a_comparison_that_cannot_be_made_has_its_own_exit_code(run: object) -> 
     assert output.startswith("contract: REV=v1 is set")
 
 
+def test_an_archive_has_no_earlier_version(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(Project, "of", classmethod(lambda cls, root: sample.project()))
+    assert program.main([str(sample.zipped(tmp_path, "")), "--since", "v1"]) == 2
+    assert "SINCE=v1 is set" in capsys.readouterr().err
+
+
 def test_only_what_is_new_since_a_revision(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
