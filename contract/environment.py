@@ -86,7 +86,8 @@ def _of_module(module: Module, found: dict[str, Variable], assigned: set[str]) -
                 rest = _of_chain(variable, module, node, chains.get(id(node)))
                 default = node.args[1] if len(node.args) > 1 else rest
                 _add(variable, module, node, default, id(node) in fallback, helper, chains)
-    _mark_lists(module, found)
+    if ".split(" in module.text:
+        _mark_lists(module, found)
 
 
 def _variable(found: dict[str, Variable], name: str, place: str) -> Variable:
@@ -191,7 +192,7 @@ def _of_part(
                 INFO, f"environment/{part}/{name}", name, variable.places[0],
                 group=f"optional variables of {part}, named in {where}",
             )  # fmt: skip
-    yield from _not_read(upstream, part, services, variables, ours)
+    yield from _not_read(upstream, project, part, services, variables, ours)
 
 
 def _why_needed(
@@ -259,11 +260,16 @@ def _of_list(variable: Variable, part: str, environments: list[dict[str, str]]) 
 
 
 def _not_read(
-    upstream: Upstream, part: str, services: tuple[str, ...], variables: dict[str, Variable], ours: dict
+    upstream: Upstream,
+    project: Project,
+    part: str,
+    services: tuple[str, ...],
+    variables: dict[str, Variable],
+    ours: dict,
 ) -> Iterator[Finding]:
     own = {"HOME", "PATH", "PYTHONPATH"}
     for name in sorted({name for service in services for values in ours[service] for name in values} - own):
-        if name not in variables and not name.endswith("_FILE"):
+        if name not in variables and not name.endswith("_FILE") and name not in project.programs:
             said = ", though OpenMates' Compose file has it too" if _declared(upstream, services, name) else ""
             yield Finding(
                 INFO, f"environment/{part}/{name}/unread", f"{part}: {name} is set here, and no code reads it{said}",

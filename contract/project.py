@@ -57,6 +57,12 @@ class Project:
         return self._kinds[kind]["files"].get(path, "")
 
     @cached_property
+    def programs(self) -> str:
+        """The text of our own programs that run in OpenMates' containers."""
+        files = self._kinds["prod"]["files"]
+        return "\n".join(text for path, text in files.items() if path.startswith("config/bin/"))
+
+    @cached_property
     def cms_setup_kind(self) -> str:
         """The kind of server whose cms-setup is OpenMates' own."""
         service = self.services("prod").get("cms-setup")

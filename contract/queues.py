@@ -19,7 +19,7 @@ def queues(modules: Iterable[Module]) -> dict[str, str]:
     """Queue names with the first place that has them: the table of task modules, `queue=` and task routes."""
     found: dict[str, str] = {}
     for module in modules:
-        if "queue" not in module.text and "'module'" not in module.text:
+        if not re.search(r"""['"]queue['"]|\bqueue=|['"]module['"]""", module.text):
             continue
         for node in module.nodes:
             if isinstance(node, ast.Dict):

@@ -70,15 +70,20 @@ def _of_function(module: Module, function: ast.FunctionDef | ast.AsyncFunctionDe
         yield Route(path, module.place(function), redirect, limit)
 
 
+def probes(project: Project) -> dict[str, tuple[str, str]]:
+    """Who asks the api whether it is well: the path, and where that is set here."""
+    found = {}
+    for path in re.findall(r"^\s*health_uri\s+(\S+)", project.caddyfile, re.MULTILINE)[:1]:
+        found["Caddy"] = path, "playbooks/group_vars/all/roles.yml: caddy_api_site.health_path"
+    for path in re.findall(r"\b8000\s*(/[\w/.-]*)", project.known_services["api"].healthcheck):
+        found["the container's health check"] = path, f"{COMPOSE}: api.healthcheck"
+    return found
+
+
 def compare(upstream: Upstream, project: Project) -> Iterator[Finding]:
     known = routes(module for module in upstream.code("api") if module.path.startswith(_APPLICATION))
     caddy = project.caddyfile
-    probes = {}
-    for path in re.findall(r"^\s*health_uri\s+(\S+)", caddy, re.MULTILINE)[:1]:
-        probes["Caddy"] = path, "playbooks/group_vars/all/roles.yml: caddy_api_site.health_path"
-    for path in re.findall(r"127\.0\.0\.1:8000(/[\w/.-]*)", project.known_services["api"].healthcheck):
-        probes["the container's health check"] = path, f"{COMPOSE}: api.healthcheck"
-    for prober, (path, here) in probes.items():
+    for prober, (path, here) in probes(project).items():
         route = known.get(path)
         if route is None:
             yield Finding(BREAKS, f"routes{path}", f"{prober} asks for {path}, which the api does not have", "", here)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from functools import cached_property
+from functools import cache, cached_property
 
 from contract import compose
 from contract.python_code import Module
@@ -23,6 +23,12 @@ DOCKERFILES = {
     "openmates-vault-setup": "backend/core/vault/setup/Dockerfile",
 }
 _NOT_THE_PRODUCT = re.compile(r"/(tests?|testing|scripts|migrations_archive)/|/(test_[^/]*|[^/]*_test|conftest)\.py$")
+
+
+@cache
+def _module(path: str, text: str) -> Module:
+    """Two versions have most of their files in common."""
+    return Module(path, text)
 
 
 class Upstream:
@@ -54,7 +60,7 @@ class Upstream:
         if part not in self._code:
             paths = self.tree.under(*CODE[part], suffix=".py")
             self._code[part] = [
-                Module(path, self.tree.load(path)) for path in paths if not _NOT_THE_PRODUCT.search(f"/{path}")
+                _module(path, self.tree.load(path)) for path in paths if not _NOT_THE_PRODUCT.search(f"/{path}")
             ]
         return self._code[part]
 

@@ -11,6 +11,10 @@ from contract.project import COMPOSE, Project
 from contract.python_code import Module, dotted
 from contract.upstream import Upstream
 
+_MAY_WRITE = re.compile(
+    r"makedirs\(|\.(?:mkdir|touch|write_text|write_bytes)\(|FileHandler\(|\bopen\([^()]*(?:\([^()]*\)[^()]*)*['\"][wax]"
+)
+_ELSEWHERE = ("/tmp", "/dev/", "/*")  # noqa: S108 - writable, or not known; nothing is made there
 _WRITERS = ("write_text", "write_bytes", "mkdir", "touch")
 
 
@@ -18,11 +22,11 @@ def writes(modules: Iterable[Module]) -> dict[str, str]:
     """Absolute folders that the code writes to, each with the first place."""
     found: dict[str, str] = {}
     for module in modules:
-        if not re.search(r"open\(|mkdir|makedirs|write_|FileHandler", module.text):
+        if not _MAY_WRITE.search(module.text):
             continue
         for call in module.calls:
             path = _written(module, call)
-            if path and path.startswith("/") and not path.startswith(("/tmp", "/*", "/dev/")):  # noqa: S108 - only named
+            if path and path.startswith("/") and not path.startswith(_ELSEWHERE):
                 found.setdefault(re.sub(r"/[^/]*[.*][^/]*$", "", path).rstrip("/") or path, module.place(call))
     return found
 

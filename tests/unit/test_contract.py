@@ -15,7 +15,7 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).parent)]
 import contract_sample as sample  # noqa: E402
 
 from contract import __main__ as program  # noqa: E402
-from contract import accepted, compose, vault  # noqa: E402
+from contract import accepted, compose, routes, vault  # noqa: E402
 from contract.findings import BREAKS, INFO, NEW, ContractError, Finding  # noqa: E402
 from contract.project import Project  # noqa: E402
 from contract.source import open_tree  # noqa: E402
@@ -110,6 +110,12 @@ GAPS = {
 def test_each_gap_is_found(name: str) -> None:
     project, identity = GAPS[name]
     assert found(**project) == {identity}
+
+
+@pytest.mark.parametrize("probe", ["curl http://127.0.0.1:8000", "bash /openmates/http-alive.sh 8000 "])
+def test_the_container_may_ask_in_several_ways(probe: str) -> None:
+    old = re.sub(r"\{test: .*\}", f"{{test: '{probe}/health'}}", sample.COMPOSE)
+    assert found(compose=old) == {"routes/health"}
 
 
 def test_a_finding_says_where_it_is_on_both_sides() -> None:
@@ -315,6 +321,14 @@ def test_a_comparison_that_cannot_be_made_has_its_own_exit_code(run: object) -> 
     assert output.startswith("contract: REV=v1 is set")
 
 
+def test_an_archive_has_no_earlier_version(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.setattr(Project, "of", classmethod(lambda cls, root: sample.project()))
+    assert program.main([str(sample.zipped(tmp_path, "")), "--since", "v1"]) == 2
+    assert "SINCE=v1 is set" in capsys.readouterr().err
+
+
 def test_only_what_is_new_since_a_revision(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
@@ -335,6 +349,8 @@ def test_this_project_is_read_as_a_server_gets_it() -> None:
     assert "DRAGONFLY_PASSWORD" in project.environment("api")
     assert "@hidden path" in project.caddyfile
     assert vault.allowed("transit/encrypt/any", vault.rules("".join(project.policies.values()))) == {"update"}
+    assert {path for path, _ in routes.probes(project).values()} == {"/v1/health"}
+    assert len(routes.probes(project)) == 2
     own = project.services(project.cms_setup_kind)["cms-setup"]
     assert "openmates-cms-setup" in own.image
 
