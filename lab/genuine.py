@@ -107,7 +107,9 @@ def run(name: str, *command: str | Path, environment: dict[str, str] | None = No
 
         def show_life() -> None:
             while not done.wait(HEARTBEAT):
-                last = next((line for line in reversed(lines) if line.strip()), "no output yet")
+                # Of Ansible's output the task tells most.
+                tasks = (line for line in reversed(lines) if line.startswith("TASK ["))
+                last = next(tasks, None) or next((line for line in reversed(lines) if line.strip()), "no output yet")
                 print(f"  {name}, {proofs.duration(time.monotonic() - start)}: {last.strip()[:100]}", flush=True)
 
         life = threading.Thread(target=show_life, daemon=True)
@@ -124,8 +126,10 @@ def run(name: str, *command: str | Path, environment: dict[str, str] | None = No
             done.set()
             life.join()
     if code:
-        tail = "".join(lines[-40:])
-        raise CaseFailed(f"{shlex.join(map(str, command))} ended with {code}; see {log.relative_to(ROOT)}\n{tail}")
+        # The first line goes into the record, so it names no path of this machine.
+        raise CaseFailed(
+            "\n".join([f"{name} ended with {code}; see .cache/genuine/logs/{log.name}", *map(str.rstrip, lines[-40:])])
+        )
     return "".join(lines)
 
 
@@ -243,23 +247,33 @@ def image() -> str:
     context.mkdir(parents=True)
     os.link(BINARY, context / "vault")
     shutil.copy(LAB / "images/vault/entrypoint.sh", context / "docker-entrypoint.sh")
+    make_image(None)
+    builder, row = image_builder()
+    checks = check_image(builder.tag(row))
+    make_image(REGISTRY)
+    return f"{binary_version()} as {image_name()}, {checks} checks of its entry point"
+
+
+def image_builder() -> tuple[Builder, Image]:
+    """The lab's builder with one more row, which is in no catalogue because it needs the binary."""
     rows, probe = load()
     rows["vault"] = Image(
         name="vault",
         recipe="vault",
         image=image_name(),
         parent="base",
-        context=f"../{context.relative_to(ROOT)}",
+        context=f"../{(CACHE / 'context').relative_to(ROOT)}",
         always_built=True,
         software="HashiCorp Vault {version}, built from its Go module",
         version="vault version | sed 's/^Vault v\\([^ ,]*\\).*/\\1/'",
     )
-    builder = Builder(rows, probe, ROOT / ".lab")
-    builder.make_all(wanted(["vault"], rows), None)
-    tag = builder.tag(rows["vault"])
-    checks = check_image(tag)
-    builder.make_all(wanted(["vault"], rows), REGISTRY)
-    return f"{binary_version()} as {image_name()}, {checks} checks of its entry point"
+    return Builder(rows, probe, ROOT / ".lab"), rows["vault"]
+
+
+def make_image(registry: str | None) -> None:
+    """Build the image unless it is there, and push it to a registry that does not hold it."""
+    builder, _ = image_builder()
+    builder.make_all(wanted(["vault"], builder.rows), registry)
 
 
 #: Prints the user that a server runs as which root started.
@@ -381,6 +395,7 @@ def expect(what: str, found: object, wanted_: object) -> None:
 def first_run() -> str:
     lab_playbook("destroy", "lab_destroy.yml", HOST)
     lab_playbook("host", "lab.yml", f"localhost,{HOST}")
+    make_image(REGISTRY)  # the registry may be another one by now
     HOST_FILE.write_text(docker("inspect", "--format", "{{.Id}}", CONTAINER), encoding="ascii")
     start = time.monotonic()
     output = playbook("first-run", "site.yml")

@@ -77,6 +77,17 @@ def test_a_report_without_the_server_s_own_version_fails(genuine: ModuleType, mo
             genuine.reported(report)
 
 
+def test_a_failed_command_is_recorded_without_a_path_of_this_machine(
+    genuine: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(genuine, "CACHE", tmp_path)
+    with pytest.raises(genuine.CaseFailed) as failure:
+        genuine.run("restore", "sh", "-c", f"echo {tmp_path}/x is wrong; exit 3")
+    recorded, *output = str(failure.value).splitlines()
+    assert recorded == "restore ended with 3; see .cache/genuine/logs/restore.log"
+    assert output == [f"{tmp_path}/x is wrong"] and (tmp_path / "logs/restore.log").exists()
+
+
 Scenario = Callable[..., list[str]]
 
 
