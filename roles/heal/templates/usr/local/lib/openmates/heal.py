@@ -197,8 +197,8 @@ class Host:
 
     def forget_rejection(self) -> None:
         """Have the probe try a login again that it gave up after a rejection."""
-        command = [self.options.ready, "--json", "--retry-login"]
-        subprocess.run(command, capture_output=True, timeout=120, check=False)
+        command = [self.options.ready, "--forget"]
+        subprocess.run(command, capture_output=True, timeout=30, check=False)
 
     def renew_token(self) -> None:
         subprocess.run(["systemctl", "start", "--no-block", "openmates-vault-token.service"], timeout=30, check=False)
