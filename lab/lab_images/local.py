@@ -1,4 +1,4 @@
-"""Images that the local Docker engine has, offered to the lab: those that a developer builds from a checkout."""
+"""The images of a lab host's inventory: those that a developer built are offered, and what was rebuilt is pulled again."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def push(reference: str, identity: str, registry: str) -> bool:
 
 
 def offer(references: list[str], rows: dict[str, Image], registry: str) -> dict[str, str]:
-    """Push every image that is not the catalogue's, and return their ids by reference.
+    """Push every image that the local engine has and no row names, and return the ids of all images by reference.
 
     Raises LabError for an image that neither the local engine nor the registry has.
     """
     ours = {row.image for row in rows.values()}
     found: dict[str, str] = {}
-    for reference in sorted(set(references) - ours):
-        identity = image_id(reference)
+    for reference in sorted(set(references)):
+        identity = None if reference in ours else image_id(reference)
         if identity:
             if push(reference, identity, registry):
                 print(f"{reference}: pushed from the local Docker engine", flush=True)

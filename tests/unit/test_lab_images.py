@@ -533,5 +533,7 @@ def test_an_image_that_nothing_has_is_named_with_the_remedy(monkeypatch: pytest.
 
 def test_the_catalogue_s_own_images_are_left_to_the_builder(monkeypatch: pytest.MonkeyPatch) -> None:
     engine, (rows, _) = Engine(monkeypatch), catalogue.load()
-    engine.local["ghcr.io/glowingkitty/openmates-api:v0.14.0"] = "sha256:other"
-    assert local.offer(["ghcr.io/glowingkitty/openmates-api:v0.14.0"], rows, "loopback") == {}
+    name, path = "ghcr.io/glowingkitty/openmates-api:v0.14.0", "glowingkitty/openmates-api:v0.14.0"
+    engine.local[name], engine.registry[path] = "sha256:other", "sha256:built"
+    assert local.offer([name], rows, "loopback") == {name: "sha256:built"}
+    assert engine.registry == {path: "sha256:built"}
