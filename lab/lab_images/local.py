@@ -1,4 +1,4 @@
-"""The images of a lab host's inventory: those that a developer built are offered, and what was rebuilt is pulled again."""
+"""The images of a lab host's inventory: a developer's own are offered, and what was rebuilt is pulled again."""
 
 from __future__ import annotations
 

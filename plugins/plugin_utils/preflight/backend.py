@@ -104,7 +104,8 @@ def check_collections(run: Preflight) -> Iterator[str]:
         yield run.problem(
             "openmates_directus_schema",
             f"{schema} exists, but OpenMates' own cms-setup makes the collections, so the file would have no effect",
-            'Set openmates_cms_setup_image: "" to go by the file, or move it away, or set openmates_directus_schema: ""',
+            'To go by the file, set openmates_cms_setup_image: ""; otherwise move it away or set '
+            'openmates_directus_schema: ""',
         )
 
 
