@@ -159,7 +159,7 @@ class Proof:
         while (left := since + QUIET_SECONDS - time.time()) > 0:
             say(f"  collecting the log, {left:.0f} s left")
             time.sleep(min(60, left))
-        against, absent = [], []
+        against, absent, outside = [], [], {}
         for service in self.host.services():
             if service in BACKEND or service.endswith("-worker"):
                 text = self.host.shell(
@@ -167,12 +167,15 @@ class Proof:
                     timeout=300,
                 ).stdout
                 found = judged(text.splitlines())
-                against += [f"{service}: {line}" for line in found[0]]
-                absent += [f"{service}: {line}" for line in found[1]]
+                against += [f"{service}: {line}" for line in found.against]
+                absent += [f"{service}: {line}" for line in found.absent]
+                for reason, number in found.outside.items():
+                    outside[reason] = outside.get(reason, 0) + number
         (STATE / f"{self.host.name}-absent-keys.txt").write_text("\n".join(absent) + "\n")
+        others = "".join(f"; {number} x {reason}" for reason, number in sorted(outside.items()))
         if against:
-            raise HostError("; ".join(against[:12]))
-        return f"no CRITICAL, no repeated ERROR; {len(absent)} kinds of message about absent keys"
+            raise HostError("; ".join(against[:12]) + others)
+        return f"no CRITICAL, no repeated ERROR; {len(absent)} kinds of message about absent keys{others}"
 
     def measure(self) -> str:
         """Start-up, peak and idle memory of each service and processor time at idle, written to docs/measured.md."""

@@ -63,14 +63,18 @@ def test_moments_are_spread_over_the_first_start() -> None:
         (["ERROR Invoice Ninja URL could not be retrieved"] * 9, 0),
         (["ERROR services.directus Admin login failed with status 401"] * 2, 1),
         (["INFO 3 ERRORS were counted"] * 5, 0),
+        (['{"level": "INFO", "message": "no ERROR so far"}'] * 5, 0),
+        (['{"level": "ERROR", "message": "task 1 failed", "exc_info": "ValueError: no room"}'] * 2, 1),
+        (['{"level": "ERROR", "message": "task 1 failed", "exc_info": "Stripe API key is missing"}'] * 2, 0),
+        (['{"level": "CRITICAL", "message": "the provider of rows is gone"}'], 1),
     ],
 )
 def test_logs(lines: list[str], against: int) -> None:
-    assert len(logs.judged(lines)[0]) == against
+    assert len(logs.judged(lines).against) == against
 
 
 def test_absent_keys_are_told_apart() -> None:
-    assert logs.judged(["ERROR no API key for brave"] * 3)[1] == ["3 x ERROR no API key for brave"]
+    assert logs.judged(["ERROR no API key for brave"] * 3).absent == ["3 x ERROR no API key for brave"]
 
 
 def test_two_accounts_differ_and_hold_what_the_api_wants() -> None:
@@ -87,3 +91,9 @@ def test_images_are_pushed_under_a_tag_of_their_own(monkeypatch) -> None:
         *("-e", "openmates_backend_image=ghcr.io/glowingkitty/openmates-api:local-0123456789ab"),
         *("-e", "openmates_cms_setup_image=ghcr.io/glowingkitty/openmates-cms-setup:local-ba9876543210"),
     ]
+
+
+def test_what_lies_outside_of_this_project_is_named_with_its_reason() -> None:
+    line = '{"level": "ERROR", "message": "Health check: Meetup error: [Errno -2] Name or service not known"}'
+    found = logs.judged([line] * 2)
+    assert found.against == [] and found.outside == {"the lab reaches no third party": 2}
