@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import http.server
 import json
 import re
 import secrets
 import subprocess
+import threading
 import urllib.parse
 from pathlib import Path
 
@@ -185,6 +187,27 @@ def test_no_health_check_starts_the_application_or_a_large_client(engine: str, t
         assert seconds(check["start_interval"]) <= 5 < 60 <= seconds(check["interval"]), name
     assert services["app-w"]["healthcheck"] == services["task-worker"]["healthcheck"]
     assert services["vault-setup"]["entrypoint"] == ["/bin/sh", "/openmates/vault-setup.sh"]
+
+
+@pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])
+def test_the_health_check_of_an_app_is_the_app_s_answer(tmp_path: Path, status: int, code: int) -> None:
+    class App(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status if self.path == "/health" else 404)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            """Keep the test's output clean."""
+
+    services = merged(render("prod", tmp_path, openmates_apps=[{"name": "app-s", "image": "ghcr.io/x/one:1"}]))
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), App) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        command = [
+            word.replace("8000", str(server.server_port)) for word in services["app-s"]["healthcheck"]["test"][1:]
+        ]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+        server.shutdown()
+    assert (done.returncode, done.stderr) == (code, "")
 
 
 def test_programs_in_go_know_their_limit(tmp_path: Path) -> None:
