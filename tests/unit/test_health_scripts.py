@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+import textwrap
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -55,6 +56,19 @@ def test_only_200_is_alive(port: int, status: int, alive: bool) -> None:
 
 def test_nothing_there_is_not_alive(port: int) -> None:
     assert http_alive(1, "/v1/200") != 0
+
+
+@pytest.mark.parametrize(("status", "alive"), [(200, True), (301, False), (503, False)])
+def test_the_check_of_an_app_runs_as_it_is_written(port: int, status: int, alive: bool) -> None:
+    """Taken out of the template: what a health check is worth shows only when it runs with its own options."""
+    template = (BIN.parents[1] / "docker-compose.yml.j2").read_text()
+    option, _, rest = (
+        template.partition("# an App's image has Python")[2].partition("- python3\n")[2].partition("- |\n")
+    )
+    program = textwrap.dedent(rest.partition("    mem_limit")[0])
+    program = program.replace("8000", str(port)).replace("GET /health", f"GET /{status}")
+    done = subprocess.run([sys.executable, option.split()[-1], program], capture_output=True, text=True, check=False)
+    assert done.stderr == "" and (done.returncode == 0) is alive
 
 
 def process(proc: Path, pid: int, parent: int, state: str, age: float, name: str = "celery") -> None:
