@@ -685,3 +685,14 @@ def test_a_server_reached_by_ipv6_has_an_origin_that_browsers_can_send(tmp_path:
     host.available_variables = host.available_variables | {"ansible_host": "2001:db8::7"}
     origins = host.template(trust_as_template("{{ openmates_allowed_origins }}"))
     assert origins == "http://localhost:5173,http://[2001:db8::7]:8000"
+
+
+@pytest.mark.parametrize("image", ["", "ghcr.io/glowingkitty/openmates-cms-setup:v0.14.0"])
+@pytest.mark.parametrize(("outdated", "due"), [([], False), (["cms-setup"], True), (["cms"], None)])
+def test_whether_cms_setup_is_due_is_true_or_false(
+    tmp_path: Path, image: str, outdated: list[str], due: bool | None
+) -> None:
+    info = {"outdated": dict.fromkeys(outdated, "its definition has changed"), "services": {}}
+    host = templar("prod", tmp_path, openmates_cms_setup_image=image, stack_info=info)
+    expected = bool(image) if due is None else due  # a new Directus matters to OpenMates' own cms-setup only
+    assert host.template(trust_as_template("{{ directus_setup_due }}")) is expected
