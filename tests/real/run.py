@@ -83,7 +83,7 @@ class Proof:
         return self.settings[name]
 
     def browser(self) -> Browser:
-        address = self.host.run("hostname -I").split()[0]
+        address = str(self.setting("ansible_host"))
         origin, authorities = self.setting("openmates_frontend_urls")[0], str(ROOT / ".lab/acme-root.crt")
         return Browser(str(self.setting("openmates_domain")), address, origin, authorities)
 
