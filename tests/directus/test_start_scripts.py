@@ -105,7 +105,7 @@ def test_vault_setup_asks_for_the_token_and_shows_it_to_no_one(name: str, tmp_pa
             *("run", "--rm", "--network", name, "--user", "1000:1000", "--read-only", "--tmpfs", "/tmp"),
             *("--memory", "32m", "--volume", f"{data}:/vault-data:ro"),
             *("--volume", f"{CONFIG / 'vault-setup'}:/openmates:ro", "--entrypoint", "/bin/sh", image("openbao")),
-            *("-x", "/openmates/vault-setup.sh"),
+            *("-x", "/openmates/vault-setup.sh", "vault"),
             check=False,
         )
         (data / "api.token").unlink()

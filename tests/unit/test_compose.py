@@ -186,7 +186,7 @@ def test_no_health_check_starts_the_application_or_a_large_client(engine: str, t
         # Asked often while it starts, so that nothing waits longer than it must, and seldom from then on.
         assert seconds(check["start_interval"]) <= 5 < 60 <= seconds(check["interval"]), name
     assert services["app-w"]["healthcheck"] == services["task-worker"]["healthcheck"]
-    assert services["vault-setup"]["entrypoint"] == ["/bin/sh", "/openmates/vault-setup.sh"]
+    assert services["vault-setup"]["entrypoint"] == ["/bin/sh", "/openmates/vault-setup.sh", "172.30.0.14"]
 
 
 @pytest.mark.parametrize(("status", "code"), [(200, 0), (503, 1)])

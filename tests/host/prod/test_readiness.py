@@ -75,8 +75,8 @@ def ready_before_and_after(server, without_repairs) -> Iterator[None]:
 def another_secret(server, name: str, value: str) -> Iterator[None]:
     """Another text in one of the api's secret files, which the api itself reads at its start only."""
     file = f"{STACK}/secrets/{name}"
-    # The copy is elsewhere: every file in that folder becomes a variable of the api. Its time comes back too, for the host
-    # restarts services whose token is newer than they are.
+    # The copy is elsewhere: every file in that folder becomes a variable of the api. Its time is restored as well: the
+    # host restarts services whose token is newer than they are.
     copy = "/run/openmates-test-secret"
     server.run(f"install --preserve-timestamps -m 0600 {file} {copy} && printf %s {value} > {file}")
     try:

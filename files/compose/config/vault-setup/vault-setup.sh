@@ -1,8 +1,8 @@
 #!/bin/sh
-# Succeeds when Vault accepts the api's token. Over HTTP, because Vault's command-line client needs more memory than a task of
+# Usage: vault-setup.sh ADDRESS. Succeeds when Vault there accepts the api's token. Over HTTP, because Vault's command-line client needs more memory than a task of
 # this size should have; and through nc, because wget takes a header only as an argument, which other users of the host see.
 set -eu
-host=vault port=8200
+host=$1 port=8200
 token=$(cat /vault-data/api.token)
 
 # nc ends when Vault closes the connection. Its input stays open until then: Vault cancels a request whose client hangs up.
