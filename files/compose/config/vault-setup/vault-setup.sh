@@ -1,6 +1,8 @@
 #!/bin/sh
-# Usage: vault-setup.sh ADDRESS. Succeeds when Vault there accepts the api's token. Over HTTP, because Vault's command-line client needs more memory than a task of
-# this size should have; and through nc, because wget takes a header only as an argument, which other users of the host see.
+# Usage: vault-setup.sh ADDRESS. Succeeds when Vault there accepts the api's token.
+#
+# Over HTTP, because Vault's command-line client needs more memory than a task of this size should have; and through nc,
+# because wget takes a header only as an argument, which other users of the host see.
 set -eu
 host=$1 port=8200
 token=$(cat /vault-data/api.token)
