@@ -101,8 +101,9 @@ class Proof:
 
     def provision(self) -> str:
         """site.yml from what the host is now, its verify included."""
+        empty = not self.host.shell("docker ps --quiet", check=False).stdout.strip()
         output = self.playbook("site.yml")
-        return f"site.yml green in {output.seconds:.0f} s"
+        return f"site.yml green in {output.seconds:.0f} s, from {'an empty server' if empty else 'what ran before'}"
 
     def ready(self) -> str:
         self.playbook("playbooks/verify.yml")
@@ -179,11 +180,13 @@ class Proof:
 
     def measure(self) -> str:
         """Start-up, peak and idle memory of each service and processor time at idle, written to docs/measured.md."""
-        rows = []
+        rows, stand_ins = [], set()
         for service in sorted(set(self.host.services())):
             for container in self.host.containers(service):
                 idle, peak = self._memory(container["Id"])
                 limit = container["HostConfig"]["Memory"] / 2**20
+                if container["Config"]["Labels"].get("org.openmates.lab.stand-in"):
+                    stand_ins.add(service)
                 rows.append([service, idle, peak, limit, self._processor(container["Id"])])
         say("  measuring the processor for two minutes at idle")
         time.sleep(120)  # the measurement itself
@@ -198,18 +201,36 @@ class Proof:
         lines = [
             "# Measured with the real backend\n\n",
             f"Written by `make real` on {datetime.datetime.now(datetime.UTC):%Y-%m-%d}: {self.images['api']},"
-            f" {proofs.machine()}.\nIdle is without file cache, which peak includes. No user traffic.\n\n",
+            f" {proofs.machine()}.\nIdle is without file cache, which peak includes. No user traffic."
+            " A star marks the lab's stand-ins.\n\n",
             "| service | idle MiB | peak MiB | limit MiB | CPU at idle, % of a core | start: seconds / CPU seconds |\n",
             "|---|---|---|---|---|---|\n",
         ]
         for service, idle, peak, limit, cpu in rows:
             start = "{:.0f} / {:.0f}".format(*starts[service]) if service in starts else ""
-            lines.append(f"| {service} | {idle:.0f} | {peak:.0f} | {limit:.0f} | {cpu:.1f} | {start} |\n")
+            lines.append(
+                f"| {service}{' *' if service in stand_ins else ''} | {idle:.0f} | {peak:.0f} | {limit:.0f} | {cpu:.1f} | {start} |\n"
+            )
         lines.append(f"| together | {total:.0f} | | | {sum(row[4] for row in rows):.1f} | |\n")
         (ROOT / "docs/measured.md").write_text("".join(lines))
         if total > 2560:
             raise HostError(f"the stack needs {total:.0f} MiB at idle, more than 2.5 GiB; see docs/measured.md")
         return f"{total:.0f} MiB at idle; docs/measured.md"
+
+    def broken(self) -> str:
+        """Each dependency broken by itself: the host tests of the readiness, on the real backend."""
+        command = [sys.executable, "-m", "pytest", "-q", "--color=no", "tests/host/prod/test_readiness.py"]
+        command += [f"--hosts=docker://openmates-lab-{self.host.name}", "-p", "no:cacheprovider"]
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=_environment())
+        log = STATE / f"{self.host.name}-broken.log"
+        log.write_text(done.stdout + done.stderr)
+        last = done.stdout.strip().splitlines()[-1:] or [done.stderr.strip()[-200:]]
+        if done.returncode:
+            names = [
+                line.split(" - ")[0].rpartition("::")[2] for line in done.stdout.splitlines() if line[:6] == "FAILED"
+            ]
+            raise HostError(f"{', '.join(names) or last[0]}; all of it: {log.relative_to(ROOT)}")
+        return f"tests/host/prod/test_readiness.py: {last[0].strip('= ')}"
 
     # ------------------------------------------------------------ parts of them
 
@@ -303,6 +324,7 @@ def cases(proof: Proof) -> dict[str, Callable[[], str]]:
         "second-run": proof.second_run,
         "quiet-log": proof.quiet,
         "measured": proof.measure,
+        "broken": proof.broken,
     }
 
 
