@@ -208,9 +208,14 @@ class Proof:
         ]
         for service, idle, peak, limit, cpu in rows:
             start = "{:.0f} / {:.0f}".format(*starts[service]) if service in starts else ""
-            lines.append(
-                f"| {service}{' *' if service in stand_ins else ''} | {idle:.0f} | {peak:.0f} | {limit:.0f} | {cpu:.1f} | {start} |\n"
-            )
+            cells = [
+                service + " *" * (service in stand_ins),
+                f"{idle:.0f}",
+                f"{peak:.0f}",
+                f"{limit:.0f}",
+                f"{cpu:.1f}",
+            ]
+            lines.append("| " + " | ".join([*cells, start]) + " |\n")
         lines.append(f"| together | {total:.0f} | | | {sum(row[4] for row in rows):.1f} | |\n")
         (ROOT / "docs/measured.md").write_text("".join(lines))
         if total > 2560:
