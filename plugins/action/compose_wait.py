@@ -11,7 +11,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.openmates.server.plugins.modules.compose_wait import ARGUMENTS
 
-FIRST_PAUSE, LONGEST_PAUSE = 1.0, 5.0  # seconds between two looks
+FIRST_PAUSE = 1.0  # seconds between the first two looks
+LONGEST_PAUSE = 5.0  # seconds between two looks
 TELL_EVERY = 12.0
 
 
