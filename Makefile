@@ -24,9 +24,9 @@ $(VENV)/.complete: requirements.lock lab/venv.sh
 	@echo "Made .vault-password, which opens every encrypted file of this project. Keep a copy in a safe place."
 
 .PHONY: lab
-lab: lab-ready ## Provision a lab host with the real playbook: ENV=prod (prod1) or ENV=dev (dev1)
-	ansible-playbook playbooks/lab.yml -i inventories/lab --limit 'localhost,$(ENV)1'
-	ansible-playbook site.yml -i inventories/lab --limit $(ENV)1
+lab: lab-ready ## Provision a lab host with the real playbook: ENV=prod (prod1) or ENV=dev (dev1); ARGS='-e name=value'
+	ansible-playbook playbooks/lab.yml -i inventories/lab --limit 'localhost,$(ENV)1' $(ARGS)
+	ansible-playbook site.yml -i inventories/lab --limit $(ENV)1 $(ARGS)
 	lab/summary.sh $(ENV)
 
 .PHONY: lab-ready
