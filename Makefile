@@ -44,7 +44,8 @@ lab-down: setup ## Remove the lab's hosts, registry and network; images stay cac
 
 .PHONY: test
 test: setup ## Run every test, two parts at a time; each part's output comes when it has ended
-	$(MAKE) --jobs=2 --output-sync=target --no-print-directory scenario-prod lint unit scenario-dev directus queues scenario-interrupted
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory lab-base lint unit
+	$(MAKE) --jobs=2 --output-sync=target --no-print-directory scenario-prod scenario-dev directus queues scenario-interrupted
 	@echo "Everything passed: lint, unit and integration tests, Directus, queues, and the scenarios prod, interrupted and dev."
 
 .PHONY: lint
