@@ -279,6 +279,31 @@ def test_a_stack_that_an_operator_stopped_stays_stopped(server) -> None:
     assert host.done == [] and host.probes == 1
 
 
+@pytest.mark.parametrize("service", ["cms-database", "cache", "vault", "cms"])
+def test_what_needs_a_service_that_an_operator_stopped_is_left_alone(server, service) -> None:
+    host = server.host
+    del host.status[service]
+    host.failing = {"directus_login": "no answer from cms:8055", "vault_token": "no answer", "initialisation": "failed"}
+    host.status["api"] = "Up 2 hours (unhealthy)"
+    server.run(3600)
+    assert host.done == []
+
+
+def test_a_rejection_that_the_probe_could_not_forget_is_forgotten_later(server, program, monkeypatch) -> None:
+    host = server.host
+    host.failing, host.suspended = {"directus_login": "rejected at 09:00; not tried again"}, True
+
+    def fail() -> None:
+        host.done.append("tried")
+        raise program.Trouble("another run is under way")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(host, "forget_rejection", fail)
+        server.run(700)
+    server.run(1800)
+    assert "tried" in host.done and host.done.count("forget rejection") == 1
+
+
 def test_a_probe_that_cannot_ask_is_no_reason_to_restart(server) -> None:
     server.host.asked, server.host.failing = False, {"probe": "no container"}
     server.host.cut_off = {"cms"}
@@ -342,6 +367,26 @@ def test_what_the_probe_says(program, tmp_path, code, output, ready, failing) ->
 
 def test_a_probe_that_is_missing_is_no_crash(program, tmp_path) -> None:
     assert not program.Host(argparse.Namespace(ready=str(tmp_path / "none"))).probe().ready
+
+
+@pytest.mark.parametrize(
+    ("command", "busy"),
+    [
+        ("docker compose up --detach", True),
+        ("/usr/libexec/docker/cli-plugins/docker-compose compose --file x.yml stop cms", True),
+        ("docker --context default compose restart api", True),
+        ("docker compose logs --follow api", False),
+        ("/usr/libexec/docker/cli-plugins/docker-compose compose exec cms-database psql", False),
+        ("docker run postgres", False),
+    ],
+)
+def test_only_a_compose_that_changes_containers_is_waited_for(program, tmp_path, monkeypatch, command, busy) -> None:
+    (tmp_path / "1").mkdir()
+    (tmp_path / "1/cmdline").write_bytes(b"\0".join(word.encode() for word in command.split()) + b"\0")
+    paths = SimpleNamespace(Path=lambda _: tmp_path)
+    monkeypatch.setattr(program, "pathlib", paths)
+    monkeypatch.setattr(program, "HOLD", tmp_path / "hold")
+    assert bool(program.Host(argparse.Namespace()).busy()) is busy
 
 
 def test_a_hold_is_respected_and_ends(program, tmp_path, monkeypatch) -> None:

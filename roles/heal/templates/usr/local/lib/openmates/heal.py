@@ -5,7 +5,7 @@ A loop that costs a few milliseconds per round: it lists the containers and conn
 something was unhealthy, unreachable or has just started does it run the readiness probe, until that reports ready;
 without any sign of trouble it runs the probe every ten minutes. What does not recover alone is repaired from the bottom
 up, each repair with a delay that doubles. Services with data (database, cache, Vault) and containers that an operator
-stopped are never restarted; nothing is done while `docker compose` works on the project, nor while HOLD exists.
+stopped are never restarted; nothing is restarted while `docker compose` changes containers, nor while HOLD exists.
 Standard library only: a server whose Python packages are being replaced still has to heal.
 """
 
@@ -28,6 +28,8 @@ from collections.abc import Callable
 DOCKER_SOCKET = "/run/docker.sock"
 HOLD = pathlib.Path("/run/openmates-heal/hold")
 HOLD_SECONDS = 3600  # a hold that was forgotten ends
+# What `docker compose` does when it changes containers. `logs --follow` or `exec` may run for days and change none.
+CHANGES = {b"up", b"down", b"start", b"stop", b"restart", b"create", b"rm", b"run", b"kill", b"pause", b"unpause"}
 
 # Never restarted by this program: they hold data, and work again when they are reachable again.
 DATA = {"cms-database": 5432, "cache": 6379, "vault": 8200}
@@ -175,7 +177,8 @@ class Host:
                 words = file.read_bytes().split(b"\0")
             except OSError:
                 continue
-            if words[0].endswith(b"docker-compose") or (words[0].endswith(b"docker") and b"compose" in words[1:3]):
+            compose = words[0].endswith(b"docker-compose") or (words[0].endswith(b"docker") and b"compose" in words[1:])
+            if compose and CHANGES & set(words[1:]):
                 return "docker compose is at work"
         return ""
 
@@ -196,12 +199,19 @@ class Host:
         return bool(done.stdout.strip())
 
     def forget_rejection(self) -> None:
-        """Have the probe try a login again that it gave up after a rejection."""
-        command = [self.options.ready, "--forget"]
-        subprocess.run(command, capture_output=True, timeout=30, check=False)
+        """Have the probe try a login again that it gave up after a rejection. It waits up to 90 s for its lock."""
+        self.command(self.options.ready, "--forget", seconds=100)
 
     def renew_token(self) -> None:
-        subprocess.run(["systemctl", "start", "--no-block", "openmates-vault-token.service"], timeout=30, check=False)
+        self.command("systemctl", "start", "--no-block", "openmates-vault-token.service", seconds=30)
+
+    def command(self, *words: str, seconds: float) -> None:
+        try:
+            done = subprocess.run(words, capture_output=True, text=True, timeout=seconds, check=False)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise Trouble(f"`{' '.join(words)}` failed: {error}") from None
+        if done.returncode:
+            raise Trouble(f"`{' '.join(words)}` failed: {done.stderr.strip()[-300:] or done.returncode}")
 
 
 def queues(details: dict) -> set[str] | None:
@@ -240,6 +250,7 @@ class Watcher:
         self.failing_since: dict[str, float] = {}  # parts of the probe
         self.unhealthy_since: dict[str, float] = {}  # services
         self.repairs: dict[str, list[float]] = {}  # when each thing was repaired
+        self.forget_due = False  # whether the probe still has to forget that it was rejected
         self.blocked = ""
 
     def round(self) -> None:
@@ -249,6 +260,7 @@ class Watcher:
         if "api" not in by_service:
             return  # not provisioned yet, or stopped on purpose
         unreachable = {container.service for container in containers if not self.host.reachable(container)}
+        unreachable |= (set(DATA) | {"cms"}) - by_service.keys()  # stopped, paused, or gone
         self._note(containers, unreachable, now)
         if self._restart_unhealthy(containers, unreachable, now):
             return
@@ -314,8 +326,15 @@ class Watcher:
             if self._due("the account", now) and self.host.reactivate(by_service["cms-database"]):
                 self._count("the account", now)
                 self.say("<4>Directus had suspended the account of the api after failed logins; it is active again.")
+                self.forget_due = True
+            if self.forget_due:  # until it works: the account is active by now, so nothing else would lead here again
                 self.host.forget_rejection()
-            elif self._steady("directus_login", now) and "reject" not in failing["directus_login"].lower():
+                self.forget_due = False
+            elif (
+                "cms" in by_service
+                and self._steady("directus_login", now)
+                and "reject" not in failing["directus_login"].lower()
+            ):
                 self._restart(by_service["cms"], "no login works although its database and the cache do", now)
             return
         if "vault_token" in failing:
