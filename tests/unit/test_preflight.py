@@ -502,8 +502,15 @@ BAD = [
     ("prod", {"openmates_backend_environment": {"A": ["1"]}}, SETTINGS, ["A is not text"]),
     ("prod", {"openmates_backend_environment": {"COOKIE_DOMAIN": "x"}}, SETTINGS, ["openmates_cookie_domain"]),
     ("prod", {"openmates_backend_environment": {"SECRET__X__API_KEY": "x"}}, SETTINGS, ["openmates_vault_seeds"]),
+    (
+        "prod",
+        {"openmates_backend_environment": {"SELF_HOST_FIRST_INVITE_CODE": "ABCD-2345-EFGH"}},
+        SETTINGS,
+        ["SELF_HOST_FIRST_INVITE_CODE", "openmates_first_invite_code"],
+    ),
     ("prod", {"openmates_source_directory": "/srv/OpenMates"}, SETTINGS, ["openmates_source_directory", "production"]),
     ("dev", {"openmates_source_directory": "OpenMates"}, SETTINGS, ["openmates_source_directory", "absolute path"]),
+    ("dev", {"openmates_source_directory": "/opt/openmates/src"}, SETTINGS, ["openmates_source_directory", "removes"]),
     ("prod", {"openmates_translations_dir": "locales"}, SETTINGS, ["openmates_translations_dir", "absolute path"]),
     (
         "prod",

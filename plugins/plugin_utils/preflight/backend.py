@@ -60,7 +60,15 @@ BACKEND_ENVIRONMENT = {
     "VAULT_URL": "the Compose file",
     "OTEL_TRACING_ENABLED": "the Compose file",
 }
-BACKEND_SECRETS = ("DATABASE_ADMIN_PASSWORD", "DIRECTUS_SECRET", "DRAGONFLY_PASSWORD", "INTERNAL_API_SHARED_TOKEN")
+# The secrets that it gets as files, by the setting that decides each.
+BACKEND_SECRETS = {
+    "DATABASE_ADMIN_PASSWORD": "openmates_admin_password",
+    "DIRECTUS_SECRET": "openmates_directus_secret",
+    "DRAGONFLY_PASSWORD": "openmates_cache_password",
+    "INTERNAL_API_SHARED_TOKEN": "openmates_internal_api_token",
+    "SELF_HOST_FIRST_INVITE_CODE": "openmates_first_invite_code",
+    "ANONYMOUS_FREE_USAGE_HMAC_SECRET": "openmates_internal_api_token",
+}
 # Settings that are gone, and what to do about each.
 REMOVED = {
     "openmates_ready_path": (
@@ -83,7 +91,7 @@ def check_version(run: Preflight) -> Iterator[str]:
 
 
 def check_collections(run: Preflight) -> Iterator[str]:
-    """OpenMates' api finds its collections in Directus, whoever makes them."""
+    """The api needs OpenMates' collections: either its own cms-setup makes them, or a schema file."""
     image, setup = str(run.get("openmates_backend_image", "")), run.get("openmates_cms_setup_image", "")
     schema = str(run.get("openmates_directus_schema", ""))
     name = "openmates_cms_setup_image"
@@ -228,7 +236,7 @@ def check_queues(run: Preflight) -> Iterator[str]:
 
 
 def first_origin(run: Preflight) -> str:
-    """The origin by which OpenMates judges whose server it is; empty if it cannot be told."""
+    """The origin that OpenMates' domain check reads; empty if the settings do not give it."""
     urls = run.get("openmates_frontend_urls", [])
     if not isinstance(urls, list):
         return ""
@@ -296,10 +304,12 @@ def check_backend_environment(run: Preflight) -> Iterator[str]:
             )
         elif variable in BACKEND_ENVIRONMENT:
             yield run.problem(name, f"{variable} is set by {BACKEND_ENVIRONMENT[variable]}", "Remove it here")
-        elif variable in BACKEND_SECRETS or re.search(r"PASSWORD|_SECRET$|^SECRET_|_TOKEN$|API_KEY", str(variable)):
+        elif variable in BACKEND_SECRETS:
+            yield run.problem(name, f"{variable} is a secret, set by {BACKEND_SECRETS[variable]}", "Remove it here")
+        elif re.search(r"PASSWORD|_SECRET$|^SECRET_|_TOKEN$|API_KEY", str(variable)):
             yield run.problem(
                 name,
-                f"{variable} is a secret, which anyone who may run `docker inspect` could read there",
+                f"{variable} is a secret, and any user who may run `docker inspect` could read it there",
                 "Put it into Vault with openmates_vault_seeds",
             )
         elif isinstance(value, (dict, list)) or value is None:
@@ -310,10 +320,9 @@ def check_translations(run: Preflight) -> Iterator[str]:
     name, path = "openmates_translations_dir", run.get("openmates_translations_dir", "")
     if not path or name in run.broken:
         return
-    directory = str(run.get("openmates_directory", "/opt/openmates")).rstrip("/")
     if not re.match(r"^(/[A-Za-z0-9._-]+)+$", str(path)):
         yield run.problem(name, f"{path!r} is not a directory", "Use an absolute path such as /srv/openmates-locales")
-    elif f"{path}/".startswith(f"{directory}/"):
+    elif _in_openmates_directory(run, path):
         yield run.problem(
             name,
             f"{path} is in openmates_directory, where a run removes what is not its own",
@@ -335,6 +344,17 @@ def check_source(run: Preflight) -> Iterator[str]:
         yield run.problem(
             name, f"{path!r} is not a directory", "Use the absolute path of a checkout, e.g. /srv/OpenMates"
         )
+    elif _in_openmates_directory(run, path):
+        yield run.problem(
+            name,
+            f"{path} is in openmates_directory, where a run removes what is not its own",
+            "Keep the checkout elsewhere, e.g. in /srv/OpenMates",
+        )
+
+
+def _in_openmates_directory(run: Preflight, path: object) -> bool:
+    directory = str(run.get("openmates_directory", "/opt/openmates")).rstrip("/")
+    return f"{path}/".startswith(f"{directory}/")
 
 
 def check_health_path(run: Preflight) -> Iterator[str]:
