@@ -8,10 +8,11 @@ host=$1 port=8200
 token=$(cat /vault-data/api.token)
 
 # nc ends when Vault closes the connection. Its input stays open until then: Vault cancels a request whose client hangs up.
+trap '' PIPE # or an nc that found no Vault would end this script before its message
 mkfifo /tmp/request
 nc "$host" "$port" </tmp/request >/tmp/answer &
 exec 3>/tmp/request
-printf 'GET /v1/auth/token/lookup-self HTTP/1.0\r\nHost: %s\r\nX-Vault-Token: %s\r\n\r\n' "$host" "$token" >&3
+printf 'GET /v1/auth/token/lookup-self HTTP/1.0\r\nHost: %s\r\nX-Vault-Token: %s\r\n\r\n' "$host" "$token" >&3 || true
 wait $! || {
   echo "Vault does not answer at $host:$port." >&2
   exit 1
