@@ -18,6 +18,8 @@ log() { echo "cms-database: $*" >&2; }
 # later from there on. A database, a table, an index or a table space that a user made has such a number.
 holds_user_data() {
   local path name
+  # A directory that cannot be read proves nothing, least of all that it is empty.
+  [ ! -e "$data/base" ] || { [ -r "$data/base" ] && [ -x "$data/base" ]; } || return 0
   for path in "$data"/base/* "$data"/base/*/* "$data"/pg_tblspc/*; do
     name=${path##*/}
     name=${name%%[._]*}
