@@ -31,7 +31,7 @@ CONTROL_TIMEOUT = 2.5  # the parent process of a busy worker answers at once, un
 TASK_EXPIRES = 60
 MIN_TOKEN_SECONDS = 3600
 PROBE_KEY = "openmates-readiness"
-OWN_ADDRESS = "192.0.2.2"  # the api limits requests per client address; this one is shared with no other client
+OWN_ADDRESS = "192.0.2.2"  # the api limits requests per client address; only its health check uses this one too
 
 
 class Failure(Exception):
