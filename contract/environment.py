@@ -270,9 +270,9 @@ def _not_read(
     own = {"HOME", "PATH", "PYTHONPATH"}
     for name in sorted({name for service in services for values in ours[service] for name in values} - own):
         if name not in variables and not name.endswith("_FILE") and name not in project.programs:
-            said = ", though OpenMates' Compose file has it too" if _declared(upstream, services, name) else ""
+            note = ", though OpenMates' Compose file has it too" if _declared(upstream, services, name) else ""
             yield Finding(
-                INFO, f"environment/{part}/{name}/unread", f"{part}: {name} is set here, and no code reads it{said}",
+                INFO, f"environment/{part}/{name}/unread", f"{part}: {name} is set here, and no code reads it{note}",
                 "", _here(part, name),
             )  # fmt: skip
 

@@ -45,7 +45,7 @@ def _written(module: Module, call: ast.Call) -> str | None:
 
 
 def compare(upstream: Upstream, project: Project) -> Iterator[Finding]:
-    said: set[tuple[str, str]] = set()
+    reported: set[tuple[str, str]] = set()
     for name, service in upstream.services.items():
         ours = project.services(project.cms_setup_kind).get(name)
         for target, source in service.volumes.items() if ours else ():
@@ -54,16 +54,16 @@ def compare(upstream: Upstream, project: Project) -> Iterator[Finding]:
             mount = ours.mount_of(target)
             if mount in ours.volumes:
                 continue
-            said.add((name, target))
+            reported.add((name, target))
             how = "a tmpfs, which the end of the container empties" if mount else "not mounted"
             yield Finding(
                 BREAKS, f"volumes/{name}{target}",
                 f"{name}: {target} is {how}; OpenMates keeps it in the volume {source}",
                 f"{service.file} ({name})", f"{COMPOSE}: {name}.volumes",
             )  # fmt: skip
-    api = project.known_services["api"]  # the workers have the same code; what of it they run cannot be told
+    api = project.known_services["api"]  # the workers have the same code; which parts they run is not known
     for folder, place in sorted(writes(upstream.code("api")).items()):
-        if api.read_only and not api.mount_of(folder) and ("api", folder) not in said:
+        if api.read_only and not api.mount_of(folder) and ("api", folder) not in reported:
             yield Finding(
                 BREAKS, f"volumes/api{folder}", f"api: the code writes to {folder}, which is read-only here",
                 place, f"{COMPOSE}: api.volumes",

@@ -107,7 +107,7 @@ def run(name: str, *command: str | Path, environment: dict[str, str] | None = No
 
         def show_life() -> None:
             while not done.wait(HEARTBEAT):
-                # Of Ansible's output the task tells most.
+                # The task is the most useful line of Ansible's output.
                 tasks = (line for line in reversed(lines) if line.startswith("TASK ["))
                 last = next(tasks, None) or next((line for line in reversed(lines) if line.strip()), "no output yet")
                 print(f"  {name}, {proofs.duration(time.monotonic() - start)}: {last.strip()[:100]}", flush=True)
@@ -201,7 +201,7 @@ def go() -> str:
 
 
 def toolchain(program: str | Path) -> str:
-    """What a Go toolchain says of its version, without fetching another one."""
+    """The version that a Go toolchain reports, without fetching another one."""
     environment = {**os.environ, "GOTOOLCHAIN": "local"}
     return subprocess.run([program, "version"], env=environment, capture_output=True, text=True, check=False).stdout
 
@@ -220,8 +220,8 @@ def build() -> str:
 
 def binary_version() -> str:
     """The binary's own words: HashiCorp Vault 1.21.0."""
-    said = subprocess.run([BINARY, "version"], capture_output=True, text=True, check=True).stdout
-    return f"HashiCorp Vault {re.search(r'v([0-9.]+)', said)[1]}"
+    output = subprocess.run([BINARY, "version"], capture_output=True, text=True, check=True).stdout
+    return f"HashiCorp Vault {re.search(r'v([0-9.]+)', output)[1]}"
 
 
 def binary_fact() -> list[str]:

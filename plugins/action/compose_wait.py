@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Wait for a Compose project's one-shots, and tell meanwhile what they are at: some take a quarter of an hour."""
+"""Wait for a Compose project's one-shots and show their progress: some take a quarter of an hour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ansible_collections.openmates.server.plugins.modules.compose_wait import AR
 
 FIRST_PAUSE = 1.0  # seconds between the first two looks
 LONGEST_PAUSE = 5.0  # seconds between two looks
-TELL_EVERY = 12.0
+SHOW_EVERY = 12.0
 
 
 def running_one_shots(info: dict) -> list[str]:
@@ -22,7 +22,7 @@ def running_one_shots(info: dict) -> list[str]:
 
 
 def progress(service: str, log: str) -> str:
-    """What a log tells about how far the service is: its last own line, else its last one."""
+    """The progress that a log shows: the last line with the service's own prefix, else the last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     own = [line for line in lines if line.startswith(f"{service}: ")]
     if own:
@@ -40,7 +40,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: None = None, task_vars: dict | None = None) -> dict:
         super().run(tmp, task_vars)
         _, options = self.validate_argument_spec(ARGUMENTS)
-        begin = told = time.monotonic()
+        begin = shown = time.monotonic()
         pause = FIRST_PAUSE
         while True:
             info = self._execute_module(
@@ -52,13 +52,13 @@ class ActionModule(ActionBase):
             running = running_one_shots(info)
             if info.get("failed") or not running or self._task.check_mode or now - begin >= options["timeout"]:
                 return {**info, "waited": int(now - begin)}
-            if now - told >= TELL_EVERY:
-                told = now
-                self._tell(running, options["project_src"], int(now - begin), task_vars or {})
+            if now - shown >= SHOW_EVERY:
+                shown = now
+                self._show(running, options["project_src"], int(now - begin), task_vars or {})
             time.sleep(pause)
             pause = min(pause * 1.5, LONGEST_PAUSE)
 
-    def _tell(self, running: list[str], folder: str, seconds: int, task_vars: dict) -> None:
+    def _show(self, running: list[str], folder: str, seconds: int, task_vars: dict) -> None:
         for service in running:
             command = ["docker", "compose", "--ansi=never", "logs", "--no-log-prefix", "--tail=80", service]
             answer = self._low_level_execute_command(f"cd {shlex.quote(folder)} && {shlex.join(command)}")

@@ -111,7 +111,7 @@ def _is_loopback(address: str) -> bool:
 
 
 class Readiness:
-    """What openmates-ready said: the result of the command that ran it, read without trust in its shape."""
+    """The result of openmates-ready, as the command task returned it. Its output may be anything."""
 
     def __init__(self, seen: Mapping) -> None:
         result = seen.get("ready") or {}

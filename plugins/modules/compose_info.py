@@ -21,7 +21,7 @@ options:
     type: path
     required: true
   vault:
-    description: The service that is a Vault, if it is to be asked what it is.
+    description: The service that is a Vault, whose engine and version are read from the server. Empty to leave it out.
     type: str
     default: ""
 attributes:

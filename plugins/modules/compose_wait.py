@@ -1,13 +1,13 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The documentation of the action plugin of this name, which asks compose_info again and again."""
+"""The documentation of the action plugin of this name, which polls compose_info."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: compose_wait
-short_description: Wait until no one-shot of a Compose project runs any more, and show what each is at
+short_description: Wait until no one-shot of a Compose project runs any more, and show the progress of each
 description:
   - Waits for the services that run once and end, those whose C(restart) is C(no). Compose itself waits for them only on
     behalf of a service that depends on them.
@@ -39,7 +39,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 waited:
-  description: How long it was waited, in seconds.
+  description: Seconds waited.
   type: int
   returned: always
 """

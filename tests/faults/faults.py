@@ -35,8 +35,8 @@ class Frozen:
 
 class CutOff:
     """The host drops every IP packet from and to a service's containers. Unlike `docker network disconnect` this leaves
-    names, addresses, routes and open connections as they are: no one is told. ARP passes, as it does in a real outage
-    beyond a router; without it the kernel would report "no route to host" at once."""
+    names, addresses, routes and open connections as they are: no peer gets an error. ARP passes, as it does in a real
+    outage beyond a router; without it the kernel would report "no route to host" at once."""
 
     name = "cut off"
 

@@ -116,9 +116,9 @@ def first_start_killed(host: LabHost, service: str, number: int, options: argpar
         DURATIONS.write_text(json.dumps(durations))
     seconds = first_start.moments(durations[host.name], service)[number - 1]
     say(f"  an empty stack, {service} killed {seconds} s after its first start")
-    told = first_start.kill_at(host, service, seconds)
+    outcome = first_start.kill_at(host, service, seconds)
     waited, failing = wait_until_ready(host, options.within)
-    return not failing, f"{told}; " + (f"not ready: {failing}" if failing else f"ready after {waited:.0f} s")
+    return not failing, f"{outcome}; " + (f"not ready: {failing}" if failing else f"ready after {waited:.0f} s")
 
 
 def say(text: str) -> None:

@@ -66,12 +66,12 @@ def judged(lines: Iterable[str]) -> Judgement:
     result = Judgement([], [], {})
     for kind, number in kinds.most_common():
         message, everything = example[kind]
-        told = f"{number} x {kind[0]} {message}"
+        summary = f"{number} x {kind[0]} {message}"
         reason = next((reason for reason, pattern in OUTSIDE.items() if pattern.search(everything)), "")
         if ABSENT.search(everything):
-            result.absent.append(told)
+            result.absent.append(summary)
         elif reason:
             result.outside[reason] = result.outside.get(reason, 0) + number
         elif kind[0] == "CRITICAL" or number > 1:
-            result.against.append(told)
+            result.against.append(summary)
     return result

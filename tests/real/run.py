@@ -62,7 +62,7 @@ class Proof:
         return known[name]
 
     def extra(self) -> list[str]:
-        """The image names, which are all that this host is told beside its inventory."""
+        """The image names, the only settings of this host that are not in its inventory."""
         names = {"api": "openmates_backend_image", "cms-setup": "openmates_cms_setup_image"}
         return [part for name in names for part in ("-e", f"{names[name]}={self.product_name(name)}")]
 

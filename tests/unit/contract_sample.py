@@ -244,7 +244,7 @@ def project(
 ) -> Project:
     kind = {"files": {"docker-compose.yml": compose}, "secrets": secrets or SECRETS, "caddyfile": caddyfile}
     kinds = {name: copy.deepcopy(kind) for name in ("prod", "dev")}
-    # What the project gives when it is told to use their image for cms-setup.
+    # What the project gives when it is set to use their image for cms-setup.
     kinds["prod with OpenMates' cms-setup"] = {**kind, "files": {"docker-compose.yml": COMPOSE}}
     made = Project(Path("/nowhere"), kinds)
     made.__dict__["policies"] = {"roles/vault/files/policies/api-service.hcl": policy}

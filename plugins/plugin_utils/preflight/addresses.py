@@ -21,10 +21,10 @@ SPECIAL_DOMAINS = ("test", "local", "localhost", "internal", "lan", "home", "inv
 EMAIL = re.compile(r"^[^@\s<>,;:\"']+@([^@\s]+)$")
 REGISTRY = re.compile(r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?$", re.IGNORECASE)
 ORIGIN = re.compile(r"^(https?)://([^/\s:,]+)(:\d+)?(/[^\s,]*)?$", re.IGNORECASE)
-# Names that OpenMates takes for imitations of its own. It knows more of them, in an encrypted list.
+# Names that OpenMates takes for imitations of its own. Its encrypted list has more.
 OWN_NAME = re.compile(r"[o0]penmates|open[-_]+mates")
 LOCAL = re.compile(r"^(localhost|[\d.]+)$")
-# Some of the two-label names under which anyone can have a name, so that browsers refuse a cookie for them.
+# Some of the two-label public suffixes. Browsers refuse a cookie for them.
 PUBLIC_SUFFIXES = (
     *(
         "co.uk",
@@ -230,7 +230,7 @@ def check_cookie_domain(run: Preflight) -> Iterator[str]:
         elif wanted in PUBLIC_SUFFIXES:
             yield run.problem(
                 name,
-                f"browsers accept no cookie for {wanted}, below which anyone can have a name",
+                f"browsers accept no cookie for {wanted}, a public suffix",
                 f"Set it to .{'.'.join(host.split('.')[-3:])}, if the api's name ends so too",
             )
 

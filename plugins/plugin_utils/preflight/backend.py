@@ -143,7 +143,7 @@ def check_apps(run: Preflight) -> Iterator[str]:
         elif title in SERVICES:
             yield run.problem(name, f"{title!r} is the name of a service", f"Rename the app, e.g. to app-{title}")
         elif title in seen:
-            yield run.problem(name, f"{title!r} stands there twice", "Remove or rename one of them")
+            yield run.problem(name, f"{title!r} is listed twice", "Remove or rename one of them")
         seen.add(title)
         kind = app.get("kind", "service")
         if kind not in APP_KEYS:
@@ -268,7 +268,7 @@ def check_signup(run: Preflight) -> Iterator[str]:
     for domain in domains:
         if not ("." in str(domain) and all(LABEL.match(label) for label in str(domain).split("."))):
             yield run.problem(
-                "openmates_signup_domains", f"{domain!r} is not a domain", "Write what stands after the @ in an address"
+                "openmates_signup_domains", f"{domain!r} is not a domain", "Write the part after the @ of an address"
             )
     if not official and mode in SIGNUP_MODES and bool(domains) is (mode == "invite_only"):
         if domains:

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether each image names one version for good."""
+"""Whether each image names one fixed version."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def check_images(run: Preflight) -> Iterator[str]:
         elif run.environment == "prod" and moves(str(reference)):  # a developer's own image may be called anything
             yield run.problem(
                 name,
-                f"the image of {service} is {reference}, which becomes another version when its publisher says so",
+                f"the image of {service} is {reference}, a tag that its publisher moves to other versions",
                 "Give it a tag with the full version, or a digest",
             )
 

@@ -77,7 +77,7 @@ class Preflight:
 
     def did_you_mean(self, name: str) -> str:
         close = difflib.get_close_matches(name, self.other_names, n=1, cutoff=0.85)
-        return f" ({close[0]} is set: is that a slip of the pen?)" if close else ""
+        return f" ({close[0]} is set: did you mean `{name}`?)" if close else ""
 
 
 def _plain(value: Any) -> Any:

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 STATE = Path("/var/lib/openmates/ready")
-DIRECTORY = "/opt/openmates"  # where no container tells where the project's files are
+DIRECTORY = "/opt/openmates"  # where no container has a label with the project's directory
 PROJECT, SERVICE = "label=com.docker.compose.project=openmates", "label=com.docker.compose.service=api"
 IN_CONTAINER = ["/bin/sh", "/openmates/with-secrets.sh", "python3", "/openmates/ready.py"]
 PROBE_SECONDS = 30  # ready.py ends by itself after 15
@@ -210,7 +210,7 @@ def all_parts(queues: list[str], detail: str) -> list[dict]:
 
 
 def ask(container: dict, wanted: dict, queues: list[str], skip_login: str) -> dict:
-    """What ready.py says in the container. Raises NotAsked."""
+    """The result of ready.py, run in the container. Raises NotAsked."""
     options = ["--queues", ",".join(queues), "--health-path", wanted["health_path"]]
     options += ["--skip-login", skip_login] if skip_login else []
     output = docker("exec", container["Id"], *IN_CONTAINER, *options)
@@ -222,7 +222,7 @@ def ask(container: dict, wanted: dict, queues: list[str], skip_login: str) -> di
 
 
 def probe(memory: Memory) -> dict:
-    """One look at every part: {ready, asked, parts}."""
+    """Check every part once: {ready, asked, parts}."""
     queues: list[str] = []
     try:
         containers = inspected(PROJECT, SERVICE)

@@ -48,8 +48,8 @@ def setting(services: list[str]) -> str:
     return f"It is the image of {names}: see openmates_images, or openmates_apps for an App"
 
 
-def see_to(image: str, services: list[str], host: str) -> tuple[bool, str]:
-    """Whether the image was pulled, and what is wrong with it."""
+def pull_if_missing(image: str, services: list[str], host: str) -> tuple[bool, str]:
+    """Pull an image that the host lacks. Returns whether it was pulled, and what is wrong with it."""
     here = platform(image)
     pulled = False
     if here is None:
@@ -71,7 +71,9 @@ def main(services: list[str]) -> None:
         sys.exit(f"Docker does not answer: {error}")
     images = declared(services)
     with ThreadPoolExecutor(PULLS) as pool:
-        results = dict(zip(images, pool.map(lambda image: see_to(image, images[image], host), images), strict=True))
+        results = dict(
+            zip(images, pool.map(lambda image: pull_if_missing(image, images[image], host), images), strict=True)
+        )
     for image, (pulled, _) in results.items():
         if pulled:
             print(image)

@@ -1,9 +1,9 @@
 """Runs OpenMates' own cms-setup, in its image, until Directus has everything that the image's schema files declare.
 
-The program itself is no judge of that: it ends with exit code 0 whatever Directus refused, skips what is answered with
-503, logs in once and goes on when that session has expired, and does not store the first invite code in any later pass.
-So this wrapper asks Directus which collections and fields exist, repeats the program until none is missing and nothing
-new was refused, and fails with their names otherwise. What it expects goes to expected.json, for the readiness probe.
+The program's exit code is not reliable: it is 0 whatever Directus refused. It skips what is answered with 503, logs in
+once and goes on when that session has expired, and does not store the first invite code in any later pass. So this
+wrapper asks Directus which collections and fields exist, repeats the program until none is missing and nothing new was
+refused, and fails with their names otherwise. What it expects goes to expected.json, for the readiness probe.
 
 Python's standard library and PyYAML, which the image has for its own schema files.
 """
@@ -147,7 +147,7 @@ class Schema:
         return self.first | {name: self.more[name] for name in named if name in self.more}
 
     def left(self, lacking: Iterable[str], unfinished: set[str]) -> list[Path]:
-        """The files that another pass has to do something about; all of them if that cannot be told."""
+        """The files that another pass has to do something about; all of them if that is not known."""
         found = [file for file, names in self.files.items() if names & set(lacking) or file.name in unfinished]
         return found or list(self.files)
 
@@ -237,7 +237,7 @@ def listed(lacking: dict[str, list[str]], longest: int = 40) -> str:
     return "; ".join(parts)
 
 
-def see_to_invite(directus: Directus, settings: Settings, expected: dict[str, list[str]]) -> None:
+def ensure_invite_code(directus: Directus, settings: Settings, expected: dict[str, list[str]]) -> None:
     """The inventory's code is there until someone has signed up; using it deletes it. Raises Problem."""
     if INVITE_COLLECTION not in expected or not settings.invites:
         return
@@ -251,7 +251,7 @@ def see_to_invite(directus: Directus, settings: Settings, expected: dict[str, li
     if SIGNED_UP in expected.get("directus_users", []):
         signed_up = directus.search("/users", {SIGNED_UP: {"_nnull": True}}, ["id"])
     else:
-        signed_up = directus.search(items, {}, ["id"])  # without a way to tell, other codes say that it was used before
+        signed_up = directus.search(items, {}, ["id"])  # other codes mean that it was used before
     if signed_up:
         return
     try:
@@ -323,23 +323,23 @@ class Pass:
 
     def read(self, stream: t.IO[str]) -> None:
         reasoned = False  # whether the line before is a refusal, which the next ones give the reason of
-        well = True  # whether nothing was refused in this file
+        accepted = True  # whether nothing was refused in this file
         for line in stream:
             text = self.redact(line.rstrip("\n"))
             print(text, flush=True)
             if begun := FILE_BEGUN.search(text):
-                self.file, well = begun[1], True
+                self.file, accepted = begun[1], True
             self.named |= self.schema.more.keys() & set(re.findall(r"\w+", text))
             if REFUSED.search(text):
                 self.refused.append(text.strip())
-                reasoned, well = True, False
+                reasoned, accepted = True, False
             elif not (reasoned and REASON.search(text)):
                 reasoned = False
             if reasoned and PASSING.search(text):
                 self.passing = True
             if FILE_DONE.search(text):
                 self.finished += 1
-                if well:
+                if accepted:
                     self.unfinished.discard(self.file)
                 self.file = ""
 
@@ -363,7 +363,7 @@ def work(settings: Settings) -> None:
     try:
         lacking = missing(directus, expected)
         if not lacking and before["digest"] == schema.digest:
-            see_to_invite(directus, settings, expected)
+            ensure_invite_code(directus, settings, expected)
             write_expected(settings.expected_file, settings.source, expected, schema.digest)
             say(f"all {plural(len(expected), 'collection')} of {settings.source} are there already: nothing to do")
             return
@@ -371,7 +371,7 @@ def work(settings: Settings) -> None:
         count = plural(len(schema.files), "schema file")
         say(f"{count} of {settings.source}; missing: {listed(lacking, 5) or 'nothing'}")
         expected = repeat(directus, settings, schema, redact, named, end)
-        see_to_invite(directus, settings, expected)
+        ensure_invite_code(directus, settings, expected)
         write_expected(settings.expected_file, settings.source, expected, schema.digest)
     finally:
         directus.log_out()

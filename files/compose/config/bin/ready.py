@@ -176,12 +176,12 @@ class Directus:
         if status == 200:
             self.login_result = "accepted"
             return parsed(content).get("data") or {}
-        if code_of(content) == "USER_SUSPENDED":  # of versions that tell
+        if code_of(content) == "USER_SUSPENDED":  # not every version has this code
             self.login_result = "paused"  # such a login is not counted
             raise Failure("Directus has suspended the administrator, after too many rejected logins")
         if status in (400, 401, 403):
             self.login_result = "rejected"
-            why = "the password is wrong, or the account is suspended"  # Directus 11.17 does not tell which
+            why = "the password is wrong, or the account is suspended"  # Directus 11.17 answers the same to both
             raise Failure(f"Directus rejects the api's login as {body['email']}, {why}: {status} {errors_of(content)}")
         raise Failure(f"Directus answers the login with {status} {errors_of(content)}")
 
@@ -334,7 +334,7 @@ class Vault:
 
 
 class Queues:
-    """The cache, and the workers behind each queue, asked by a Celery client that knows no application."""
+    """The cache, and the workers behind each queue, checked by a Celery client without the application."""
 
     def __init__(self, parts: Parts, names: list[str], busy_limit: float) -> None:
         self.parts, self.names, self.busy_limit = parts, names, busy_limit
@@ -526,7 +526,7 @@ class Consumers:
     def busy(self, worker: str, stats: dict | None, active: list[dict]) -> tuple[bool, str]:
         """Whether all processes of a worker are occupied by tasks that may take as long as they have taken."""
         if stats is None:
-            return False, f"{worker} consumes it but does not say what it does"
+            return False, f"{worker} consumes it but does not report its tasks"
         pool = stats.get("pool") or {}
         slots = int((stats.get("autoscaler") or {}).get("current") or pool.get("max-concurrency") or 1)
         processes = pool.get("processes") or []
@@ -553,7 +553,7 @@ def accepted(stats: dict | None) -> int:
 
 
 def health(path: str) -> str:
-    """One request to the api itself: all other parts would be well without it."""
+    """One request to the api itself: all other parts can be ok while it hangs."""
     status, _, content = call("GET", f"http://127.0.0.1:8000{path}", {"X-Forwarded-For": OWN_ADDRESS})
     if status == 429:  # it answers, and a client that asks too often is not its fault
         return "answers, and limits the rate of this probe"

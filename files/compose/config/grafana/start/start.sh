@@ -2,7 +2,7 @@
 # Gives the administrator the password of the inventory when that has changed, and becomes the image's own start script.
 #
 # Grafana reads its password setting at the first start only, when it makes the administrator. Later a changed secret would
-# have no effect and no one would know. The password goes to Grafana's own program by standard input, so no argument list
+# have no effect, without an error. The password goes to Grafana's own program by standard input, so no argument list
 # shows it. A password that the administrator changed in Grafana stays until the secret changes.
 set -eu
 secret=/run/secrets/ADMIN_PASSWORD

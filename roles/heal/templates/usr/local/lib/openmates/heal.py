@@ -72,7 +72,7 @@ class Container:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What the readiness probe says: each part that is not as it should be, with its detail."""
+    """The parts of the readiness probe that failed, with their details."""
 
     failing: dict[str, str]
     asked: bool = True
@@ -83,7 +83,7 @@ class Report:
 
 
 class Trouble(Exception):
-    """Docker or a program did not do what it was asked for."""
+    """Docker or a program failed."""
 
 
 class UnixConnection(http.client.HTTPConnection):
@@ -186,7 +186,7 @@ class Host:
         self.docker("POST", f"/containers/{container.identity}/restart?t=30", seconds=90)
 
     def reactivate(self, database: Container) -> bool:
-        """Let the account in again that the api logs in to Directus with, if Directus suspended it."""
+        """Activate the account with which the api logs in to Directus, if Directus suspended it."""
         command = ["docker", "exec", "--interactive", database.identity, "psql", "--username=directus"]
         command += ["--dbname=directus", "--no-psqlrc", "--quiet", "--tuples-only", "--no-align"]
         command += ["--set=ON_ERROR_STOP=1", f"--set=account={self.options.account}"]
@@ -281,7 +281,7 @@ class Watcher:
         self.signs = signs
 
     def _restart_unhealthy(self, containers: list[Container], unreachable: set[str], now: float) -> bool:
-        """A service without data that stays unhealthy, while all that it needs is well, hangs."""
+        """Restart a service without data that stays unhealthy although all that it needs is healthy: it hangs."""
         for container in sorted(containers, key=lambda item: item.service != "cms"):
             service = container.service
             needs = {*DATA} if service == "cms" else {*DATA, "cms"}
@@ -289,7 +289,7 @@ class Watcher:
                 continue
             if needs & (set(self.unhealthy_since) | unreachable):
                 continue
-            if self._restart(container, "its health check fails and all that it needs is well", now):
+            if self._restart(container, "its health check fails and all that it needs is healthy", now):
                 return True
         return False
 
@@ -305,12 +305,12 @@ class Watcher:
         self.suspicion = self.suspicion or "found by a routine probe"
         self.next_probe = now + PROBE_EVERY[min(self.same, len(PROBE_EVERY) - 1)]
         if self.same == 0:
-            told = "; ".join(f"{name}: {detail}" for name, detail in report.failing.items())
-            self.say(f"<5>Not ready ({self.suspicion}): {told}")
+            parts = "; ".join(f"{name}: {detail}" for name, detail in report.failing.items())
+            self.say(f"<5>Not ready ({self.suspicion}): {parts}")
         try:
             self._repair(report, by_service, troubled, now)
         except Trouble as trouble:
-            if str(trouble) != self.blocked:  # said once, not at each probe
+            if str(trouble) != self.blocked:  # once, not at each probe
                 self.say(f"<4>Cannot repair: {trouble}.")
             self.blocked = str(trouble)
 
@@ -370,7 +370,7 @@ class Watcher:
         details = self.host.inspect(container)
         health = (details["State"].get("Health") or {}).get("Status", "")
         if now - started(details) < BOOT and health != "healthy":
-            return False  # it is still at it
+            return False  # it is still starting
         if why := self.host.busy():
             if why != self.blocked:
                 self.say(f"<5>{service} would be restarted ({reason}), but {why}.")
@@ -399,7 +399,7 @@ def main() -> None:
             watcher.round()
             silent = ""
         except Trouble as trouble:
-            if str(trouble) != silent:  # said once, not in each round
+            if str(trouble) != silent:  # once, not in each round
                 print(f"<4>{trouble}.", file=sys.stderr, flush=True)
             silent = str(trouble)
         time.sleep(options.every)
