@@ -634,6 +634,34 @@ def test_only_the_first_frontend_decides_whose_server_it_is() -> None:
     assert len(problems(official | {"openmates_frontend_urls": urls[::-1]})) == 2, "the limit means nothing then"
 
 
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"openmates_frontend_urls": ["http://localhost:5173", "https://app.openmates.test"]},
+            "openmates_frontend_urls",
+        ),
+        ({"openmates_frontend_urls": ["http://localhost:5173", "https://web.example.test"]}, ""),
+        ({"openmates_own_origin": "http://dev.openmates.test:8000"}, "ansible_host"),
+        (
+            {"openmates_own_origin": "https://openmates.dev.test", "openmates_domain": "openmates.dev.test"},
+            "openmates_domain",
+        ),
+        ({"openmates_own_origin": "http://198.51.100.12:8000"}, ""),
+        (
+            {
+                "openmates_own_origin": "http://dev.openmates.test:8000",
+                "openmates_vault_seeds": {"providers/stripe": {"k": "f8Wq0ZkX2bRt"}},
+            },
+            "",
+        ),
+    ],
+)
+def test_in_development_the_first_name_that_is_not_local_decides(changes: dict, expected: str) -> None:
+    found = [text for text in problems(good("dev") | changes) if "OpenMates refuses to start" in text]
+    assert [expected in text for text in found] == ([True] if expected else [])
+
+
 def test_without_a_frontend_the_apis_own_name_decides() -> None:
     found = problems(good("prod") | {"openmates_frontend_urls": [], "openmates_domain": "api.openmates.test"})
     assert ["openmates_domain" in text and "OpenMates refuses to start" in text for text in found] == [True]

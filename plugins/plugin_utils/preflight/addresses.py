@@ -8,7 +8,7 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from ansible_collections.openmates.server.plugins.plugin_utils.preflight.backend import OFFICIAL, first_origin, host_of
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.backend import OFFICIAL, host_of, hosting_name
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import (
     LABEL,
     Preflight,
@@ -180,14 +180,20 @@ def _as_sent(match: re.Match) -> str:
 
 def check_hosting_name(run: Preflight) -> Iterator[str]:
     """OpenMates does not start under a name that could be taken for its own."""
-    host = host_of(first_origin(run))
-    if OWN_NAME.search(host) and host != OFFICIAL:
-        name = "openmates_frontend_urls" if run.get("openmates_frontend_urls", []) else "openmates_domain"
-        yield run.problem(
-            name,
-            f"OpenMates refuses to start for {host}, since only {OFFICIAL} itself may contain or resemble its name",
-            "Give the frontend another name, first in openmates_frontend_urls",
-        )
+    host, name = hosting_name(run)
+    if not OWN_NAME.search(host) or host == OFFICIAL:
+        return
+    what = f"OpenMates refuses to start for {host}, since only {OFFICIAL} itself may contain or resemble its name"
+    if run.environment == "prod":
+        remedy = "Give the frontend another name, first in openmates_frontend_urls"
+    elif name == "openmates_frontend_urls":
+        remedy = "Remove it, or put another one that is not localhost ahead of it"
+    else:
+        remedy = "Use another name or the address, or put providers/stripe into openmates_vault_seeds"
+    if name == "ansible_host":
+        yield run.host_problem(f"{name}: {what}", remedy)
+    else:
+        yield run.problem(name, what, remedy)
 
 
 def check_cookie_domain(run: Preflight) -> Iterator[str]:

@@ -34,6 +34,7 @@ NEEDED_QUEUES = (
     "push",
     "app_ai",
 )
+LOCAL_NAMES = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104 - a name to compare with
 SIGNUP_MODES = ("invite_only", "domain_allowlist", "invite_and_domain")
 OFFICIAL = "openmates.org"
 # What the Compose file sets for the api and its workers, by the setting that decides it.
@@ -235,15 +236,24 @@ def check_queues(run: Preflight) -> Iterator[str]:
         )
 
 
-def first_origin(run: Preflight) -> str:
-    """The origin that OpenMates' domain check reads; empty if the settings do not give it."""
-    urls = run.get("openmates_frontend_urls", [])
+def hosting_name(run: Preflight) -> tuple[str, str]:
+    """The name that OpenMates' domain check reads, and the setting that gives it; both empty if there is none.
+
+    In production it is the first frontend's. In development it is the first that is not this machine's; without one,
+    the server's own name, which is added to the frontends so that the api does not ask for Stripe's keys.
+    """
+    name, urls = "openmates_frontend_urls", run.get("openmates_frontend_urls", [])
     if not isinstance(urls, list):
-        return ""
-    if urls:
-        return str(urls[0])
+        return "", ""
     domain = str(run.get("openmates_domain", "")).strip()
-    return f"https://{domain}" if domain and run.environment == "prod" else ""
+    if run.environment == "prod":
+        return (host_of(str(urls[0])), name) if urls else (domain.lower(), "openmates_domain")
+    for host in (host_of(str(url)) for url in urls):
+        if host not in LOCAL_NAMES:
+            return host, name
+    if "providers/stripe" in (run.get("openmates_vault_seeds", {}) or {}):
+        return "", ""
+    return host_of(str(run.get("openmates_own_origin", ""))), "openmates_domain" if domain else "ansible_host"
 
 
 def host_of(origin: str) -> str:
@@ -253,7 +263,7 @@ def host_of(origin: str) -> str:
 def check_signup(run: Preflight) -> Iterator[str]:
     mode, domains = run.get("openmates_signup_mode", "invite_only"), run.get("openmates_signup_domains", [])
     limit = run.get("openmates_signup_limit", 0)
-    official = host_of(first_origin(run)) == OFFICIAL
+    official = hosting_name(run)[0] == OFFICIAL
     if mode not in SIGNUP_MODES:
         yield run.problem("openmates_signup_mode", f"{mode!r} is unknown", f"Use one of {', '.join(SIGNUP_MODES)}")
     elif official and mode != "invite_only":
