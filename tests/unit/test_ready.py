@@ -376,7 +376,7 @@ TAKEN = {"task-1": ["reserved", {}]}
         ({"a": worker(ages=(5, 6)), "b": worker()}, False, "b has 2 of 2"),
         ({"a": worker(ages=(5, 6), taken=TAKEN), "b": worker()}, True, "busy: a"),
         ({"a": worker(ages=(5, 6)), "b": worker(taken=TAKEN)}, False, "b has 2 of 2"),
-        ({"a": {"queues": [{"name": "email"}]}}, False, "a consumes it but does not say"),
+        ({"a": {"queues": [{"name": "email"}]}}, False, "a consumes it but does not report"),
     ],
 )
 def test_a_queue_that_does_not_answer(judge, workers, ok, words):
@@ -424,3 +424,16 @@ def test_health_has_a_bucket_of_its_own(monkeypatch):
     monkeypatch.setattr(ready, "call", lambda *_: (503, {}, b""))
     with pytest.raises(ready.Failure, match="answers /v1/health with 503"):
         ready.health("/v1/health")
+
+
+def test_a_client_that_fails_is_named_without_the_brokers_address(monkeypatch):
+    def fail(_self) -> None:
+        raise RuntimeError("redis://default:s3cret@cache:6379/0 refused")
+
+    monkeypatch.setattr(ready.Queues, "ping", lambda _self: "answers")
+    monkeypatch.setattr(ready.Queues, "ask_queues", fail)
+    parts = ready.Parts()
+    ready.Queues(parts, ["email"], 1260).check()
+    assert parts.listed(["queue:email"], "") == [
+        {"name": "queue:email", "ok": False, "detail": "the queues cannot be asked: RuntimeError"}
+    ]

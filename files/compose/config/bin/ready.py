@@ -361,6 +361,9 @@ class Queues:
             except Failure as failure:
                 for name in self.names:
                     self.parts.set(f"queue:{name}", False, str(failure))
+            except Exception as error:  # of the client; its text may hold the broker's address with the password
+                for name in self.names:
+                    self.parts.set(f"queue:{name}", False, f"the queues cannot be asked: {type(error).__name__}")
 
     def connect(self):
         import redis
