@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import re
@@ -263,6 +264,27 @@ def test_a_refusal_that_lasts_fails_and_names_collections_and_fields(setup):
     assert "refused: Failed to create collection chats: 400" in message
     assert setup.fake.passes == 3, "three times the same is enough"
     assert setup.expected() == {"source": "openmates-cms-setup:test", "digest": "", "collections": EXPECTED}
+
+
+@pytest.mark.parametrize(
+    ("line", "passing"),
+    [
+        ("Failed to create: HTTPConnectionPool(host='cms', port=8055): Max retries exceeded", True),
+        ("Failed to create: ('Connection aborted.', RemoteDisconnected(...))", True),
+        ("Error: <urlopen error [Errno 111] Connection refused>", True),
+        ("Error: Remote end closed connection without response", True),
+        ("Error: Failed to establish a new connection: [Errno 113]", True),
+        ("Error: 503 Service Unavailable", True),
+        ("Failed to create field connection_id in collection app_connections: invalid type", False),
+    ],
+)
+def test_which_causes_may_pass(line, passing, monkeypatch):
+    monkeypatch.syspath_prepend(WRAPPER.parent)
+    spec = importlib.util.spec_from_file_location("cms_setup_wrapper", WRAPPER)
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, spec.name, module)  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    assert bool(module.PASSING.search(line)) is passing
 
 
 def test_a_cause_that_may_pass_is_waited_for_until_the_deadline(setup):

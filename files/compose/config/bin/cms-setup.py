@@ -43,8 +43,13 @@ FILE_BEGUN = re.compile(r"\bprocessing schema file: ([\w.-]+)", re.IGNORECASE)
 FILE_DONE = re.compile(r"finished processing: [\w.-]+", re.IGNORECASE)
 REFUSED = re.compile(r"^\W*(failed|error|exception)\b|success: false", re.IGNORECASE)
 REASON = re.compile(r"^response (body|status)", re.IGNORECASE)
-# Causes that pass by themselves: the pressure limiter, an expired session, no connection.
-PASSING = re.compile(r"\b(401|429|502|503|504)\b|under pressure|token_expired|connection|timed out", re.IGNORECASE)
+# Causes that pass by themselves: the pressure limiter, an expired session, no connection. Not the bare word: a field
+# may be named after connections, and a refusal of it that lasts would be waited for until the deadline.
+PASSING = re.compile(
+    r"\b(401|429|502|503|504)\b|under pressure|token_expired|timed out|max retries"
+    r"|connection ?(pool|error|refused|reset|aborted|closed)|(closed|new) connection",
+    re.IGNORECASE,
+)
 
 
 def say(text: str) -> None:
