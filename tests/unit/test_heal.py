@@ -226,6 +226,13 @@ def test_a_queue_without_a_worker_restarts_the_workers_of_that_queue(server) -> 
     assert host.done == ["restart app-ai-worker"]
 
 
+@pytest.mark.parametrize("part", ["queue:email", "directus_login"])
+def test_a_part_that_the_probe_had_no_time_for_is_no_reason_to_restart(server, part) -> None:
+    server.host.failing = {part: "no result within 15 s; its worker is task-worker"}
+    server.run(1800)
+    assert server.host.done == []
+
+
 def test_a_worker_for_all_queues_counts_for_each(server) -> None:
     server.host.failing = {"queue:email": "no answer"}
     server.host.cut_off = {"cache"}

@@ -43,6 +43,9 @@ UNHEALTHY = 180  # the same for a container's own health check, which is late as
 BOOT = 240  # seconds that a service may take to start
 FIRST_DELAY, LAST_DELAY, MEMORY = 120, 1800, 6 * 3600  # seconds: between repairs of one thing; how long they count
 
+# How the probe reports a part that it had no time for. On an overloaded host a restart would only add to the load.
+UNFINISHED = "no result within"
+
 SUSPENDED = (
     "update directus_users set status = 'active' "
     "where status = 'suspended' and lower(email) = lower(:'account') returning email;\n"
@@ -314,8 +317,10 @@ class Watcher:
                 self.say(f"<4>Cannot repair: {trouble}.")
             self.blocked = str(trouble)
 
-    def _steady(self, name: str, now: float) -> bool:
-        return now - self.failing_since[name] >= (LOGIN_STEADY if name == "directus_login" else STEADY)
+    def _steady(self, name: str, report: Report, now: float) -> bool:
+        """Whether a part has failed for long enough to act on it."""
+        long = LOGIN_STEADY if name == "directus_login" else STEADY
+        return now - self.failing_since[name] >= long and not report.failing[name].startswith(UNFINISHED)
 
     def _repair(self, report: Report, by_service: dict[str, Container], troubled: set[str], now: float) -> None:
         """One step, for the lowest part that fails: what is above it may only be its consequence."""
@@ -332,7 +337,7 @@ class Watcher:
                 self.forget_due = False
             elif (
                 "cms" in by_service
-                and self._steady("directus_login", now)
+                and self._steady("directus_login", report, now)
                 and "reject" not in failing["directus_login"].lower()
             ):
                 self._restart(by_service["cms"], "no login works although its database and the cache do", now)
@@ -348,7 +353,8 @@ class Watcher:
         if "initialisation" in failing:
             self._restart(by_service["api"], "it started while something that it needs was away", now)
             return
-        dead = {name.partition(":")[2] for name in failing if name.startswith("queue:") and self._steady(name, now)}
+        failed_queues = [name for name in failing if name.startswith("queue:")]
+        dead = {name.partition(":")[2] for name in failed_queues if self._steady(name, report, now)}
         for container in by_service.values() if dead else ():
             consumed = queues(self.host.inspect(container))
             if consumed is not None and (not consumed or consumed & dead):
