@@ -85,7 +85,9 @@ class Docker:
 
     def restart(self, service: str, container: dict, seconds: float) -> None:
         """Restart a container and wait until it is healthy, or running if it has no health check."""
-        self.call("POST", f"/containers/{container['Id']}/restart?t=30", seconds=60)
+        # Docker waits as long as the container is given to stop, in which a worker finishes what it does.
+        grace = container.get("Config", {}).get("StopTimeout") or 10
+        self.call("POST", f"/containers/{container['Id']}/restart", seconds=grace + 60)
         end = time.monotonic() + seconds
         while not self.healthy(container["Id"]):
             if time.monotonic() > end:
