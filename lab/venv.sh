@@ -8,6 +8,11 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
 }
 # Debian packages it apart from Python.
 python3 -c 'import ensurepip' 2>/dev/null || "$(dirname "$0")/apt.sh" python3-venv
+# --clear follows a link, and would empty the environment of another checkout.
+[ ! -L "$venv" ] || {
+  echo "$venv is a link to another environment: remove it, or install requirements.lock there." >&2
+  exit 1
+}
 python3 -m venv --clear "$venv"
 
 install() {
