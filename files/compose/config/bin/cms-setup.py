@@ -388,6 +388,7 @@ def repeat(
     """Run passes until nothing is missing and nothing new was refused; what is expected then. Raises Problem."""
     number = same = 0
     files = list(schema.files)
+    reason = ""  # the newest refusal; a pass that the deadline cuts off may have met none
     last: tuple[dict, set[str]] | None = None
     while True:
         number += 1
@@ -400,6 +401,7 @@ def repeat(
         directus.log_in()  # before another pass does: a password that changed meanwhile is refused once, not twice
         lacking = missing(directus, expected)
         refused = set(done.refused)
+        reason = done.refused[0] if refused else reason
         result = (lacking, refused)
         ended = "was cut off" if done.code is None else f"ended with exit code {done.code}"
         say(f"pass {number} {ended}, {plural(len(refused), 'refusal')};"
@@ -417,18 +419,16 @@ def repeat(
         why = f"after {plural(number, 'pass').replace('passs', 'passes')} of the image's own program"
         if done.code is None or time.monotonic() >= end:
             limit = f"{settings.timeout:.0f} s (openmates_cms_setup_timeout)"
-            raise Problem(f"not done within {limit}: {verdict(lacking, done)} {why}.")
+            raise Problem(f"not done within {limit}: {verdict(lacking, reason)} {why}.")
         if same + 1 >= STUBBORN:
-            raise Problem(f"{verdict(lacking, done)} {why}, the last {STUBBORN} with the same result.")
+            raise Problem(f"{verdict(lacking, reason)} {why}, the last {STUBBORN} with the same result.")
         time.sleep(min(LONGEST_PAUSE, 2.0 * (same + 1), max(0.0, end - time.monotonic())))
 
 
-def verdict(lacking: dict[str, list[str]], done: Pass) -> str:
-    """What is wrong, and the first thing that was refused."""
+def verdict(lacking: dict[str, list[str]], reason: str) -> str:
+    """What is wrong, and what was refused."""
     text = f"Directus lacks {listed(lacking)}" if lacking else "nothing is missing, but the program did not end well"
-    if done.refused:
-        text += f" (refused: {done.refused[0][:200]})"
-    return text
+    return f"{text} (refused: {reason[:200]})" if reason else text
 
 
 def main() -> int:
