@@ -669,11 +669,12 @@ def test_the_workers_of_apps_are_restarted_with_a_new_vault_token(tmp_path: Path
 
 
 def test_the_readiness_probe_is_told_the_queues_of_every_worker(tmp_path: Path) -> None:
-    worker = {"name": "app-docs-worker", "kind": "worker", "queues": ["app_docs"]}
+    worker = {"name": "app-docs-worker", "kind": "worker", "queues": ["app_docs"], "task_limit": "0"}
     files = render("prod", tmp_path, openmates_apps=[worker, {"name": "app-one", "image": "x/one:1"}])
     told = json.loads(files["config/ready/ready.json"])
     services = merged(files)
     assert told["health_path"] == "/v1/health"
+    assert told["task_limits"] == {"app_docs": 0}
     assert set(told["queues"]) == {"task-worker", "app-docs-worker"}
     for name, queues in told["queues"].items():
         assert services[name]["environment"]["CELERY_QUEUES"].split(",") == queues

@@ -62,7 +62,8 @@ class Host:
         config = folder / "project/config/ready"
         config.mkdir(parents=True)
         queues = {"task-worker": ["email", "push"], "app-docs": ["app_docs"]}
-        (config / "ready.json").write_text(json.dumps({"health_path": "/v1/health", "queues": queues}))
+        settings = {"health_path": "/v1/health", "queues": queues, "task_limits": {"app_docs": 0}}
+        (config / "ready.json").write_text(json.dumps(settings))
         parts = [*NAMES, "queue:email", "queue:push", "queue:app_docs", "health"]
         self.world = {
             "containers": [self.container("new")],
@@ -118,7 +119,14 @@ def test_a_ready_host(host):
     assert [part["name"] for part in result["parts"]][-2:] == ["health", "initialisation"]
     (call,) = host.calls("exec")
     assert call[1:6] == ["new", "/bin/sh", "/openmates/with-secrets.sh", "python3", "/openmates/ready.py"]
-    assert call[6:] == ["--queues", "email,push,app_docs", "--health-path", "/v1/health"]
+    assert call[6:] == [
+        "--queues",
+        "email,push,app_docs",
+        "--health-path",
+        "/v1/health",
+        "--task-limits",
+        '{"app_docs": 0}',
+    ]
 
 
 def test_a_queue_names_the_service_that_should_consume_it(host):

@@ -82,7 +82,9 @@ def good(environment: str) -> dict:
         "openmates_registry": "registry.openmates.test",
         "openmates_vault_engine": "vault",
         "openmates_vault_seeds": {"providers/sample": {"api_key": "f8Wq0ZkX2bRt"}},
-        "openmates_apps": [{"name": "app-videos", "image": "registry.openmates.test/app-videos:1", "memory": "128M"}],
+        "openmates_apps": [
+            {"name": "app-videos", "image": "registry.openmates.test/app-videos:1.0.0", "memory": "128M"}
+        ],
         "openmates_memory": dict.fromkeys(["api", "cms", "grafana", *INTERNAL], "256M"),
         "openmates_subnet": "172.30.0.0/24",
         "openmates_directory": "/opt/openmates",
@@ -302,16 +304,16 @@ BAD = [
     ("prod", {"openmates_ports": {"api": {"container": 8000, "host": "443-444"}}}, SETTINGS, ["Caddy and api", "443"]),
     ("prod", {"openmates_ssh_port": 80}, SETTINGS, ["SSH (openmates_ssh_port) and Caddy", "80"]),
     ("prod", {"openmates_ssh_port": "ssh"}, SETTINGS, ["openmates_ssh_port", "not a port"]),
-    ("prod", {"openmates_apps": [{"name": "Videos!", "image": "a/b:1"}]}, SETTINGS, ["openmates_apps", "Videos!"]),
+    ("prod", {"openmates_apps": [{"name": "Videos!", "image": "a/b:1.0.0"}]}, SETTINGS, ["openmates_apps", "Videos!"]),
     (
         "prod",
-        {"openmates_apps": [{"name": "cache", "image": "a/b:1"}]},
+        {"openmates_apps": [{"name": "cache", "image": "a/b:1.0.0"}]},
         SETTINGS,
         ["openmates_apps", "name of a service"],
     ),
     ("prod", {"openmates_apps": [{"name": "app-a"}]}, SETTINGS, ["openmates_apps", "no image"]),
     ("prod", {"openmates_apps": [{"name": "app-a", "image": "a b"}]}, SETTINGS, ["the image of 'app-a'"]),
-    ("prod", {"openmates_apps": [{"name": "app-a", "image": "a:1"}] * 2}, SETTINGS, ["openmates_apps", "twice"]),
+    ("prod", {"openmates_apps": [{"name": "app-a", "image": "a:1.0.0"}] * 2}, SETTINGS, ["openmates_apps", "twice"]),
     ("prod", {"openmates_apps": {"app-a": {}}}, SETTINGS, ["openmates_apps", "not a list"]),
     ("prod", {"openmates_memory": {"cache": "lots"}}, SETTINGS, ["openmates_memory", "cache", "'lots'"]),
     (
@@ -423,6 +425,12 @@ BAD = [
     ),
     (
         "prod",
+        {"openmates_cms_setup_image": "", "openmates_backend_image": "registry.example.test/own-api:1.0.0"},
+        SETTINGS,
+        ["openmates_cms_setup_image", "/nowhere/prod.json", "provide the schema file"],
+    ),
+    (
+        "prod",
         {"openmates_directus_schema": str(ROOT / "inventories/directus/lab.json")},
         SETTINGS,
         ["openmates_directus_schema", "would have no effect", 'openmates_cms_setup_image: ""'],
@@ -440,14 +448,16 @@ BAD = [
     ("prod", {"openmates_apps": [WORKER | {"queues": "app_pdf"}]}, SETTINGS, ["'app-pdf-worker'", "not a list"]),
     ("prod", {"openmates_apps": [WORKER | {"queues": ["a b"]}]}, SETTINGS, ["'a b'", "not a queue"]),
     ("prod", {"openmates_apps": [WORKER | {"concurrency": "two"}]}, SETTINGS, ["concurrency", "'two'"]),
+    ("prod", {"openmates_apps": [WORKER | {"task_limit": "1h"}]}, SETTINGS, ["task_limit", "'1h'", "seconds"]),
+    ("prod", {"openmates_apps": [{"name": "app-a", "image": "a/b:v1"}]}, SETTINGS, ["app-a", "a/b:v1", "full version"]),
     ("prod", {"openmates_apps": [WORKER | {"stop_grace_period": 670}]}, SETTINGS, ["stop_grace_period", "670s"]),
     ("prod", {"openmates_apps": [WORKER | {"image": "a b"}]}, SETTINGS, ["the image of 'app-pdf-worker'"]),
     ("prod", {"openmates_apps": [WORKER | {"quues": []}]}, SETTINGS, ["'quues'", "Did you mean queues?"]),
     ("prod", {"openmates_apps": [WORKER | {"user": 5}]}, SETTINGS, ["'user'", "kind: service"]),
-    ("prod", {"openmates_apps": [{"name": "app-a", "image": "a:1", "queues": ["x"]}]}, SETTINGS, ["kind: worker"]),
+    ("prod", {"openmates_apps": [{"name": "app-a", "image": "a:1.0.0", "queues": ["x"]}]}, SETTINGS, ["kind: worker"]),
     (
         "prod",
-        {"openmates_apps": [{"name": "app-a", "image": "a:1", "user": 0}]},
+        {"openmates_apps": [{"name": "app-a", "image": "a:1.0.0", "user": 0}]},
         SETTINGS,
         ["'app-a'", "other than root"],
     ),
@@ -677,8 +687,12 @@ def test_without_a_frontend_the_apis_own_name_decides() -> None:
             "openmates_domain": "api.shop.co.uk",
             "openmates_cookie_domain": ".shop.co.uk",
         },
-        {"openmates_apps": [WORKER, {"name": "app-a", "image": "a:1", "kind": "service", "user": 5}]},
-        {"openmates_apps": [WORKER | {"concurrency": 2, "stop_grace_period": "11m10s", "image": "a/b:1"}]},
+        {"openmates_apps": [WORKER, {"name": "app-a", "image": "a:1.0.0", "kind": "service", "user": 5}]},
+        {
+            "openmates_apps": [
+                WORKER | {"concurrency": 2, "stop_grace_period": "11m10s", "task_limit": 0, "image": "a/b:1.0.0"}
+            ]
+        },
         {
             "openmates_apps": [WORKER | {"queues": ["app_ai", "push"]}],
             "openmates_worker_queues": [queue for queue in NEEDED_QUEUES if queue not in ("app_ai", "push")],
@@ -692,7 +706,6 @@ def test_without_a_frontend_the_apis_own_name_decides() -> None:
             "openmates_first_invite_code": None,
         },
         {"openmates_cms_setup_image": "", "openmates_directus_schema": str(ROOT / "inventories/directus/lab.json")},
-        {"openmates_cms_setup_image": "", "openmates_backend_image": "registry.example.test/own-api:1"},
     ],
 )
 def test_what_can_work_is_not_refused(change: dict) -> None:

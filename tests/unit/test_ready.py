@@ -348,14 +348,14 @@ def judge(monkeypatch):
     monkeypatch.setattr(ready.time, "sleep", lambda _: None)
     monkeypatch.setattr(ready.time, "time", lambda: NOW)
 
-    def run(**workers: dict) -> tuple[bool, str]:
+    def run(limits: dict[str, float] | None = None, /, **workers: dict) -> tuple[bool, str]:
         class App:
             class control:
                 @staticmethod
                 def inspect(**options):
                     return FakeInspect(workers, options.get("destination"))
 
-        return ready.Consumers(App, 1260).judge({"email": "task-1"})["email"]
+        return ready.Consumers(App, limits or {}).judge({"email": "task-1"})["email"]
 
     return run
 
@@ -384,6 +384,11 @@ def test_a_queue_that_does_not_answer(judge, workers, ok, words):
     assert found[0] is ok and words in found[1], found
 
 
+@pytest.mark.parametrize(("limit", "ok"), [(3601, True), (3599, False), (float("inf"), True)])
+def test_a_queue_with_a_limit_of_its_own(judge, limit, ok):
+    assert judge({"email": limit}, a=worker(ages=(5, 3600)))[0] is ok
+
+
 def test_a_task_of_a_process_that_is_gone_does_not_make_a_worker_busy(judge):
     lost = worker(ages=(5, 6))
     lost["stats"]["pool"]["processes"] = [98, 99]
@@ -395,7 +400,7 @@ def test_a_task_of_a_process_that_is_gone_does_not_make_a_worker_busy(judge):
 
 def test_the_program_reports_every_part_and_no_secret(directus, vault, expected, token):
     command = [sys.executable, str(FILE), "--expected", str(expected), "--token-file", str(token)]
-    command += ["--queues", "email,push,email", "--health-path", "/none"]
+    command += ["--queues", "email,push,email", "--health-path", "/none", "--task-limits", '{"push": 0}']
     environment = {
         **{"CMS_URL": directus.url, "VAULT_URL": vault.url, "DRAGONFLY_URL": "127.0.0.1:1", "PATH": ""},
         **{"DATABASE_ADMIN_EMAIL": EMAIL, "DATABASE_ADMIN_PASSWORD": PASSWORD, "DRAGONFLY_PASSWORD": "cache-password"},
@@ -433,7 +438,7 @@ def test_a_client_that_fails_is_named_without_the_brokers_address(monkeypatch):
     monkeypatch.setattr(ready.Queues, "ping", lambda _self: "answers")
     monkeypatch.setattr(ready.Queues, "ask_queues", fail)
     parts = ready.Parts()
-    ready.Queues(parts, ["email"], 1260).check()
+    ready.Queues(parts, ["email"], {}).check()
     assert parts.listed(["queue:email"], "") == [
         {"name": "queue:email", "ok": False, "detail": "the queues cannot be asked: RuntimeError"}
     ]

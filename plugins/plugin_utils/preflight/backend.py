@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.exposure import SERVICES
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.images import moves
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import LABEL, Preflight, integer
 
 APP_NAME = re.compile(r"^[a-z][a-z0-9-]{0,61}[a-z0-9]$")
@@ -21,7 +22,7 @@ DURATION = re.compile(r"^(\d+h)?(\d+m)?(\d+s)?$")
 VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
 APP_KEYS = {
     "service": ("name", "kind", "image", "memory", "user"),
-    "worker": ("name", "kind", "image", "memory", "queues", "concurrency", "stop_grace_period"),
+    "worker": ("name", "kind", "image", "memory", "queues", "concurrency", "stop_grace_period", "task_limit"),
 }
 # The queues of OpenMates v0.14 without which no one can sign up or chat, or which the scheduler fills without end.
 NEEDED_QUEUES = (
@@ -93,16 +94,14 @@ def check_version(run: Preflight) -> Iterator[str]:
 
 def check_collections(run: Preflight) -> Iterator[str]:
     """The api needs OpenMates' collections: either its own cms-setup makes them, or a schema file."""
-    image, setup = str(run.get("openmates_backend_image", "")), run.get("openmates_cms_setup_image", "")
-    schema = str(run.get("openmates_directus_schema", ""))
+    setup, schema = run.get("openmates_cms_setup_image", ""), str(run.get("openmates_directus_schema", ""))
     name = "openmates_cms_setup_image"
-    if name in run.broken or "openmates_backend_image" in run.broken:
+    if name in run.broken:
         return
     if setup and not IMAGE.match(str(setup)):
         yield run.problem(name, f"{setup!r} is not an image", "Write it as registry/path:tag, or leave the setting out")
     elif not setup and "openmates_directus_schema" not in run.broken:
-        repository = image.rpartition("/")[2].partition(":")[0].partition("@")[0]
-        if repository == "openmates-api" and not Path(schema).is_file():
+        if not Path(schema).is_file():
             yield run.problem(
                 name,
                 f"it is empty and there is no schema file {schema or '(openmates_directus_schema)'}, so Directus would "
@@ -157,6 +156,12 @@ def check_apps(run: Preflight) -> Iterator[str]:
             yield run.problem(name, f"{title!r} has no image", "Add `image:` with the image's reference")
         if app.get("image") and not IMAGE.match(str(app["image"])):
             yield run.problem(name, f"the image of {title!r} is {app['image']!r}", "Write it as registry/path:tag")
+        elif app.get("image") and run.environment == "prod" and moves(str(app["image"])):
+            yield run.problem(
+                name,
+                f"the image of {title!r} is {app['image']}, a tag that its publisher moves to other versions",
+                "Give it a tag with the full version, or a digest",
+            )
 
 
 def _check_app_keys(run: Preflight, name: str, title: str, kind: str, app: dict) -> Iterator[str]:
@@ -183,6 +188,13 @@ def _check_app_worker(run: Preflight, name: str, title: str, app: dict) -> Itera
     if integer(concurrency) is None or not 1 <= int(concurrency) <= 64:
         yield run.problem(
             name, f"the concurrency of {title!r} is {concurrency!r}", "Write the number of its processes, e.g. 1"
+        )
+    limit = app.get("task_limit", 1260)
+    if integer(limit) is None or int(limit) < 0:
+        yield run.problem(
+            name,
+            f"the task_limit of {title!r} is {limit!r}",
+            "Write the longest task's seconds, 0 if there is no limit",
         )
     grace = app.get("stop_grace_period", "370s")
     if not (isinstance(grace, str) and grace and DURATION.match(grace)):

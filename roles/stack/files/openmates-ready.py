@@ -79,12 +79,13 @@ def running_api(containers: list[dict]) -> dict:
 
 
 def settings(containers: list[dict]) -> dict:
-    """What site.yml wrote for this program: the health path, and the queues by the service that consumes them."""
+    """What site.yml wrote for this program: the health path, the queues of each service, the time limits of tasks."""
     labels = containers[0]["Config"]["Labels"] if containers else {}
     path = Path(labels.get("com.docker.compose.project.working_dir") or DIRECTORY) / "config/ready/ready.json"
     try:
         found = json.loads(path.read_text())
-        return {"health_path": str(found["health_path"]), "queues": dict(found["queues"])}
+        limits = dict(found.get("task_limits", {}))
+        return {"health_path": str(found["health_path"]), "queues": dict(found["queues"]), "task_limits": limits}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise NotAsked(f"{path} cannot be used ({type(error).__name__}): run site.yml --tags stack") from None
 
@@ -212,6 +213,7 @@ def all_parts(queues: list[str], detail: str) -> list[dict]:
 def ask(container: dict, wanted: dict, queues: list[str], skip_login: str) -> dict:
     """The result of ready.py, run in the container. Raises NotAsked."""
     options = ["--queues", ",".join(queues), "--health-path", wanted["health_path"]]
+    options += ["--task-limits", json.dumps(wanted["task_limits"])]
     options += ["--skip-login", skip_login] if skip_login else []
     output = docker("exec", container["Id"], *IN_CONTAINER, *options)
     try:

@@ -14,6 +14,7 @@ import base64
 import contextlib
 import http.client
 import json
+import math
 import os
 import threading
 import time
@@ -26,6 +27,7 @@ from urllib.parse import quote, urlsplit
 DEADLINE = 15.0  # seconds for everything; what has not ended by then is reported as such
 HTTP_TIMEOUT = 5.0
 CACHE_TIMEOUT = 3.0
+TASK_LIMIT = 1260.0  # the longest of OpenMates' own limits; a worker busy for longer hangs
 TASK_TIMEOUT = 4.0  # an idle worker answers within milliseconds
 CONTROL_TIMEOUT = 2.5  # the parent process of a busy worker answers at once, unless the machine is overloaded
 TASK_EXPIRES = 60
@@ -336,8 +338,9 @@ class Vault:
 class Queues:
     """The cache, and the workers behind each queue, checked by a Celery client without the application."""
 
-    def __init__(self, parts: Parts, names: list[str], busy_limit: float) -> None:
-        self.parts, self.names, self.busy_limit = parts, names, busy_limit
+    def __init__(self, parts: Parts, names: list[str], limits: dict[str, float]) -> None:
+        """`limits`: the longest that a task of a queue may take, in seconds, where that is not TASK_LIMIT."""
+        self.parts, self.names, self.limits = parts, names, limits
         self.works = threading.Event()
         self.done = threading.Event()
 
@@ -404,7 +407,7 @@ class Queues:
                 self.parts.set(f"queue:{name}", *state)
                 del tasks[name]
             if tasks:
-                verdicts = Consumers(app, self.busy_limit).judge(tasks)
+                verdicts = Consumers(app, self.limits).judge(tasks)
                 verdicts |= self.wait_for_answers(tasks, 0)
                 for name, state in verdicts.items():
                     self.parts.set(f"queue:{name}", *state)
@@ -485,16 +488,15 @@ def result_key(task: str) -> str:
 class Consumers:
     """Finds out why a queue did not answer: its workers are busy, do not work, or do not exist."""
 
-    def __init__(self, app, busy_limit: float) -> None:
-        self.app, self.busy_limit = app, busy_limit
+    def __init__(self, app, limits: dict[str, float]) -> None:
+        self.app, self.limits = app, limits
+        self.queues: dict[str, list[str]] = {}  # those that each worker consumes
 
     def judge(self, tasks: dict[str, str]) -> dict[str, tuple[bool, str]]:
         """Whether each queue is alive all the same, and why; tasks maps a queue to the unanswered task's id."""
-        queues = self.app.control.inspect(timeout=CONTROL_TIMEOUT).active_queues() or {}
-        consumers = {
-            name: sorted(w for w, known in queues.items() if name in [queue.get("name") for queue in known or []])
-            for name in tasks
-        }
+        found = self.app.control.inspect(timeout=CONTROL_TIMEOUT).active_queues() or {}
+        self.queues = {worker: [queue.get("name") for queue in known or []] for worker, known in found.items()}
+        consumers = {name: sorted(w for w, known in self.queues.items() if name in known) for name in tasks}
         workers = sorted({worker for names in consumers.values() for worker in names})
         verdicts = self.judge_workers(workers, list(tasks.values())) if workers else {}
         holders = {name: [w for w in consumers[name] if tasks[name] in verdicts[w][2]] for name in tasks}
@@ -539,11 +541,9 @@ class Consumers:
         )
         if len(running) < slots:
             return False, f"{worker} has {slots - len(running)} of {slots} processes free and does no task"
-        if seconds >= self.busy_limit:
-            return (
-                False,
-                f"{worker} has run {name} for {seconds:.0f} s; no task may take longer than {self.busy_limit:g} s",
-            )
+        limit = max((self.limits.get(queue, TASK_LIMIT) for queue in self.queues.get(worker, [])), default=TASK_LIMIT)
+        if seconds >= limit:
+            return (False, f"{worker} has run {name} for {seconds:.0f} s; no task may take longer than {limit:g} s")
         return True, f"busy: {worker} runs {len(running)} tasks, the oldest for {seconds:.0f} s"
 
 
@@ -577,13 +577,19 @@ def main() -> None:
     parser.add_argument("--queues", default="", help="the queues that need a worker, separated by commas")
     parser.add_argument("--health-path", default="/v1/health")
     parser.add_argument("--skip-login", default="", help="do not log in to Directus, and report this reason")
-    parser.add_argument("--busy-limit", type=float, default=1260, help="the longest that a task may take, in seconds")
+    parser.add_argument(
+        "--task-limits",
+        type=json.loads,
+        default={},
+        help="a queue's longest task in seconds: a JSON object; 0: no limit",
+    )
     parser.add_argument("--expected", type=Path, default=Path("/cms-schema/expected.json"))
     parser.add_argument("--token-file", type=Path, default=Path("/vault-data/api.token"))
     options = parser.parse_args()
     queues = [name for name in dict.fromkeys(options.queues.split(",")) if name]
     parts = Parts()
-    cache = Queues(parts, queues, options.busy_limit)
+    limits = {name: float(seconds) or math.inf for name, seconds in options.task_limits.items()}
+    cache = Queues(parts, queues, limits)
     directus = Directus(parts, options.expected, options.skip_login)
     work = [
         cache.check,

@@ -10,7 +10,7 @@ token=$(cat /vault-data/api.token)
 # nc ends when Vault closes the connection. Its input stays open until then: Vault cancels a request whose client hangs up.
 trap '' PIPE # or an nc that found no Vault would end this script before its message
 mkfifo /tmp/request
-nc "$host" "$port" </tmp/request >/tmp/answer &
+nc -w 10 "$host" "$port" </tmp/request >/tmp/answer &
 exec 3>/tmp/request
 printf 'GET /v1/auth/token/lookup-self HTTP/1.0\r\nHost: %s\r\nX-Vault-Token: %s\r\n\r\n' "$host" "$token" >&3 || true
 wait $! || {
