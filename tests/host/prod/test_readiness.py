@@ -66,7 +66,7 @@ def without_repairs(server) -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def ready_before_and_after(server, without_repairs) -> Iterator[None]:
     """So that a test finds what it broke, and only that."""
-    assert not failing(server)
+    wait_until(lambda: not failing(server), "everything is ready", 180)
     yield
     wait_until(lambda: not failing(server), "everything is ready again", 180)
 
