@@ -297,7 +297,7 @@ def test_caddys_probe_refused_is_told_from_an_api_that_is_down(server):
     """More requests in the name of Caddy's probe than the api allows a client: Caddy takes the api for down."""
     url = "http://127.0.0.1:8000/v1/health http://127.0.0.1:8001/v1/health"
     curl = f"curl -s -m 5 -o /dev/null -H 'X-Forwarded-For: 192.0.2.1' {url}"
-    loop = shlex.quote(f"while :; do {curl}; sleep 0.3; done")
+    loop = shlex.quote(f"while :; do {curl}; sleep 0.1; done")
     server.run(f"systemd-run --quiet --collect --unit=openmates-test-flood sh -c {loop}")
     try:
         wait_until(lambda: ask(server, "GET", "/v1/health").status == 503, "Caddy answers 503 by itself", 120)
