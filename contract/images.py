@@ -10,7 +10,7 @@ from contract.findings import BREAKS, INFO, NEW, Finding
 from contract.project import COMPOSE, Project
 from contract.upstream import DOCKERFILES, Upstream
 
-_IMAGES = "playbooks/group_vars/all/images.yml: openmates_images"
+_IMAGES = "roles/settings/defaults/main.yml: openmates_images"
 
 
 def compare(upstream: Upstream, project: Project) -> Iterator[Finding]:

@@ -7,7 +7,6 @@ Run as a program of its own, because Ansible takes the collection, filters inclu
 from __future__ import annotations
 
 import json
-import re
 import sys
 import tempfile
 from pathlib import Path
@@ -55,6 +54,7 @@ def render(project: Path, environment: str, settings: dict) -> dict:
         loader.set_basedir(str(project / "playbooks"))
         manager = InventoryManager(loader, sources=[str(inventory)])
         variables = VariableManager(loader=loader, inventory=manager).get_vars(host=manager.get_host("server"))
+        variables = with_settings(project, loader, variables)
         files = ActionModule(None, None, None, loader, Templar(loader, variables), None)._render(
             project / "files/compose", ["docker-compose.override.yml"] if environment == "prod" else [], variables
         )
@@ -70,13 +70,24 @@ def render(project: Path, environment: str, settings: dict) -> dict:
         }
 
 
+def with_settings(project: Path, loader: DataLoader, variables: dict) -> dict:
+    """The variables with those of the role settings, as a play has them."""
+    from ansible_collections.openmates.server.plugins.plugin_utils.settings import reading
+
+    defaults = loader.load_from_file(str(project / reading.DEFAULTS), trusted_as_template=True)
+    variables = {**defaults, **variables}
+    specifications = reading.specifications(project)
+    settings = reading.read(specifications, variables, variables.keys() - defaults.keys(), Templar(loader, variables))
+    if settings.wrong:
+        raise ValueError(f"settings: {settings.wrong}")
+    return {**variables, "settings": settings.short}
+
+
 def _secrets(project: Path) -> dict[str, str]:
-    """A value for every variable that has no default: those are the secrets that an inventory holds."""
-    texts = [path.read_text() for path in (project / "playbooks/group_vars").rglob("*.yml")]
-    texts += [path.read_text() for path in (project / "files/compose").rglob("*.j2")]
-    everything = "\n".join(texts)
-    used = set(re.findall(r"\bopenmates_\w+(?:password|secret|token|code)\b", everything))
-    return {name: "not-a-secret" for name in used if not re.search(rf"^{name}:", everything, re.MULTILINE)}
+    """A value for every setting that has no default: those are the secrets that an inventory holds."""
+    options = yaml.safe_load((project / "roles/settings/meta/argument_specs.yml").read_text())
+    defaults = yaml.safe_load((project / "roles/settings/defaults/main.yml").read_text())
+    return {name: "not-a-secret" for name in options["argument_specs"]["main"]["options"] if name not in defaults}
 
 
 if __name__ == "__main__":

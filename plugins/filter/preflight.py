@@ -62,16 +62,17 @@ def preflight_problems(
     facts: Mapping | None = None,
     resolved: Iterable[str] | None = None,
     files: Mapping | None = None,
-    names: Iterable[str] = (),
+    values: Mapping | None = None,
+    unresolved: Mapping[str, str] | None = None,
 ) -> list[str]:
     """What stands in the way of a run, one sentence or two each; an empty list when nothing does.
 
-    ``settings``: the openmates_* settings by name; undefined ones may raise when read.
+    ``settings``: openmates_* variables by name; undefined ones may raise when read.
+    ``values`` and ``unresolved``: more of them that have been read before, and why others have no value.
     ``facts``: the host's ansible_facts. ``resolved``: what openmates_domain resolves to on the host, None if unknown.
     ``files``: where things stand, keys ``settings``, ``secrets``, ``exposure``, ``inventory``, all optional.
-    ``names``: every variable name that begins with openmates_, to recognise a misspelled one.
     """
-    run = Preflight(settings, facts or {}, resolved, files or {}, names)
+    run = Preflight(settings, facts or {}, resolved, files or {}, values or {}, unresolved or {})
     return [problem for check in CHECKS for problem in check(run)]
 
 

@@ -166,16 +166,16 @@ def _problems_of_addresses(seen: Mapping) -> Iterator[str]:
             other = ", ".join(name.lower() for name in selected if name != family)
             yield (
                 f"{family} {address} could not be probed from here: {entry['reason']}. Run verify from a machine that "
-                f"has {family}, or set verify_families: [{other}] to leave it unproven"
+                f"has {family}, or set openmates_probe_families: [{other}] to leave it unproven"
             )
         elif not entry["reliable"]:
             yield f"The scan of {address} cannot be relied on: {entry['reason']}"
         elif not entry["answered"]:
             yield f"Nothing answered at {address}: the host is down, or a network between drops everything"
     if seen.get("require_ipv6") and "IPv6" not in map(_family, addresses):
-        yield "The host has no IPv6 address, but needs one (verify_require_ipv6)"
+        yield "The host has no IPv6 address, but needs one (openmates_require_ipv6)"
     if not any(_family(address) in selected for address in addresses):
-        yield "No address was probed: set verify_addresses to the server's public addresses"
+        yield "No address was probed: set openmates_public_addresses to the server's public addresses"
 
 
 def _problems_of_ports(seen: Mapping) -> Iterator[str]:
@@ -307,7 +307,7 @@ def _lines_of_ports(seen: Mapping) -> Iterator[str]:
             yield f"  {address}: NOT PROBED, {entry['reason']}"
     for address in seen.get("addresses") or []:
         if _family(address) not in _selected(seen):
-            yield f"  {address}: NOT PROBED, {_family(address)} is not in verify_families"
+            yield f"  {address}: NOT PROBED, {_family(address)} is not in openmates_probe_families"
 
 
 def _port_cell(port: int, entry: Mapping, expected: list[int], restricted: list[int]) -> str:

@@ -7,6 +7,7 @@ import json
 import re
 import secrets
 import subprocess
+import sys
 import threading
 import urllib.parse
 from pathlib import Path
@@ -20,6 +21,9 @@ from ansible.vars.manager import VariableManager
 from ansible_collections.openmates.server.plugins.action.file_tree import ActionModule
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT))
+
+from contract.render import with_settings  # noqa: E402
 
 # Typed in from the service tables of the architecture guidelines.
 SERVICES = {
@@ -63,7 +67,7 @@ def templar(environment: str, tmp_path: Path, **settings: object) -> Templar:
     loader.set_basedir(str(ROOT / "playbooks"))
     manager = InventoryManager(loader, sources=[str(tmp_path)])
     variable_manager = VariableManager(loader=loader, inventory=manager)
-    return Templar(loader, variable_manager.get_vars(host=manager.get_host("server")))
+    return Templar(loader, with_settings(ROOT, loader, variable_manager.get_vars(host=manager.get_host("server"))))
 
 
 def render(environment: str, tmp_path: Path, **settings: object) -> dict[str, str]:
@@ -554,7 +558,7 @@ def test_the_stages_of_a_run_set_directus_up_before_what_needs_it() -> None:
         ("", [["vault"], ["cms-database", "cache", "cms-setup"], ["cms"], ["cms-setup"], None]),
         ("an/image:1", [["vault"], ["cms-database", "cache"], ["cms"], ["cms-setup"], None]),
     ):
-        templar.available_variables = {"openmates_cms_setup_image": image}
+        templar.available_variables = {"settings": {"cms_setup_image": image}}
         assert [
             templar.template(trust_as_template(stage) if isinstance(stage, str) else stage) for _, stage in stages
         ] == order

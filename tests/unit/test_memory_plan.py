@@ -12,7 +12,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils import memory_pla
 
 ROOT = Path(__file__).parents[2]
 USABLE = 7700
-LIMITS = yaml.safe_load((ROOT / "playbooks/group_vars/all/services.yml").read_text())["openmates_memory"]
+LIMITS = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text())["openmates_memory"]
 # Typed in from runs of the real api, worker, scheduler and cms-setup, and of the genuine Loki, Promtail and Vault.
 PEAKS = {
     **{"api": 403 + 60, "task-worker": 620, "task-scheduler": 256, "cms": 350, "cms-database": 100, "vault": 96},

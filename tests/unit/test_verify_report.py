@@ -133,7 +133,7 @@ NO_ROUTE = "this machine has no IPv6 route to it (Network is unreachable)"
         (
             f"probe/addresses/{V6}",
             found(reachable=False, reliable=False, answered=False, reason=NO_ROUTE),
-            [V6, "no IPv6 route", "verify_families: [ipv4]"],
+            [V6, "no IPv6 route", "openmates_probe_families: [ipv4]"],
             "NOT PROBED, this machine has no IPv6 route",
         ),
         (
@@ -232,7 +232,7 @@ def test_a_family_left_out_is_visible_but_no_problem(seen: dict) -> None:
     seen["families"] = ["ipv4"]
     del seen["probe"]["addresses"][V6]
     assert verify.verify_problems(seen) == []
-    assert f"{V6}: NOT PROBED, IPv6 is not in verify_families" in "\n".join(verify.verify_report(seen))
+    assert f"{V6}: NOT PROBED, IPv6 is not in openmates_probe_families" in "\n".join(verify.verify_report(seen))
 
 
 def test_ipv6_can_be_required(seen: dict) -> None:
@@ -243,7 +243,7 @@ def test_ipv6_can_be_required(seen: dict) -> None:
 
 def test_no_address_is_a_problem(seen: dict) -> None:
     seen |= {"addresses": [], "probe": {"addresses": {}, "web": []}}
-    assert "verify_addresses" in verify.verify_problems(seen)[0]
+    assert "openmates_public_addresses" in verify.verify_problems(seen)[0]
 
 
 def test_a_port_for_some_networks_only_may_be_closed_from_here(seen: dict) -> None:

@@ -61,7 +61,7 @@ def _check_email(run: Preflight, name: str, required: bool) -> Iterator[str]:
         return
     match = EMAIL.match(value)
     if not value:
-        yield run.problem(name, f"it is not set{run.did_you_mean(name)}", remedy)
+        yield run.problem(name, "it is not set", remedy)
     elif not match or "." not in match[1] or not all(LABEL.match(label) for label in match[1].split(".")):
         yield run.problem(name, f"{value!r} is not an e-mail address", remedy)
     elif is_placeholder_domain(match[1]) or re.search(r"change-?me|^your", value, re.I):
@@ -77,7 +77,7 @@ def check_domain(run: Preflight) -> Iterator[str]:
         return
     if not domain:
         if run.environment == "prod":
-            yield run.problem(name, f"it is not set, and production needs one{run.did_you_mean(name)}", remedy)
+            yield run.problem(name, "it is not set, and production needs one", remedy)
         return
     if is_placeholder_domain(domain):
         yield run.problem(name, f"{domain!r} is a placeholder", remedy)

@@ -71,19 +71,6 @@ BACKEND_SECRETS = {
     "SELF_HOST_FIRST_INVITE_CODE": "openmates_first_invite_code",
     "ANONYMOUS_FREE_USAGE_HMAC_SECRET": "openmates_internal_api_token",
 }
-# Settings that are gone, and what to do about each.
-REMOVED = {
-    "openmates_ready_path": (
-        "Remove it: this project has a readiness probe of its own. The path that Caddy and the health check ask is "
-        "openmates_health_path"
-    ),
-}
-
-
-def check_removed(run: Preflight) -> Iterator[str]:
-    for name, remedy in REMOVED.items():
-        if name in run.other_names:
-            yield run.problem(name, "there is no such setting any more", remedy)
 
 
 def check_version(run: Preflight) -> Iterator[str]:
@@ -386,7 +373,6 @@ def check_health_path(run: Preflight) -> Iterator[str]:
 
 
 CHECKS = (
-    check_removed,
     check_version,
     check_collections,
     check_setup_timeout,

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import difflib
 import ipaddress
 import re
 from collections.abc import Iterable, Mapping
@@ -31,14 +30,19 @@ class Preflight:
     """One run of the checks: the settings that could be worked out, the host's facts, and where settings stand."""
 
     def __init__(
-        self, settings: Mapping, facts: Mapping, resolved: Iterable[str] | None, files: Mapping, names: Iterable[str]
+        self,
+        settings: Mapping,
+        facts: Mapping,
+        resolved: Iterable[str] | None,
+        files: Mapping,
+        values: Mapping[str, Any],
+        unresolved: Mapping[str, str],
     ) -> None:
         self.facts = facts
         self.resolved = None if resolved is None else list(resolved)
         self.files = files
-        self.other_names = sorted(set(names) - set(settings))
-        self.settings: dict[str, Any] = {}
-        self.broken: dict[str, str] = {}
+        self.settings: dict[str, Any] = _plain(values)
+        self.broken: dict[str, str] = dict(unresolved)
         for name in settings:
             # A setting may lean on one that is missing: that is a finding, not a reason to stop.
             try:
@@ -74,10 +78,6 @@ class Preflight:
 
     def host_problem(self, what: str, remedy: str) -> str:
         return f"This host: {what}. {remedy}"
-
-    def did_you_mean(self, name: str) -> str:
-        close = difflib.get_close_matches(name, self.other_names, n=1, cutoff=0.85)
-        return f" ({close[0]} is set: did you mean `{name}`?)" if close else ""
 
 
 def _plain(value: Any) -> Any:

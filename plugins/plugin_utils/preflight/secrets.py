@@ -45,7 +45,7 @@ def check_secrets(run: Preflight) -> Iterator[str]:
         if name in missing:
             yield run.problem(
                 name,
-                f"it is not set{run.did_you_mean(name)}",
+                "it is not set",
                 f"`ansible-playbook playbooks/secrets.yml -i {inventory}` adds it, or `ansible-vault edit"
                 f" {run.file(name)}` one of your own",
             )

@@ -10,16 +10,6 @@ from collections.abc import Iterator
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, address_of, integer
 
-LOG_LEVELS = ("debug", "info", "warning", "error")
-VAULT_ENGINES = ("vault", "openbao")
-
-
-def check_choices(run: Preflight) -> Iterator[str]:
-    """Settings with a fixed set of values."""
-    for name, choices in (("openmates_vault_engine", VAULT_ENGINES), ("openmates_log_level", LOG_LEVELS)):
-        if name in run.settings and run.settings[name] not in choices:
-            yield run.problem(name, f"{run.settings[name]!r} is unknown", f"Use one of {', '.join(choices)}")
-
 
 def check_login_attempts(run: Preflight) -> Iterator[str]:
     name = "openmates_directus_login_attempts"
@@ -62,7 +52,6 @@ def check_subnet(run: Preflight) -> Iterator[str]:
 
 
 CHECKS = (
-    check_choices,
     check_login_attempts,
     check_paths,
     check_subnet,

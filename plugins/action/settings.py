@@ -1,0 +1,68 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Validate the settings of an operator and convert them to their types, before any connection."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ansible.plugins.action import ActionBase
+from ansible.utils.vars import load_extra_vars
+from ansible_collections.openmates.server.plugins.plugin_utils.settings import inventory, names, reading
+from ansible_collections.openmates.server.plugins.plugin_utils.verb_arguments import names_in
+
+COLLECTION = Path(__file__).resolve().parents[2]
+COMMAND_LINE = "the command line (-e)"
+
+
+class ActionModule(ActionBase):
+    """Reads the variables of a host as its inventory and the command line set them."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp=None, task_vars=None):
+        result = super().run(tmp, task_vars)
+        self.validate_argument_spec({})
+        specs = reading.specifications(COLLECTION)
+        host = task_vars["inventory_hostname"]
+        places = inventory.variables(task_vars["hostvars"], host, self._loader)
+        extra = load_extra_vars(self._loader)
+        wrong = _misnamed(specs, places, extra)
+        places |= _places_of(extra)
+        settings = reading.read(specs, task_vars, places, self._templar)
+        wrong += [f"{name} in {places.get(name, reading.DEFAULTS)} {why}." for name, why in settings.wrong.items()]
+        if wrong:
+            lines = [f"{host} was left as it was, because of its settings:", *(f"- {problem}" for problem in wrong)]
+            return result | {"failed": True, "msg": "\n".join(lines)}
+        hidden = {"_ansible_no_log": True}  # secrets are among them; a failure above shows none
+        more = {"changed": False, "named": settings.values, "unresolved": settings.unresolved}
+        return result | settings.short | more | hidden
+
+
+def _places_of(extra: dict) -> dict[str, str]:
+    """Where the variables of the command line are: there, or in a file that it names."""
+    return {name: inventory.place(name, value, otherwise=COMMAND_LINE) for name, value in extra.items()}
+
+
+def _misnamed(specs: dict[str, dict], places: dict[str, str], extra: dict) -> list[str]:
+    """What is wrong with the names of the variables in the inventory and on the command line."""
+    roles = sorted(path.name for path in (COLLECTION / "roles").iterdir() if path.is_dir())
+    prefixes = tuple(f"{role}_" for role in (names.PREFIX.rstrip("_"), *roles))
+    given = {name: where for name, where in places.items() if name not in specs and name.startswith(prefixes)}
+    # On the command line a variable of a role is an argument of a playbook, or a trial.
+    unknown = {name: value for name, value in extra.items() if name not in specs and name.startswith(names.PREFIX)}
+    given |= _places_of(unknown)
+    if not given:
+        return []
+    wiring = sorted((COLLECTION / "playbooks/group_vars").rglob("*.yml"))
+    project = names_in([*wiring, *COLLECTION.glob("roles/*/defaults/*.yml"), *COLLECTION.glob("roles/*/vars/*.yml")])
+    wired = names.settings_by_role_variable("\n".join(file.read_text(encoding="utf-8") for file in wiring))
+    problems = []
+    for name, where in sorted(given.items()):
+        if name in unknown and name in project:
+            continue
+        problem = names.problem_of(name, specs, project, roles, wired)
+        if problem:
+            problems.append(f"{name} in {where}: {problem}")
+    return problems

@@ -1,0 +1,61 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The servers that a play is for."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: servers
+short_description: The hosts of the groups prod and dev, without which a play is an error
+version_added: 0.1.0
+author: The openmates.server contributors
+description:
+  - Returns the names of all servers in the inventory, for the C(hosts) of a play. Other hosts of an inventory are left
+    alone, such as a bastion.
+  - Fails if the inventory has no server, or if C(--limit) selects none. A play without hosts would be green.
+  - The limit itself is applied by Ansible.
+"""
+
+EXAMPLES = r"""
+- hosts: "{{ query('openmates.server.servers') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: The names of the servers.
+  type: list
+  elements: str
+"""
+
+from ansible import context
+from ansible.errors import AnsibleError
+from ansible.plugins.lookup import LookupBase
+
+GROUPS = ("prod", "dev")
+
+
+class LookupModule(LookupBase):
+    """Reads the groups of the inventory, and the hosts that the limit leaves."""
+
+    def run(self, terms, variables=None, **kwargs):
+        if context.CLIARGS.get("syntax"):
+            return list(GROUPS)
+        groups = variables.get("groups", {})
+        servers = list(dict.fromkeys(host for group in GROUPS for host in groups.get(group, [])))
+        if not servers:
+            raise AnsibleError(
+                f"The inventory {_sources(variables)} has no server: its groups prod and dev are missing or empty. "
+                "Name an inventory with -i, and put each server into one of the two groups"
+            )
+        # Before a play has its hosts, these are all hosts that the limit leaves.
+        left = set(variables.get("ansible_play_batch", servers))
+        if not left.intersection(servers):
+            raise AnsibleError(
+                f"--limit {variables.get('ansible_limit', '')} selects no server. "
+                f"The servers of the inventory {_sources(variables)} are {', '.join(servers)}"
+            )
+        return servers
+
+
+def _sources(variables) -> str:
+    return ", ".join(map(str, variables.get("ansible_inventory_sources") or [])) or "(none)"

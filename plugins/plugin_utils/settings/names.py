@@ -1,0 +1,81 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Judge the names of the variables that an operator set."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Mapping
+
+from ansible_collections.openmates.server.plugins.plugin_utils.verb_arguments import nearest
+
+PREFIX = "openmates_"
+#: Settings that have another name now.
+RENAMED: dict[str, str] = {
+    "verify_addresses": "openmates_public_addresses",
+    "verify_families": "openmates_probe_families",
+}
+#: Settings that are gone, and what to do about each.
+REMOVED = {
+    "openmates_ready_path": (
+        "Remove it: the readiness probe is a part of this project. "
+        "Caddy and the health check request openmates_health_path"
+    ),
+    "hardening_sysctl": "Name what this server does without in openmates_hardening_without",
+    "hardening_blocked_modules": "Name what this server does without in openmates_hardening_without",
+}
+#: From this likeness on a name is taken for another one, misspelt.
+ALIKE = 0.85
+_WIRED = re.compile(r'^([a-z]\w*): "{{ settings\.(\w+) }}"$', re.MULTILINE)
+
+
+def settings_by_role_variable(wiring: str) -> dict[str, str]:
+    """The setting that decides each variable of a role, read from the text of the playbooks' group_vars."""
+    return {variable: PREFIX + setting for variable, setting in _WIRED.findall(wiring)}
+
+
+def problem_of(
+    name: str,
+    settings: Collection[str],
+    project: Collection[str],
+    roles: Collection[str],
+    wired: Mapping[str, str],
+) -> str:
+    """What is wrong with a name in an inventory and what to do about it, or an empty string.
+
+    settings: the names of all settings. project: the names of all variables of roles and playbooks, with the settings.
+    roles: the names of the roles. wired: the setting that decides a variable of a role, where there is one.
+    """
+    if name in settings:
+        return ""
+    if name in RENAMED:
+        return f"it is called {RENAMED[name]} now. Rename it."
+    if name in REMOVED:
+        return f"there is no such setting any more. {REMOVED[name]}."
+    if name.startswith(PREFIX):
+        if name in project:
+            return "the playbooks derive it from other settings. Remove it."
+        meant = nearest(name, settings)
+        return "there is no such setting. " + (
+            f"Did you mean {meant}?" if meant else "roles/settings/defaults/main.yml has all of them."
+        )
+    role = next((role for role in roles if name.startswith(f"{role}_")), "")
+    if not role:
+        return ""
+    variable = name if name in project else _resembled(name, role, project)
+    if not variable:
+        return ""  # a variable of another project, which shares the inventory
+    meant = wired.get(variable) or _nearest(PREFIX + variable, settings)
+    remedy = f"Set {meant} instead." if meant else "Remove it: there is no setting for it."
+    if variable != name:
+        return f"it resembles {variable}, a variable of the role {role}, which only the playbooks set. {remedy}"
+    return f"it is a variable of the role {role}, which only the playbooks set. {remedy}"
+
+
+def _resembled(name: str, role: str, project: Collection[str]) -> str:
+    return _nearest(name, [variable for variable in project if variable.startswith(f"{role}_")])
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=ALIKE)), "")

@@ -1,0 +1,267 @@
+"""Ansible reads a setting from every place that an operator may use, and refuses what is none."""
+
+from __future__ import annotations
+
+import base64
+import configparser
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+SOURCES = ["192.0.2.0/24", "2001:db8::/32"]
+HOSTS = {"prod": {"hosts": {"server": {"ansible_host": "192.0.2.7"}}}}
+PROBE = """
+- name: Show what the settings decide
+  hosts: "{{ query('openmates.server.servers') }}"
+  gather_facts: false
+  tasks:
+    - name: Read the settings
+      ansible.builtin.import_role: {name: openmates.server.settings, public: true, rolespec_validate: false}
+    - name: Show them
+      ansible.builtin.debug:
+        msg: "SHOWN {{ inventory_hostname }} {{ shown | to_json | b64encode }}"
+      vars:
+        shown: {settings: "{{ settings }}", firewall_sources: "{{ firewall_sources }}"}
+"""
+JUDGE = """
+- name: Judge the settings
+  hosts: "{{ query('openmates.server.servers') }}"
+  connection: local
+  gather_facts: false
+  vars: {ansible_python_interpreter: "{{ ansible_playbook_python }}"}
+  tasks:
+    - name: Read the settings
+      ansible.builtin.import_role: {name: openmates.server.settings, public: true, rolespec_validate: false}
+    - name: Judge them
+      ansible.builtin.import_role: {name: openmates.server.preflight}
+"""
+
+
+class Operator:
+    """A directory of an operator's own, with a playbook that shows the settings of its servers."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.inventory = folder / "inventory"
+        self.inventory.mkdir()
+        (folder / "password").write_text("a throwaway password")
+        (folder / "playbooks").mkdir()
+        (folder / "playbooks/probe.yml").write_text(PROBE)
+        (folder / "playbooks/judge.yml").write_text(JUDGE)
+        (folder / "playbooks/group_vars").symlink_to(ROOT / "playbooks/group_vars")
+        self.write("hosts.yml", HOSTS)
+
+    def write(self, name: str, content: object) -> None:
+        file = self.inventory / name
+        file.parent.mkdir(exist_ok=True)
+        file.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
+
+    def run(
+        self, *arguments: str, inventory: str = "inventory", playbook: str = "probe"
+    ) -> subprocess.CompletedProcess:
+        command = [Path(sys.executable).parent / "ansible-playbook", f"playbooks/{playbook}.yml", *arguments]
+        return subprocess.run(
+            [*command, "-i", inventory] if inventory else command,
+            cwd=self.folder,
+            env={
+                **os.environ,
+                "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"),
+                "ANSIBLE_VAULT_PASSWORD_FILE": str(self.folder / "password"),
+                "ANSIBLE_NOCOLOR": "1",
+                "ANSIBLE_INVENTORY": "/dev/null",
+                "ANSIBLE_LOCAL_TEMP": str(self.folder / "tmp"),
+            },
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+
+    def shown(self, *arguments: str) -> dict[str, dict]:
+        """What the settings of each server are, and what one of them decides for a role."""
+        done = self.run(*arguments)
+        assert done.returncode == 0, done.stdout + done.stderr
+        found = re.findall(r"SHOWN\s+(\S+)\s+(\S+)", done.stdout)
+        return {host: json.loads(base64.b64decode(text)) for host, text in found}
+
+    def refused(self, *arguments: str, **options: str) -> str:
+        done = self.run(*arguments, **options)
+        output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+        assert done.returncode != 0, output
+        assert "SHOWN" not in output
+        return output
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Operator:
+    return Operator(tmp_path)
+
+
+VALUES = {"openmates_log_level": "debug", "openmates_ssh_sources": SOURCES}
+PLACES = {
+    "group_vars/all": {"group_vars/all.yml": VALUES},
+    "group_vars/prod": {"group_vars/prod.yml": VALUES},
+    "host_vars": {"host_vars/server.yml": VALUES},
+    "vars in hosts.yml": {"hosts.yml": {"all": {"vars": VALUES, "children": HOSTS}}},
+    "INI inventory": {
+        "hosts.yml": "",
+        "hosts.ini": "[prod]\nserver ansible_host=192.0.2.7\n"
+        f"[all:vars]\nopenmates_log_level=debug\nopenmates_ssh_sources={json.dumps(SOURCES)}\n",
+    },
+    "-e": {},
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_setting_takes_effect_wherever_it_is_set(operator: Operator, place: str) -> None:
+    for name, content in PLACES[place].items():
+        operator.write(name, content)
+    command_line = [part for name in VALUES for part in ("-e", f"{name}={_text(VALUES[name])}")]
+    shown = operator.shown(*(command_line if place == "-e" else []))["server"]
+    assert shown["settings"]["log_level"] == "debug"
+    assert shown["settings"]["ssh_sources"] == SOURCES
+    assert shown["firewall_sources"] == {"22": SOURCES}
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def test_text_is_converted_to_the_type_of_the_setting(operator: Operator) -> None:
+    operator.write("hosts.yml", "")
+    operator.write(
+        "hosts.ini",
+        "[prod]\nserver openmates_directus_cache=false openmates_pids_limit=300\n"
+        '[prod:vars]\nopenmates_backend_environment={"A": "b"}\n',
+    )
+    apps = [{"name": "app-pdf", "kind": "worker", "queues": ["app_images"]}]
+    arguments = ["-e", "openmates_ssh_port=2222", "-e", "openmates_require_ipv6=no"]
+    shown = operator.shown(*arguments, "-e", f"openmates_apps={_text(apps)}")["server"]
+    settings = shown["settings"]
+    assert settings["directus_cache"] is False
+    assert settings["require_ipv6"] is False
+    assert (settings["pids_limit"], settings["ssh_port"]) == (300, 2222)
+    assert settings["backend_environment"] == {"A": "b"}
+    assert settings["apps"] == apps
+    assert "app_images" not in settings["worker_queues"], "a default that refers to a setting finds the converted value"
+    assert "app_ai" in settings["worker_queues"]
+
+
+def test_what_is_no_setting_is_refused_with_its_file_and_the_nearest_name(operator: Operator) -> None:
+    operator.write("group_vars/all.yml", {"openmates_log_levle": "debug", "openmates_origins": []})
+    operator.write("group_vars/prod.yml", "\nssh_penalty_exempt: [192.0.2.1]\nvault_database_password: x\n")
+    operator.write("host_vars/server.yml", {"verify_require_ipv6": True, "openmates_ready_path": "/ready"})
+    operator.write("hosts.yml", {"prod": {"hosts": HOSTS["prod"]["hosts"], "vars": {"openmates_ssh_port": "twenty"}}})
+    output = operator.refused("-e", "openmates_vault_unsael=host", "-e", "vault_token_period=3h")
+    for words in (
+        "openmates_log_levle in inventory/group_vars/all.yml:1: there is no such setting. "
+        "Did you mean openmates_log_level?",
+        "openmates_origins in inventory/group_vars/all.yml:2: the playbooks derive it",
+        "ssh_penalty_exempt in inventory/group_vars/prod.yml:2: it is a variable of the role ssh, which only the "
+        "playbooks set. Set openmates_ssh_penalty_exempt instead.",
+        "verify_require_ipv6 in inventory/host_vars/server.yml:2: it is a variable of the role verify, which only the "
+        "playbooks set. Set openmates_require_ipv6 instead.",
+        "openmates_ready_path in inventory/host_vars/server.yml:1: there is no such setting any more.",
+        "openmates_ssh_port in inventory/hosts.yml:6 must be a whole number, not `twenty`.",
+        "openmates_vault_unsael in the command line (-e): there is no such setting. "
+        "Did you mean openmates_vault_unseal?",
+    ):
+        assert words in output
+    assert "vault_database_password" not in output and "vault_token_period" not in output
+
+
+def test_secrets_are_never_shown(operator: Operator) -> None:
+    operator.write("group_vars/all.yml", "openmates_vault_seeds: canary\nopenmates_grafana_password: [canary]\n")
+    output = operator.refused("-vvv")
+    assert "openmates_vault_seeds in inventory/group_vars/all.yml:1 must be a mapping." in output
+    assert "openmates_grafana_password in inventory/group_vars/all.yml:2 must be text" in output
+    assert "canary" not in output
+
+
+def test_preflight_judges_the_converted_values_and_names_what_is_missing(operator: Operator) -> None:
+    operator.write("group_vars/prod.yml", {"openmates_backend_environment": {"A": "{{ my_missing_name }}"}})
+    arguments = ["-e", "openmates_domain=localhost", "-e", "openmates_directus_login_attempts=-1"]
+    output = operator.refused(*arguments, playbook="judge")
+    for words in (
+        "openmates_admin_email in inventory/group_vars/prod/main.yml: it is not set",
+        "openmates_domain in inventory/group_vars/prod/main.yml: 'localhost' is not a domain name",
+        "openmates_directus_login_attempts in inventory/group_vars/prod/main.yml: -1 is not a number of logins",
+        "openmates_backend_environment in inventory/group_vars/prod/main.yml: it cannot be worked out: "
+        "'my_missing_name' is undefined",
+        "`ansible-playbook playbooks/secrets.yml -i inventory` makes it",
+    ):
+        assert words in output
+    assert "openmates_acme_email" not in output, "its default refers to a setting that is named already"
+
+
+def test_one_wrong_server_does_not_stop_the_others(operator: Operator) -> None:
+    hosts = {"server": {}, "wrong": {"openmates_log_level": "loud"}}
+    operator.write("hosts.yml", {"prod": {"hosts": hosts}})
+    done = operator.run()
+    assert "SHOWN server" in done.stdout
+    assert re.search(
+        r"openmates_log_level in inventory/hosts.yml:\d+ must be one of debug, info", done.stdout + done.stderr
+    )
+    assert done.returncode != 0
+
+
+@pytest.mark.parametrize(
+    ("hosts", "arguments", "inventory", "words"),
+    [
+        ("", [], "localhost,", "The inventory localhost, has no server"),
+        ({"prod": {"hosts": {}}, "dev": None}, [], "inventory", "groups prod and dev are missing or empty"),
+        ({"other": {"hosts": {"bastion": None}}}, [], "inventory", "groups prod and dev are missing or empty"),
+        ("", [], "", "Name an inventory with -i"),
+        (
+            {**HOSTS, "other": {"hosts": {"bastion": None}}},
+            ["--limit", "bastion"],
+            "inventory",
+            "bastion selects no server",
+        ),
+        (HOSTS, ["--limit", "servre"], "inventory", "no hosts to target"),
+    ],
+    ids=["localhost", "empty groups", "other hosts only", "no inventory", "limit to another host", "limit to nothing"],
+)
+def test_a_run_without_a_server_is_an_error(
+    operator: Operator, hosts: object, arguments: list[str], inventory: str, words: str
+) -> None:
+    operator.write("hosts.yml", hosts)
+    assert words in operator.refused(*arguments, inventory=inventory)
+
+
+def test_the_project_names_no_default_inventory_and_lets_servers_fail_one_by_one() -> None:
+    config = configparser.ConfigParser()
+    config.read(ROOT / "ansible.cfg")
+    assert not {"inventory", "any_errors_fatal"} & set(config["defaults"])
+
+
+def test_hosts_that_are_no_servers_are_left_alone(operator: Operator) -> None:
+    operator.write(
+        "hosts.yml",
+        {**HOSTS, "dev": {"hosts": {"trial": None}}, "other": {"hosts": {"bastion": None, "localhost": None}}},
+    )
+    assert set(operator.shown()) == {"server", "trial"}
+
+
+VERBS = sorted(path for path in (ROOT / "playbooks").glob("*.yml") if not path.name.startswith("lab"))
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda path: path.name)
+def test_a_verb_is_for_the_servers_and_reads_the_settings_first(verb: Path) -> None:
+    for play in yaml.safe_load(verb.read_text()):
+        assert play["hosts"] == "{{ query('openmates.server.servers') }}"
+        arguments, settings, *others = play["tasks"]
+        assert settings["ansible.builtin.import_role"] == {
+            "name": "settings",
+            "public": True,
+            "rolespec_validate": False,
+        }
+        if any("tags" in task for task in others):
+            assert arguments["tags"] == settings["tags"] == "always"
