@@ -24,6 +24,12 @@ def test_there_is_a_default_scenario() -> None:
     assert {file.parent.name for file in SCENARIOS} == {"default", "dev", "interrupted", "prod"}
 
 
+def test_login_opens_a_shell_in_the_container_whose_name_the_platform_has() -> None:
+    template = SHARED["driver"]["options"]["login_cmd_template"]
+    command = template.format(instance="openmates-lab-prod1", lines=1, columns=1)
+    assert command == "docker exec --interactive --tty openmates-lab-prod1 bash --login"
+
+
 @pytest.mark.parametrize("file", SCENARIOS, ids=lambda file: file.parent.name)
 def test_a_scenario_says_what_it_proves_and_removes_its_host(file: Path) -> None:
     assert file.read_text().splitlines()[1].startswith("# Claims: ")
