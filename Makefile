@@ -4,9 +4,10 @@ SHELL := /bin/bash -o pipefail
 ENV ?= prod
 VENV := .venv
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
-export MOLECULE_COMMAND_BORDERS := 0
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 export LC_ALL := C.UTF-8
+# With PARTS=1, as `test` and `check` set it, a part's lines begin with its name, because two parts run at a time.
+RUN = $(if $(PARTS),lab/progress.py $@)
 
 .PHONY: help
 help: ## Show this list
@@ -16,7 +17,7 @@ help: ## Show this list
 setup: $(VENV)/.complete .vault-password ## Install Ansible and the tools, pinned, into .venv
 
 $(VENV)/.complete: requirements.lock lab/venv.sh
-	lab/venv.sh $(VENV)
+	lab/progress.py setup lab/venv.sh $(VENV)
 	touch $@
 
 .vault-password:
@@ -31,29 +32,34 @@ lab: lab-ready ## Provision a lab host with the real playbook: ENV=prod (prod1) 
 
 .PHONY: lab-ready
 lab-ready: setup
-	lab/engine.sh
-	ansible-playbook playbooks/secrets.yml -i inventories/lab
+	$(RUN) lab/prepare.sh
 
 .PHONY: lab-base
 lab-base: lab-ready
-	ansible-playbook playbooks/lab.yml -i inventories/lab --limit localhost
+	$(RUN) ansible-playbook playbooks/lab.yml -i inventories/lab --limit localhost
 
 .PHONY: lab-down
 lab-down: setup ## Remove the lab's hosts, registry and network; images stay cached
 	ansible-playbook playbooks/lab_destroy.yml -i inventories/lab --tags all,everything
+	molecule reset --all
+
+.PHONY: check
+check: setup ## Check style and run the unit tests: within five minutes, without Docker
+	$(MAKE) --jobs=2 --no-print-directory PARTS=1 lint unit
+	@echo "Everything passed: lint and unit tests. The tests on lab hosts are in 'make test'."
 
 .PHONY: test
-test: setup ## Run every test, two parts at a time; each part's output comes when it has ended
-	$(MAKE) --jobs=2 --output-sync=target --no-print-directory lab-base lint unit
-	$(MAKE) --jobs=2 --output-sync=target --no-print-directory scenario-prod scenario-dev directus queues scenario-interrupted
+test: setup ## Run every test, two parts at a time, each line with its part's name; removes the lab hosts, except with KEEP=1
+	$(MAKE) --jobs=2 --no-print-directory PARTS=1 lab-base lint unit integration
+	$(MAKE) --jobs=2 --no-print-directory PARTS=1 scenario-prod scenario-dev directus queues scenario-interrupted
 	@echo "Everything passed: lint, unit and integration tests, Directus, queues, and the scenarios prod, interrupted and dev."
 
 .PHONY: lint
 lint: setup ## Check style and pitfalls
-	ruff check
-	ruff format --check
-	yamllint --strict .
-	ansible-lint --offline
+	$(RUN) ruff check
+	$(RUN) ruff format --check
+	$(RUN) yamllint --strict .
+	lab/progress.py lint ansible-lint --offline
 
 .PHONY: contract
 contract: setup ## Compare this project with OpenMates' source: OPENMATES=<checkout, repository or archive> [REV=] [SINCE=]
@@ -61,55 +67,64 @@ contract: setup ## Compare this project with OpenMates' source: OPENMATES=<check
 	python -m contract "$(OPENMATES)" $(if $(REV),--rev "$(REV)") $(if $(SINCE),--since "$(SINCE)") $(if $(PROJECT),--project "$(PROJECT)")
 
 .PHONY: unit
-unit: setup test-tools ## Run the tests that need no host
-	pytest -n auto
+unit: setup ## Run the tests that need neither a host nor a server
+	$(RUN) pytest -n auto tests/unit
+
+.PHONY: integration
+integration: setup ## Run the tests that need a Vault server, which they start
+	lab/test_tools.sh gnupg
+	$(RUN) pytest -n auto tests/integration
+
+# A scenario removes its host at the beginning and at the end; KEEP=1 leaves the host for a look at it.
+MOLECULE_TEST = $(RUN) molecule test $(if $(KEEP),--destroy=never) --scenario-name
+MOLECULE_DESTROY = $(if $(KEEP),$(RUN) molecule destroy --scenario-name,@:)
 
 .PHONY: scenario-prod
-scenario-prod: lab-base ## Provision prod1 anew and test it
-	molecule test --scenario-name prod
+scenario-prod: lab-base ## Provision prod1 anew, test it and remove it; KEEP=1 keeps it
+	$(MOLECULE_DESTROY) prod
+	$(MOLECULE_TEST) prod
 
 .PHONY: scenario-interrupted
-scenario-interrupted: lab-base ## Provision prod2 anew, killed at many moments
-	molecule test --scenario-name interrupted
+scenario-interrupted: lab-base ## Provision prod2 anew, killed at many moments, and remove it; KEEP=1 keeps it
+	$(MOLECULE_DESTROY) interrupted
+	$(MOLECULE_TEST) interrupted
 
 .PHONY: scenario-dev
-scenario-dev: lab-base test-tools ## Provision dev1 anew and test it
-	molecule test --scenario-name dev
-
-.PHONY: test-tools
-test-tools:
-	lab/test_tools.sh
+scenario-dev: lab-base ## Provision dev1 anew, test it and remove it; KEEP=1 keeps it
+	lab/test_tools.sh browser
+	$(MOLECULE_DESTROY) dev
+	$(MOLECULE_TEST) dev
 
 .PHONY: directus
 directus: lab-base ## Test cms-setup and the Directus modules against a real Directus
-	python lab/images.py build --no-push directus cms-database cache
-	pytest -n auto tests/directus
+	$(RUN) python lab/images.py build --no-push directus cms-database cache
+	$(RUN) pytest -n auto tests/directus
 
 .PHONY: queues
 queues: lab-base ## Test the readiness probe against a real cache and real Celery workers
-	python lab/images.py build --no-push api cache
-	pytest tests/queues
+	$(RUN) python lab/images.py build --no-push api cache
+	$(RUN) pytest tests/queues
 
 .PHONY: upgrade-proof
 upgrade-proof: lab-ready ## Prove the upgrade from an earlier Directus, which is built first (minutes)
 	python lab/images.py build --no-push directus cms-database cache
-	lab/directus_before.sh
+	lab/progress.py directus-before lab/directus_before.sh
 	pytest tests/upgrade
 
 .PHONY: genuine
 genuine: lab-base ## Prove all of it with genuine HashiCorp Vault, built from its Go module; FORCE=1: also what passed before
-	python lab/genuine.py
+	lab/progress.py genuine python lab/genuine.py
 
 .PHONY: faults
 faults: setup ## Freeze, cut off and kill services of lab host HOST=prod2; CASE=cache-frozen FAULT_SECONDS=300 AGAIN=1
-	python tests/faults/run.py --host $(or $(HOST),prod2) --seconds $(or $(FAULT_SECONDS),300) $(if $(AGAIN),--again) $(CASE)
+	lab/progress.py faults python tests/faults/run.py --host $(or $(HOST),prod2) --seconds $(or $(FAULT_SECONDS),300) $(if $(AGAIN),--again) $(CASE)
 
 .PHONY: real
 real: setup ## Prove the stack with the real backend: API_IMAGE= and CMS_SETUP_IMAGE= of the local Docker engine
 	@test -n "$(API_IMAGE)" -a -n "$(CMS_SETUP_IMAGE)" || { echo "usage: make real API_IMAGE=name:tag CMS_SETUP_IMAGE=name:tag [CASE=sign-up] [AGAIN=1]" >&2; exit 2; }
 	$(MAKE) --no-print-directory lab-ready
 	ansible-playbook playbooks/lab.yml -i inventories/lab --limit localhost,$(or $(HOST),real1)
-	python tests/real/run.py --host $(or $(HOST),real1) --api-image $(API_IMAGE) --cms-setup-image $(CMS_SETUP_IMAGE) $(if $(AGAIN),--again) $(CASE)
+	lab/progress.py real python tests/real/run.py --host $(or $(HOST),real1) --api-image $(API_IMAGE) --cms-setup-image $(CMS_SETUP_IMAGE) $(if $(AGAIN),--again) $(CASE)
 
 .PHONY: bench
 bench: setup ## Time a run that changes nothing on prod1, which must be provisioned

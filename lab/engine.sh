@@ -39,7 +39,12 @@ start_engine() {
 # wait_for_engine: until it answers, or fails with the reason that its log gives.
 wait_for_engine() {
   deadline=$(($(date +%s) + patience))
+  shown=$(date +%s)
   until answers; do
+    if [ "$(date +%s)" -ge $((shown + 15)) ]; then
+      shown=$(date +%s)
+      say "waiting for the engine, at most $patience s"
+    fi
     if [ "$(date +%s)" -ge "$deadline" ]; then
       if as_root docker info >/dev/null 2>&1; then fail "the engine runs, but $(id -un) may not use it"; fi
       [ ! -s "$log" ] || tail -n 20 "$log" >&2
@@ -55,7 +60,7 @@ has openssl || missing="$missing openssl"
 has ssh-keygen || missing="$missing openssh-client"
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
 # shellcheck disable=SC2086 # a list of words is wanted
-[ -z "$missing" ] || "$lab/apt.sh" $missing
+[ -z "$missing" ] || "$lab/apt.sh" "the lab makes the root file system of its images and its keys with them" $missing
 
 if ! answers; then
   if has docker && docker info 2>&1 | grep -qi 'permission denied'; then
@@ -63,8 +68,8 @@ if ! answers; then
   fi
   if ! has dockerd; then
     # A client alone may be here already; Debian 13 has its own in a package apart.
-    "$lab/apt.sh" docker.io iptables
-    has docker || "$lab/apt.sh" docker-cli
+    "$lab/apt.sh" "lab hosts are containers, and no Docker engine is installed" docker.io iptables
+    has docker || "$lab/apt.sh" "Debian has Docker's client in a package of its own" docker-cli
   fi
   # A package's own scripts, or another run of this one, may have started it a moment ago.
   answers || start_engine

@@ -7,7 +7,7 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   exit 1
 }
 # Debian packages it apart from Python.
-python3 -c 'import ensurepip' 2>/dev/null || "$(dirname "$0")/apt.sh" python3-venv
+python3 -c 'import ensurepip' 2>/dev/null || "$(dirname "$0")/apt.sh" "Debian has Python's venv module in a package of its own" python3-venv
 # --clear follows a link, and would empty the environment of another checkout.
 [ ! -L "$venv" ] || {
   echo "$venv is a link to another environment: remove it, or install requirements.lock there." >&2

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+import progress
 import pytest
 from ansible.module_utils.common.parameters import PASS_VARS
 from ansible.module_utils.testing import patch_module_args
@@ -16,6 +17,10 @@ from ansible.plugins.loader import init_plugin_loader
 os.environ.update(NO_PROXY="*", no_proxy="*")
 
 init_plugin_loader([str(Path(__file__).parents[1] / "collections")])
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    progress.register(config)
 
 
 @pytest.fixture

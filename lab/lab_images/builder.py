@@ -16,6 +16,7 @@ from lab_images.engine import docker, image_id
 from lab_images.local import push
 from lab_images.recipe import authorities, recipe_hash
 from lab_images.registry import in_registry, registry_path
+from lab_images.watch import Watch
 
 NAMESPACE = "openmates-lab"
 LABEL = "org.openmates.lab"
@@ -35,6 +36,7 @@ class Builder:
         self.upstream = False
         self.source = source
         self.counts = {"built": 0, "pulled": 0, "pushed": 0}
+        self.watch = Watch()
 
     def tag(self, row: Image) -> str:
         """Local name of the built image."""
@@ -76,7 +78,8 @@ class Builder:
 
     def _pull(self, row: Image) -> str | None:
         try:
-            result = docker("pull", "--quiet", str(row.image), timeout=PULL_TIMEOUT)
+            with self.watch.doing(row.name, f"pulling {row.image}"):
+                result = docker("pull", "--quiet", str(row.image), timeout=PULL_TIMEOUT)
         except subprocess.TimeoutExpired:
             result = None
         if result is None or result.returncode:
@@ -92,7 +95,11 @@ class Builder:
         print(f"{row.name}: building", flush=True)
         start = time.monotonic()
         try:
-            with log.open("w", encoding="utf-8") as output, tempfile.TemporaryDirectory() as scratch:
+            with (
+                self.watch.doing(row.name, "building", log),
+                log.open("w", encoding="utf-8") as output,
+                tempfile.TemporaryDirectory() as scratch,
+            ):
                 step = self._import_rootfs if row.parent is None else self._build_recipe
                 plain = step(row, Path(scratch), output)
                 self._label(row, plain, output)
@@ -154,7 +161,9 @@ class Builder:
             raise LabError(f"labelling failed ({result.returncode})")
 
     def _push(self, row: Image, identity: str, registry: str) -> None:
-        if push(str(row.image), identity, registry):
+        with self.watch.doing(row.name, f"pushing {registry_path(str(row.image))}"):
+            pushed = push(str(row.image), identity, registry)
+        if pushed:
             self.counts["pushed"] += 1
             print(f"{row.name}: pushed {registry_path(str(row.image))}", flush=True)
 
@@ -168,7 +177,7 @@ class Builder:
         self.ask_upstream(chosen)
         waiting, done, errors = list(chosen), set(), []
         running: dict[concurrent.futures.Future, Image] = {}
-        with concurrent.futures.ThreadPoolExecutor(jobs) as pool:
+        with self.watch.watching(), concurrent.futures.ThreadPoolExecutor(jobs) as pool:
             while waiting or running:
                 ready = [row for row in waiting if row.parent is None or row.parent in done]
                 for row in ready[: jobs - len(running)]:

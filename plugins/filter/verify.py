@@ -16,6 +16,8 @@ from typing import Any
 FAMILIES = {4: "IPv4", 6: "IPv6"}
 PUBLISHED = re.compile(r"(?P<address>\S*):(?P<first>\d+)(-(?P<last>\d+))?->\S+/tcp")
 MIN_DAYS_LEFT = 7
+#: How compose_info begins when Docker is installed and fails; its other reasons are what a new server lacks.
+ENGINE_BROKEN = "Docker does not answer"
 SETUP = "site.yml --tags stack runs cms-setup again; `docker compose logs cms-setup` on the host names what was refused"
 POLICIES = "site.yml --tags vault writes the policies and the engines"
 #: What to do about a part of the readiness that failed.
@@ -149,6 +151,19 @@ def service_trouble(seen: Mapping, name: str) -> str:
     return "" if health in ("", "healthy") else f"it is {health}"
 
 
+def not_provisioned(seen: Mapping) -> bool:
+    """Whether a dry run saw a server on which no service has a container: it is new, and nothing is wrong with that."""
+    services = (seen.get("services") or {}).values()
+    broken = str(seen.get("services_problem") or "").startswith(ENGINE_BROKEN)
+    return bool(seen.get("dry_run")) and not broken and all(service.get("state") == "missing" for service in services)
+
+
+def to_be_made(seen: Mapping, name: str) -> bool:
+    """Whether the run that a dry run describes would make this service's container."""
+    state = ((seen.get("services") or {}).get(name) or {}).get("state", "missing")
+    return bool(seen.get("dry_run")) and state == "missing"
+
+
 def _service_names(seen: Mapping) -> list[str]:
     return list(dict.fromkeys([*(seen.get("expected_services") or []), *(seen.get("services") or {})]))
 
@@ -259,13 +274,18 @@ def _problems_of_services(seen: Mapping) -> Iterator[str]:
         return
     for name in _service_names(seen):
         trouble = service_trouble(seen, name)
-        if trouble:
+        if trouble and not to_be_made(seen, name):
             hint = (seen.get("hints") or {}).get(name, "")
             yield f"Service {name}: {trouble}. See `docker compose logs {name}` on the host{'. ' if hint else ''}{hint}"
 
 
 def verify_problems(seen: Mapping) -> list[str]:
-    """Everything that is not as it should be, one sentence each; empty when all is well."""
+    """Everything that is not as it should be, one sentence each; empty when all is well.
+
+    What a dry run finds missing on a new server is not a problem.
+    """
+    if not_provisioned(seen):
+        return list(_problems_of_addresses(seen))
     parts = (
         _problems_of_addresses,
         _problems_of_ports,
@@ -288,13 +308,14 @@ def _table(rows: list[list[str]], indent: str = "  ") -> list[str]:
 def _lines_of_ports(seen: Mapping) -> Iterator[str]:
     found = (seen.get("probe") or {}).get("addresses") or {}
     probed, expected = _probed(seen), _expected(seen)
+    new = not_provisioned(seen)
     yield "Open from outside"
     ports = sorted({port for entry in probed.values() for port in entry["open"]} | set(expected))
     rows = [["port", "who", *(f"{_family(address)} {address}" for address in found)]]
     for port in ports:
         who = _port_name(seen, port) or ("" if port in expected else "not expected")
         rows.append(
-            [str(port), who, *(_port_cell(port, entry, expected, _restricted(seen)) for entry in found.values())]
+            [str(port), who, *(_port_cell(port, entry, expected, _restricted(seen), new) for entry in found.values())]
         )
     yield from _table(rows)
     for address, entry in found.items():
@@ -310,18 +331,20 @@ def _lines_of_ports(seen: Mapping) -> Iterator[str]:
             yield f"  {address}: NOT PROBED, {_family(address)} is not in openmates_probe_families"
 
 
-def _port_cell(port: int, entry: Mapping, expected: list[int], restricted: list[int]) -> str:
+def _port_cell(port: int, entry: Mapping, expected: list[int], restricted: list[int], new: bool) -> str:
     if not entry["reachable"]:
         return "?"
     if port in entry["open"]:
-        return "open" if port in expected else "OPEN, MUST NOT BE"
+        return "open" if port in expected else "open, to be closed" if new else "OPEN, MUST NOT BE"
     if port in restricted:
         return "not from here"
+    if new:
+        return "not yet" if port in expected else "-"
     return "NOT OPEN" if port in expected else "-"
 
 
 def _lines_of_web(seen: Mapping) -> Iterator[str]:
-    if not _web(seen):
+    if not _web(seen) or not_provisioned(seen):
         return
     yield ""
     yield "Web"
@@ -338,7 +361,7 @@ def _lines_of_web(seen: Mapping) -> Iterator[str]:
 
 def _lines_of_readiness(seen: Mapping) -> Iterator[str]:
     readiness = Readiness(seen)
-    if not readiness.wanted:
+    if not readiness.wanted or not_provisioned(seen):
         return
     failing = f": {len(readiness.failing)} of {len(readiness.parts)} parts failed" if readiness.failing else ""
     yield ""
@@ -349,6 +372,10 @@ def _lines_of_readiness(seen: Mapping) -> Iterator[str]:
 def _lines_of_services(seen: Mapping) -> Iterator[str]:
     names, services = _service_names(seen), seen.get("services") or {}
     if not names:
+        return
+    if not_provisioned(seen):
+        yield ""
+        yield f"Services: none yet; the run makes {len(names)}: {', '.join(names)}"
         return
     fine = sum(not service_trouble(seen, name) for name in names)
     stand_ins = [name for name in names if (services.get(name) or {}).get("stand_in")]
@@ -364,7 +391,7 @@ def _lines_of_services(seen: Mapping) -> Iterator[str]:
         if service.get("reported"):
             what = f"{service['reported']} (asked of the server)"
         kind = f"STAND-IN for {service['stand_in'].partition(';')[0]}" if service.get("stand_in") else "real"
-        trouble = "PROBLEM" if service_trouble(seen, name) else "ok"
+        trouble = "not yet" if to_be_made(seen, name) else "PROBLEM" if service_trouble(seen, name) else "ok"
         rows.append([name, trouble, f"{state} {detail}".strip(), kind if service else "", what])
     yield from _table(rows)
 
@@ -373,7 +400,8 @@ def verify_report(seen: Mapping) -> list[str]:
     """What was seen, as lines of text."""
     problems = verify_problems(seen)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    verdict = f"{count}, listed below" if problems else "everything is as it should be"
+    fine = "not provisioned yet" if not_provisioned(seen) else "everything is as it should be"
+    verdict = f"{count}, listed below" if problems else fine
     title = f"{seen.get('host', 'the host')} ({seen.get('environment') or 'unknown environment'}): {verdict}"
     parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services)
     return [title, "", *(line for part in parts for line in part(seen))]

@@ -33,7 +33,7 @@ class Browser:
         """`folder`: for Chromium's profile and the driver's log."""
         for program in ("chromium", "chromedriver"):
             if not shutil.which(program):
-                pytest.fail(f"{program} is missing: run lab/test_tools.sh, which installs it")
+                pytest.fail(f"{program} is missing: run lab/test_tools.sh browser, which installs it")
         port = free_port()
         self.address = f"http://127.0.0.1:{port}"
         self.folder = folder

@@ -82,7 +82,7 @@ def test_every_detail_has_a_row(heading: str) -> None:
 def test_every_row_names_a_proof_or_says_that_there_is_none(heading: str) -> None:
     for *_, made_true_in, proof in table(heading):
         assert made_true_in
-        assert re.search(r"`(tests|molecule)/", proof) or proof.startswith("no test:"), proof
+        assert re.search(r"`(tests|extensions/molecule)/", proof) or proof.startswith("no test:"), proof
 
 
 def paths() -> list[str]:

@@ -8,6 +8,7 @@ import importlib.util
 import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -43,8 +44,9 @@ def _load(name: str, path: Path) -> ModuleType:
 
 
 _load("lab_images", LAB / "lab_images/__init__.py")  # a package: what it holds is imported by its name
-builder, catalogue, local, recipe, registry = (
-    importlib.import_module(f"lab_images.{name}") for name in ("builder", "catalogue", "local", "recipe", "registry")
+builder, catalogue, local, recipe, registry, watch = (
+    importlib.import_module(f"lab_images.{name}")
+    for name in ("builder", "catalogue", "local", "recipe", "registry", "watch")
 )
 LabError = sys.modules["lab_images"].LabError
 dragonfly = _load("lab_dragonfly", LAB / "images/dragonfly/dragonfly.py")
@@ -182,6 +184,7 @@ class _Recorder(builder.Builder):
 
     def __init__(self, failing: str = "") -> None:
         self.rows, self.order, self.failing = ROWS, [], failing
+        self.watch = watch.Watch()
 
     def ask_upstream(self, chosen: list) -> None:
         pass
@@ -537,3 +540,23 @@ def test_the_catalogue_s_own_images_are_left_to_the_builder(monkeypatch: pytest.
     engine.local[name], engine.registry[path] = "sha256:other", "sha256:built"
     assert local.offer([name], rows, "loopback") == {name: "sha256:built"}
     assert engine.registry == {path: "sha256:built"}
+
+
+# --- what is shown meanwhile --------------------------------------------------------------------------------------
+
+
+def test_a_build_is_shown_with_its_step_and_time(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    log = tmp_path / "api.log"
+    log.write_text("Step 1/9 : FROM x\n ---> 12\nStep 4/9 : RUN make all\nwarning: Step 9\n")
+    shown = watch.Watch(every=0.1)
+    with shown.watching(), shown.doing("api", "building", log), shown.doing("cms", "pushing cms:1"):
+        time.sleep(0.4)
+    lines = capsys.readouterr().out.splitlines()
+    assert "api: building, step 4 of 9, RUN make all, 0 s" in lines
+    assert "cms: pushing cms:1, 0 s" in lines
+    assert shown.lines() == []
+
+
+def test_a_long_step_is_cut_and_a_log_without_one_says_nothing() -> None:
+    assert watch.step("Step 2/3 : RUN " + "word " * 40).endswith(" word w...")
+    assert watch.step("fetching") == ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -88,3 +89,25 @@ def test_what_cannot_run_is_named_with_its_setting(pull, here: dict, registry: d
     assert len(done.stderr.splitlines()) == 1
     for word in [*words, "the image of api, worker", "openmates_images"]:
         assert word in done.stderr
+
+
+def test_progress_names_services_and_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = importlib.util.spec_from_file_location("pull_script", SCRIPT)
+    assert spec and spec.loader
+    script = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(script)
+    now = [0.0]
+    monkeypatch.setattr(script.time, "monotonic", lambda: now[0])
+    progress = script.Progress(3)
+    progress.start("api, worker")
+    assert progress.text() == "0 of 3 images are here; api, worker: waiting for the registry, 0 s"
+    layers = ("0123456789ab", "0123456789ac", "0123456789ad")
+    for layer in layers:
+        progress.note("api, worker", f"{layer}: Pulling fs layer\n")
+    progress.note("api, worker", f"{layers[0]}: Pull complete\n")
+    progress.note("api, worker", f"{layers[1]}: Already exists\n")
+    progress.note("api, worker", "Digest: sha256:0123456789ab\n")
+    now[0] = 40.0
+    assert progress.text() == "0 of 3 images are here; api, worker: 2 of 3 layers, 40 s"
+    progress.end("api, worker")
+    assert progress.text() == "1 of 3 images are here"

@@ -284,3 +284,52 @@ def test_a_server_that_is_not_asked_is_not_reported_as_ready(seen: dict) -> None
     seen["ready"] = {"skipped": True}
     assert verify.verify_problems(seen) == []
     assert "OpenMates is" not in "\n".join(verify.verify_report(seen))
+
+
+def new_server(seen: dict) -> dict:
+    """What a dry run sees of a server on which nothing was installed yet."""
+    return seen | {
+        "dry_run": True,
+        "probe": {"addresses": {V4: found(22, 111), V6: found(22, 111)}, "web": [answer(ok=False, error="refused")]},
+        "ready": {"rc": 2, "stdout": "", "msg": "No such file"},
+        "services": {},
+        "services_problem": "Docker is not installed",
+    }
+
+
+def test_a_dry_run_reports_what_a_new_server_lacks_as_not_there_yet(seen: dict) -> None:
+    new = new_server(seen)
+    assert verify.verify_problems(new) == []
+    text = "\n".join(verify.verify_report(new))
+    assert "prod1 (prod): not provisioned yet" in text and "Services: none yet; the run makes 3: api, loki" in text
+    assert "not yet" in text and "open, to be closed" in text
+    for word in ("PROBLEM", "FAILED", "NOT READY", "NOT OPEN", "MUST NOT BE", "http"):
+        assert word not in text.replace("caddy (http", "")
+
+
+def test_a_dry_run_of_a_new_server_still_names_what_could_not_be_proven(seen: dict) -> None:
+    new = new_server(seen)
+    new["probe"]["addresses"][V6] = found(reachable=False, reliable=False, answered=False, reason=NO_ROUTE)
+    [problem] = verify.verify_problems(new)
+    assert "no IPv6 route" in problem and "1 problem, listed below" in verify.verify_report(new)[0]
+
+
+def test_a_dry_run_does_not_take_a_broken_engine_for_a_new_server(seen: dict) -> None:
+    broken = new_server(seen) | {"services_problem": "Docker does not answer: connection refused"}
+    assert any("Docker does not answer" in problem for problem in verify.verify_problems(broken))
+
+
+def test_only_a_dry_run_excuses_what_is_missing(seen: dict) -> None:
+    new = new_server(seen) | {"dry_run": False}
+    assert any("Docker is not installed" in problem for problem in verify.verify_problems(new))
+    assert any("Port 443" in problem for problem in verify.verify_problems(new))
+    assert "NOT READY" in "\n".join(verify.verify_report(new))
+
+
+def test_a_dry_run_reports_a_new_service_as_not_there_yet_and_a_broken_one_as_a_problem(seen: dict) -> None:
+    seen |= {"dry_run": True, "expected_services": ["api", "grafana"]}
+    assert verify.verify_problems(seen) == []
+    assert any(line.split()[:2] == ["grafana", "not"] for line in verify.verify_report(seen))
+    seen["services"]["api"] = service(health="unhealthy")
+    [problem] = verify.verify_problems(seen)
+    assert problem.startswith("Service api: it is unhealthy")

@@ -59,3 +59,11 @@ def test_the_inventory_as_shipped_is_refused_before_any_change(server, checkout)
     for name, file in [("domain", "main"), ("admin_email", "main"), ("first_invite_code", "secrets")]:
         assert f"openmates_{name} in prod/group_vars/prod/{file}.yml" in run.stdout
     assert recap(run.stdout)["changed"] == 0
+
+
+def test_the_administrator_reaches_compose_through_sudo_only(server):
+    in_readme = "sudo docker compose --project-directory /opt/openmates ps"
+    assert in_readme in (ROOT / "README.md").read_text()
+    user = server.run("getent group ssh-admins").split(":")[-1].split(",")[0].strip()
+    assert "api" in server.run(f"su {user} -c '{in_readme} --services'").split()
+    assert server.host.run(f"su {user} -c 'docker compose --project-directory /opt/openmates ps'").rc != 0

@@ -1,0 +1,83 @@
+#!/usr/bin/env python3
+"""Runs a command, prefixes its lines with a name, and says every 20 silent seconds that it still runs.
+
+Usage: lab/progress.py NAME COMMAND [ARGUMENT...]
+
+For commands that run side by side, whose lines would be mixed up, and for those that print nothing for minutes.
+Ends with the command's exit status; a command that a signal ended has 128 and the signal's number, as in a shell.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import BinaryIO
+
+SILENCE = 20.0  # seconds
+#: Seconds for the lines that are still under way. A background process that holds the pipe must not hold this one.
+AFTER_END = 2.0
+
+
+class Prefixer:
+    """Writes whole lines with the name in front, and a line of its own when nothing was written for a while."""
+
+    def __init__(self, name: str, output: BinaryIO, silence: float = SILENCE) -> None:
+        self.prefix = f"[{name}] ".encode()
+        self.output = output
+        self.silence = silence
+        self.began = self.last = time.monotonic()
+        self.lock = threading.Lock()
+
+    def write(self, line: bytes) -> None:
+        with self.lock:  # one write: the lines of another process may come between
+            self.output.write(self.prefix + line.rstrip(b"\r\n") + b"\n")
+            self.output.flush()
+            self.last = time.monotonic()
+
+    def copy(self, source: BinaryIO) -> None:
+        for line in source:
+            self.write(line)
+
+    def watch(self, ended: threading.Event) -> None:
+        """Break every silence until the event is set."""
+        while not ended.wait(max(0.05, self.last + self.silence - time.monotonic())):
+            now = time.monotonic()
+            if now - self.last >= self.silence:
+                minutes, seconds = divmod(int(now - self.began), 60)
+                self.write(f"... still running, {minutes}:{seconds:02d} min".encode())
+
+
+def main(arguments: list[str], output: BinaryIO, silence: float = SILENCE) -> int:
+    """Returns the exit status. Raises OSError if the command cannot be started."""
+    name, *command = arguments
+    # The descriptors are passed on: make gives a sub-make its job server by them.
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}  # Python holds lines for a pipe back, by the kilobyte
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment, close_fds=False
+    )
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal sends it to the command too, which decides
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    prefixer = Prefixer(name, output, silence)
+    ended = threading.Event()
+    watcher = threading.Thread(target=prefixer.watch, args=(ended,), daemon=True)
+    watcher.start()
+    reader = threading.Thread(target=prefixer.copy, args=(process.stdout,), daemon=True)
+    reader.start()
+    status = process.wait()
+    reader.join(AFTER_END)
+    ended.set()
+    watcher.join()
+    return 128 - status if status < 0 else status
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(__doc__)
+    try:
+        sys.exit(main(sys.argv[1:], sys.stdout.buffer))
+    except OSError as error:
+        sys.exit(f"{sys.argv[2]}: {error.strerror}")
