@@ -373,7 +373,7 @@ def verify_report(seen: Mapping) -> list[str]:
     """What was seen, as lines of text."""
     problems = verify_problems(seen)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    verdict = f"{count}, listed below" if problems else "everything is as it should be"
+    verdict = f"{count}, listed below" if problems else "no problems"
     title = f"{seen.get('host', 'the host')} ({seen.get('environment') or 'unknown environment'}): {verdict}"
     parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services)
     return [title, "", *(line for part in parts for line in part(seen))]

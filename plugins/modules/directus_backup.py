@@ -54,7 +54,7 @@ author: [The openmates.server contributors]
 """
 
 EXAMPLES = r"""
-- name: Back Directus's database up
+- name: Back up Directus's database
   openmates.server.directus_backup:
     project_src: /opt/openmates
     service: cms-database

@@ -145,7 +145,7 @@ options:
         a user's token is the field C(token) of the secret at C(<path>/<name>).
     type: dict
     suboptions:
-      url: {description: Address of Vault as the host reaches it., type: str, required: true}
+      url: {description: Address of Vault's URL on the host., type: str, required: true}
       token_file: {description: File on the host with the Vault token to read with., type: path, required: true}
       engine: {description: The version 2 C(kv) engine., type: str, default: kv}
       path: {description: Path in it., type: str, default: system/directus}

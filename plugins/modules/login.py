@@ -20,7 +20,7 @@ options:
     elements: str
     required: true
   timeout:
-    description: The longest to wait for the server's answer, in seconds.
+    description: Seconds to wait for the server's answer.
     type: int
     default: 10
 attributes:

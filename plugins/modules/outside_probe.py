@@ -87,7 +87,7 @@ options:
     default: 10.0
   web_wait:
     description:
-      - How long to repeat a request that is not answered as expected, in seconds. A new certificate may take a moment.
+      - Seconds for which a request is repeated until it is answered as expected. A new certificate may take a moment.
     type: float
     default: 0.0
 attributes:

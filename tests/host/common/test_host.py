@@ -234,7 +234,10 @@ DRIFT = {  # what somebody does by hand -> how it looks, and what the dry run sa
     "rm /etc/apt/apt.conf.d/52openmates": ("ls /etc/apt/apt.conf.d", "after: /etc/apt/apt.conf.d/52openmates"),
     "sed -i s/^UMASK.*/UMASK\\ 022/ /etc/login.defs": ("grep ^UMASK /etc/login.defs", "-UMASK 022"),
     "systemctl disable --now -q apt-daily-upgrade.timer": ("systemctl is-active apt-daily-upgrade.timer", None),
-    "mount -o remount,exec /dev/shm": ("findmnt -no OPTIONS /dev/shm", "where everybody may write"),
+    "mount -o remount,exec /dev/shm": (
+        "findmnt -no OPTIONS /dev/shm",
+        "=> (item=/dev/shm)",
+    ),
 }
 
 

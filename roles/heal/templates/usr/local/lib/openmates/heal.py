@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Repairs what an outage leaves behind on this server: see docs/outages.md.
+"""Repair services on this server after an outage: see docs/outages.md.
 
 A loop that costs a few milliseconds per round: it lists the containers and connects to the services' ports. Only when
 something was unhealthy, unreachable or has just started does it run the readiness probe, until that reports ready;
@@ -27,7 +27,7 @@ from collections.abc import Callable
 
 DOCKER_SOCKET = "/run/docker.sock"
 HOLD = pathlib.Path("/run/openmates-heal/hold")
-HOLD_SECONDS = 3600  # a hold that was forgotten ends
+HOLD_SECONDS = 3600  # a forgotten hold expires
 # What `docker compose` does when it changes containers. `logs --follow` or `exec` may run for days and change none.
 CHANGES = {b"up", b"down", b"start", b"stop", b"restart", b"create", b"rm", b"run", b"kill", b"pause", b"unpause"}
 
@@ -36,10 +36,10 @@ DATA = {"cms-database": 5432, "cache": 6379, "vault": 8200}
 PORTS = {**DATA, "cms": 8055, "api": 8000}
 
 ROUTINE = 600  # seconds between two probes without a sign of trouble
-PROBE_EVERY = (10, 20, 40, 60)  # seconds between probes that report the same; then the last for ever
-STEADY = 45  # seconds for which a part fails before that counts as more than a moment
+PROBE_EVERY = (10, 20, 40, 60)  # seconds between probes with the same result; then the last value
+STEADY = 45  # seconds for which a part must fail before it is repaired
 LOGIN_STEADY = 90  # the probe tries a login that was not answered again after a minute
-UNHEALTHY = 180  # the same for a container's own health check, which is late as it is
+UNHEALTHY = 180  # the same for a container's own health check, which is slower already
 BOOT = 240  # seconds that a service may take to start
 FIRST_DELAY, LAST_DELAY, MEMORY = 120, 1800, 6 * 3600  # seconds: between repairs of one thing; how long they count
 
@@ -102,7 +102,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Host:
-    """What the watcher sees of this server and does to it."""
+    """The server's state, and the repairs that the watcher can do."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -326,7 +326,7 @@ class Watcher:
         """One step, for the lowest part that fails: what is above it may only be its consequence."""
         failing = report.failing
         if not report.asked or troubled & set(DATA) or "cache" in failing:
-            return  # comes back alone, or is an operator's business
+            return  # recovers without help, or needs an operator
         if "directus_login" in failing:
             if self._due("the account", now) and self.host.reactivate(by_service["cms-database"]):
                 self._count("the account", now)
