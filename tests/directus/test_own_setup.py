@@ -155,7 +155,7 @@ def test_the_module_finds_what_is_gone(own, run_module):
     wait_until(own.stack.answers, "Directus answers", 120)
     broken = reconciled()
     assert broken["incomplete"] and not broken["refused"]
-    assert "lacks what its set-up makes: chats, pages.slug, tags." in broken["msg"]
+    assert "lacks collections or fields of its set-up: chats, pages.slug, tags." in broken["msg"]
     for table in ("fields", "collections"):
         own.stack.sql(f"delete from directus_{table} where collection = 'tags'")
     docker("restart", f"{own.stack.name}-cms")
@@ -213,7 +213,7 @@ def test_a_login_that_is_refused_begins_no_pass(own):
         done = own.run()
         assert done.returncode == 1
         assert "pass 1" not in done.stdout
-        assert f"does not let {ADMIN} in" in done.stderr and "openmates_admin_password" in done.stderr
+        assert f"refuses the login of {ADMIN}" in done.stderr and "openmates_admin_password" in done.stderr
     finally:
         own.write_secrets(own.stack.admin_password)
 

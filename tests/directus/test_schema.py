@@ -112,7 +112,7 @@ def test_directus_config_mends_the_schema_too_and_refuses_losses(connection, app
     refused = run_module(directus_config.main, **connection, schema=retyped())
     assert refused.get("failed") and "type from string to integer" in refused["msg"]
     missing = run_module(directus_config.main, **connection, collections=["pages", "not_there"])
-    assert missing.get("failed") and "lacks collections that have to be there: not_there" in missing["msg"]
+    assert missing.get("failed") and "lacks required collections: not_there" in missing["msg"]
 
 
 def test_both_implementations_judge_alike(stack, applied, admin, tmp_path):

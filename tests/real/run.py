@@ -70,7 +70,7 @@ class Proof:
         return f"ghcr.io/glowingkitty/openmates-{name}:local-{self.identities[name]}"
 
     def setting(self, name: str) -> object:
-        """What the inventory gives this host, worked out by Ansible."""
+        """A setting of this host's inventory, as Ansible evaluates it."""
         if name not in self.settings:
             command = ["ansible", self.host.name, "-i", "inventories/lab", "--playbook-dir", "playbooks"]
             command += ["-m", "ansible.builtin.debug", "-a", f"msg={{{{ {name} }}}}", "-e", "ansible_connection=local"]
@@ -78,7 +78,7 @@ class Proof:
                 [*command, *self.extra()], cwd=ROOT, capture_output=True, text=True, check=False, env=_environment()
             )
             if done.returncode:
-                raise HostError(f"{name} cannot be worked out: {(done.stdout + done.stderr)[-500:]}")
+                raise HostError(f"{name} cannot be evaluated: {(done.stdout + done.stderr)[-500:]}")
             self.settings[name] = json.loads(done.stdout[done.stdout.index("{") :])["msg"]
         return self.settings[name]
 

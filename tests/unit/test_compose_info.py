@@ -189,9 +189,9 @@ def test_a_project_without_any_container(host: Host) -> None:
         ("web", {"Status": "exited"}, "it is exited"),
         ("web", {"Status": "created"}, "it is created"),
         ("web", {"Status": "paused"}, "it is paused"),
-        ("setup", {"ExitCode": 3}, "it has not ended well (state exited, exit code 3)"),
-        ("setup", {"Status": "created"}, "it has not ended well (state created, exit code 0)"),
-        ("setup", {"Status": "running"}, "it has not ended well (state running, exit code 0)"),
+        ("setup", {"ExitCode": 3}, "it did not exit with 0 (state exited, exit code 3)"),
+        ("setup", {"Status": "created"}, "it did not exit with 0 (state created, exit code 0)"),
+        ("setup", {"Status": "running"}, "it did not exit with 0 (state running, exit code 0)"),
     ],
 )
 def test_an_outdated_service_has_a_reason(host: Host, service: str, changes: dict, reason: str) -> None:

@@ -55,7 +55,7 @@ def test_a_limit_of_the_licence_is_told_as_one():
     [
         (429, {"errors": [{"message": "Slow.", "extensions": {"code": "REQUESTS_EXCEEDED"}}]}, "rate limiter"),
         (403, {"errors": [{"message": "No.", "extensions": {"code": "FORBIDDEN"}}]}, "No. (FORBIDDEN)"),
-        (502, b"<html>Bad gateway</html>", "it gave no reason. (HTTP status 502)"),
+        (502, b"<html>Bad gateway</html>", "no reason given. (HTTP status 502)"),
         (500, {"errors": []}, "(HTTP status 500)"),
     ],
 )
@@ -240,7 +240,7 @@ def test_what_the_snapshot_lacks_is_named_and_kept_out_of_what_is_applied():
     assert schema.additions(diff) == {"collections": [added], "fields": [], "systemFields": [], "relations": []}
     anew = {"fields": [gone, new]}
     assert schema.additions(anew)["fields"] == [] and schema.removals(anew) == []
-    assert schema.losses(anew) == ["field articles.title would be made anew"]
+    assert schema.losses(anew) == ["field articles.title would be removed and created again"]
 
 
 def test_a_part_of_the_meta_data_that_goes_is_a_correction():
@@ -289,9 +289,9 @@ def test_a_token_is_read(source):
         ("nobody", {}, "kv/system/directus/nobody is missing"),
         ("short", {}, "no field token of at least 32 characters"),
         ("empty", {}, "no field token of at least 32 characters"),
-        ("sealed", {}, "is it unsealed?"),
+        ("sealed", {}, "Check that it is unsealed"),
         ("website", {"token_file": "/nonexistent"}, "/nonexistent cannot be read"),
-        ("website", {"token_file": "/dev/null"}, "does not let us read"),
+        ("website", {"token_file": "/dev/null"}, "refuses access to"),
         ("website", {"url": "http://127.0.0.1:9"}, "does not answer"),
     ],
 )
@@ -302,7 +302,7 @@ def test_why_there_is_no_token(source, name, changes, told):
 
 
 def test_without_a_source_no_user_can_have_a_token():
-    with pytest.raises(api.DirectusProblem, match="does not say where from"):
+    with pytest.raises(api.DirectusProblem, match="tokens_from is not set"):
         directus_tokens.read(None, ["website"], lenient=False)
 
 

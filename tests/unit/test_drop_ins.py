@@ -95,7 +95,7 @@ def test_a_text_that_the_command_refuses_is_never_in_place(run: Run, etc: Path) 
     wanted = {"files": [{"path": "sudoers", "content": "bad\n"}], "validate": {"sudoers": "grep -q good %s"}}
     for check in (True, False):
         result = run(**wanted, check=check)
-        assert result["failed"] and "sudoers was left as it is: grep refuses" in result["msg"]
+        assert result["failed"] and "sudoers was not changed: grep refuses" in result["msg"]
         assert (etc / "sudoers").read_text() == "good\n"
     wanted["files"][0]["content"] = "good again\n"
     assert run(**wanted)["changed"] and (etc / "sudoers").read_text() == "good again\n"

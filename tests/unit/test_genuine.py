@@ -71,8 +71,8 @@ def test_the_image_has_the_product_s_name_for_it(genuine: ModuleType) -> None:
 
 def test_a_report_without_the_server_s_own_version_fails(genuine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(genuine, "binary_version", lambda: "HashiCorp Vault 1.21.0")
-    assert genuine.reported("  vault  ok  HashiCorp Vault 1.21.0 (asked of the server)\n")
-    for report in ("vault ok OpenBao 2.7.2 (asked of the server)", "vault ok HashiCorp Vault 1.21.0"):
+    assert genuine.reported("  vault  ok  HashiCorp Vault 1.21.0 (reported by the server)\n")
+    for report in ("vault ok OpenBao 2.7.2 (reported by the server)", "vault ok HashiCorp Vault 1.21.0"):
         with pytest.raises(genuine.CaseFailed, match="does not name HashiCorp Vault"):
             genuine.reported(report)
 

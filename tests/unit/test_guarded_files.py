@@ -137,7 +137,7 @@ def test_what_is_refused_is_put_back_and_was_never_in_effect(
 ) -> None:
     (place / "conf").write_text("old\n")
     result = guarded(validate=["sh -c 'echo line 1: what is this >&2; exit 1'"])
-    assert result["failed"] and "line 1: what is this" in result["msg"] and "in effect all along" in result["msg"]
+    assert result["failed"] and "line 1: what is this" in result["msg"] and "in effect the whole time" in result["msg"]
     assert (place / "conf").read_text() == "old\n"
     assert effective(place) == [] and guard.snapshot() is None
 
@@ -161,7 +161,7 @@ def test_an_own_command_makes_the_former_files_effective(guarded: Guarded, place
 def test_what_cannot_be_put_back_stays_armed(guarded: Guarded, guard: rollback.Guard) -> None:
     guarded(rollback=["false"])
     result = guarded(state="restored")
-    assert result["failed"] and "goes on trying" in result["msg"]
+    assert result["failed"] and "keeps trying" in result["msg"]
     assert guard.snapshot()
 
 
@@ -274,7 +274,7 @@ def test_the_installed_program_restores_when_the_time_is_over(guarded: Guarded, 
     (place / "conf").write_text("old\n")
     guarded(seconds=1)
     output, _ = on_its_own(place).communicate(timeout=60)
-    assert "Nobody proved" in output
+    assert "was not confirmed in time" in output
     assert (place / "conf").read_text() == "old\n" and effective(place) == ["new", "old"]
 
 
@@ -288,8 +288,8 @@ def test_the_program_ends_quietly_when_the_proof_came(
         sleep=lambda _: guarded(state="proven"),
     )
     monkeypatch.setattr(rollback, "time", proof)
-    assert "was proven" in guard.restore_in_time()
-    assert "was proven" in on_its_own(place).communicate(timeout=60)[0]
+    assert "was confirmed" in guard.restore_in_time()
+    assert "was confirmed" in on_its_own(place).communicate(timeout=60)[0]
     assert (place / "conf").read_text() == "new\n"
 
 

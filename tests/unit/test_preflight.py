@@ -257,7 +257,7 @@ BAD = [
     ("prod", {"openmates_domain": "https://api.openmates.test/"}, SETTINGS, ["openmates_domain", "Leave out https://"]),
     ("prod", {"openmates_domain": "api_1.openmates.test"}, SETTINGS, ["openmates_domain", "not a domain name"]),
     ("prod", {"openmates_domain": "198.51.100.11"}, SETTINGS, ["openmates_domain", "not a domain name"]),
-    ("prod", {"openmates_domain": "api.localhost"}, SETTINGS, ["openmates_domain", "own name for itself"]),
+    ("prod", {"openmates_domain": "api.localhost"}, SETTINGS, ["openmates_domain", "a local name of this machine"]),
     ("prod", {"openmates_exposure": {"api": "published"}}, EXPOSURE, ["api is published", "forbid", "`api: proxy`"]),
     ("prod", {"openmates_exposure": {"api": "internal"}}, EXPOSURE, ["api is internal", "forbid"]),
     ("prod", {"openmates_exposure": {"grafana": "proxy"}}, EXPOSURE, ["grafana is proxy", "forbid", "SSH tunnel"]),
@@ -715,7 +715,7 @@ def test_what_can_work_is_not_refused(change: dict) -> None:
 def test_a_setting_that_is_gone_names_what_replaced_it() -> None:
     found = problems(good("prod"), names=["openmates_ready_path"])
     assert len(found) == 1
-    for word in (SETTINGS, "openmates_ready_path", "no such setting", "openmates_health_path"):
+    for word in (SETTINGS, "openmates_ready_path", "this setting was removed", "openmates_health_path"):
         assert word in found[0]
 
 
@@ -739,7 +739,7 @@ def test_undefined_settings_are_problems_not_errors() -> None:
     assert "not set" in problems(missing)[0]
     broken = Lazy(good("prod") | {"openmates_ports": KeyError("'dict object' has no attribute 'api'")})
     assert ["openmates_ports" in text for text in problems(broken)] == [True]
-    assert "cannot be worked out" in problems(broken)[0]
+    assert "cannot be evaluated" in problems(broken)[0]
 
 
 def test_everything_missing_is_told_without_an_error() -> None:

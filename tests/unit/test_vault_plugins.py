@@ -134,7 +134,7 @@ def test_an_existing_keys_file_is_never_overwritten(tmp_path, secrets):
     path.symlink_to(tmp_path / "elsewhere")
     keys = action.KeysFile(str(path), secrets)
     assert keys.present()
-    with pytest.raises(AnsibleActionFail, match="left as it is"):
+    with pytest.raises(AnsibleActionFail, match="is not overwritten"):
         keys.write(action.keys_text("prod1", "one", **CUSTODY))
     assert path.is_symlink()
     assert [entry.name for entry in tmp_path.iterdir()] == ["keys.yml"]

@@ -94,7 +94,7 @@ def test_a_broken_configuration_never_reaches_sshd(server, ssh):
     before = server.run(read)
     with an_open_session(server, ssh), logins_all_along(ssh):
         run = server.playbook("site.yml", "--tags", "ssh", *settings({"ssh_options": {"NoSuchOption": "yes"}}))
-    assert run.returncode != 0 and "NoSuchOption" in run.stdout and "in effect all along" in run.stdout
+    assert run.returncode != 0 and "NoSuchOption" in run.stdout and "in effect the whole time" in run.stdout
     assert server.run(read) == before
 
 
@@ -103,7 +103,7 @@ def test_broken_rules_never_reach_the_kernel(server, ssh):
         run = server.playbook(
             "site.yml", "--tags", "firewall", *settings({"firewall_closed_to_containers": ["no address"]})
         )
-    assert run.returncode != 0 and "was refused" in run.stdout and "in effect all along" in run.stdout
+    assert run.returncode != 0 and "was refused" in run.stdout and "in effect the whole time" in run.stdout
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_a_run_killed_before_its_proof_is_taken_back_by_the_server_itself(server
     wait_until(lambda: not server.host.file(SNAPSHOT.format("firewall")).exists, "the server takes it back", 90)
     assert ssh.works()
     journal = "journalctl --boot --no-pager --unit openmates-guard@firewall"
-    wait_until(lambda: "Nobody proved" in server.run(journal), "the server says so", 30)
+    wait_until(lambda: "was not confirmed in time" in server.run(journal), "the server reports it", 30)
 
 
 def test_a_reboot_before_the_proof_does_not_lock_out_either(server, ssh):

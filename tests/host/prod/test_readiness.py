@@ -306,5 +306,5 @@ def test_caddys_probe_refused_is_told_from_an_api_that_is_down(server):
     finally:
         server.run("systemctl stop openmates-test-flood.service")
         wait_until(lambda: ask(server, "GET", "/v1/health").status == 200, "Caddy's probe is answered again", 120)
-    assert "OpenMates is ready, but Caddy takes what is behind this name for down" in report
+    assert "OpenMates is ready, but Caddy considers this name's upstream down" in report
     assert "journalctl -u caddy" in report

@@ -215,7 +215,7 @@ def read_expected(file: Path) -> dict:
 
 def missing(directus: Directus, expected: dict[str, list[str]]) -> dict[str, list[str]]:
     """What Directus lacks: collections with no fields named, and the missing fields of those that exist."""
-    # An entry without a table is a folder, or what is left of a collection whose table is gone.
+    # An entry without a table is a folder, or the rest of a collection whose table was removed.
     found = directus.everything("/collections")
     collections = {item["collection"] for item in found if item.get("schema", {}) is not None}
     fields: dict[str, set[str]] = {}

@@ -86,7 +86,7 @@ class Directus:
             except Refused as error:
                 if error.status in (400, 401, 403):
                     raise Problem(
-                        f"Directus does not let {self.user} in: {error} The login was not tried again, because Directus"
+                        f"Directus refuses the login of {self.user}: {error} It was not repeated, because Directus"
                         " suspends the account after 25 refusals. openmates_admin_email and openmates_admin_password"
                         " in the inventory are what it should accept; `ansible-playbook site.yml --tags directus`"
                         " corrects the account in Directus."

@@ -209,7 +209,7 @@ async function applySchema({ schema, force }, { SchemaService, getVersionedHash 
 	const { hash, diff, lost } = await compare();
 	if (lost.length > 0) {
 		throw new Problem(
-			`the schema file would change what holds data: ${lost.join('; ')}. The schema was left as it is. ` +
+			`the schema file would change objects with data: ${lost.join('; ')}. The schema was not changed. ` +
 				'See playbooks/directus_schema.yml, which does it when told with directus_schema_data_loss=true.',
 		);
 	}
