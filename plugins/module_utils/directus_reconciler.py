@@ -244,7 +244,7 @@ class Reconciler:
             policy = self.ids[POLICY, item["name"]]
             has = [row["id"] for row in rows if not row["role"] and not row["user"] and row["policy"] == policy]
             if item["public"] and not has:
-                self.grant("everybody", item["name"], {"policy": policy})
+                self.grant("everybody", item["name"], {"policy": policy})  # part of the id: do not rename
             for row in has if not item["public"] else []:
                 self.surplus(ACCESS, f"everybody: policy {item['name']}", row)
 

@@ -53,7 +53,7 @@ def test_set_up_and_then_nothing_more(setup):
     assert "its schema as in the file" in second
 
 
-def test_what_is_expected_is_written_down_where_that_is_asked_for(done, tmp_path):
+def test_the_expected_file_is_written_if_requested(done, tmp_path):
     tmp_path.chmod(0o777)
     options = (*done.options, "--volume", f"{tmp_path}:/cms-schema")
     asked = {"CMS_SETUP_EXPECTED": "/cms-schema/expected.json", "CMS_SETUP_SOURCE": "lab.json"}
@@ -109,7 +109,7 @@ def test_broken_and_foreign_schema_files_are_refused_before_anything_is_touched(
         for snapshot, message in (
             ({"collections": []}, "no list of fields"),
             ("text", "no list of collections"),
-            (other, "was made by Directus 11.5.1, and this is"),
+            (other, "was created by Directus 11.5.1, and this is"),
         ):
             done.schema(snapshot)
             assert message in done.fails()

@@ -1,7 +1,7 @@
-// What a difference between Directus's schema and a snapshot means. The project's module directus_schema judges the same
-// way, in Python; a test compares the two.
+// Classifies differences between Directus's schema and a snapshot. The project's module directus_schema has the same
+// logic in Python; a test compares the two.
 
-// Changing these of a column can lose or cut off what it holds.
+// Changes of these properties of a column can lose or truncate its data.
 const LOSING = ['type', 'schema.data_type', 'schema.max_length', 'schema.numeric_precision', 'schema.numeric_scale'];
 const WORDS = { collections: 'collection', fields: 'field', systemFields: 'system field', relations: 'relation' };
 
@@ -36,7 +36,7 @@ export function names(diff) {
 
 const shorter = (change) => change.rhs !== null && (change.lhs === null || change.rhs < change.lhs);
 
-// The changes of existing columns that can lose data, by name. What would be removed is another matter: see `names`.
+// Changes of existing columns that can lose data, by name. Removals are in `names`.
 export function losses(diff) {
 	const gone = replaced(diff);
 	return (diff?.fields ?? []).flatMap((entry) => {
