@@ -38,7 +38,7 @@ def image(name: str) -> str:
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
-    """The condition's first true answer. Fails, saying what was waited for, after that many seconds."""
+    """The condition's first true result. Fails after that many seconds, with the description of the condition."""
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()

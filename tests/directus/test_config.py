@@ -143,11 +143,11 @@ def test_the_service_token_works_and_is_refused_outside_of_its_policy(stack, con
     assert Api(stack.url, "x" * 40).status("GET", "/items/articles")[0] == 401
 
 
-def test_drift_by_hand_is_named_and_mended(stack, configured, admin):
+def test_drift_by_hand_is_reported_and_repaired(stack, configured, admin):
     role, policy = stable_id("role", "Editor"), stable_id("policy", "read articles")
     admin.call("PATCH", f"/roles/{role}", {"name": "Schreiber"})
     admin.call("PATCH", "/settings", {"project_name": "Something else"})
-    admin.call("PATCH", f"/users/{stable_id('user', 'website')}", {"token": "taken-over-by-somebody", "role": None})
+    admin.call("PATCH", f"/users/{stable_id('user', 'website')}", {"token": "taken-over-by-hand", "role": None})
     rule = admin.search("permissions", filter={"policy": {"_eq": policy}, "collection": {"_eq": "articles"}})[0]
     admin.call("PATCH", f"/permissions/{rule['id']}", {"permissions": {}})
     added = {"policy": policy, "collection": "articles", "action": "delete", "fields": ["*"], "permissions": {}}
@@ -193,7 +193,7 @@ def test_a_token_written_into_vault_takes_effect(stack, configured, vault):
     assert Api(stack.url, TOKEN).status("GET", "/items/articles")[0] == 401
 
 
-def test_only_what_it_owns_is_removed_and_only_when_told(configured, admin):
+def test_prune_removes_only_owned_objects(configured, admin):
     by_hand = admin.call("POST", "/roles", {"name": "By hand"})
     fewer = {
         "roles": [role for role in DECLARED["roles"] if role["name"] != "Editor"],
@@ -218,7 +218,7 @@ def test_only_what_it_owns_is_removed_and_only_when_told(configured, admin):
     admin.call("DELETE", f"/roles/{by_hand['id']}")
 
 
-def test_what_somebody_made_by_hand_is_adopted(configured, admin):
+def test_objects_made_by_hand_are_adopted(configured, admin):
     by_hand = admin.call("POST", "/roles", {"name": "Translator", "icon": "face"})
     try:
         result = configured(roles=[*DECLARED["roles"], {"name": "Translator", "icon": "translate", "policies": []}])
@@ -231,7 +231,7 @@ def test_what_somebody_made_by_hand_is_adopted(configured, admin):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"users": [{"name": "x", "role": "Nobody"}]}, "refers to the role Nobody"),
+        ({"users": [{"name": "x", "role": "Missing"}]}, "refers to the role Missing"),
         ({"roles": [{"name": "x", "policies": ["none"]}]}, "refers to the policy none"),
         ({"users": [{"name": "unknown", "token": True}]}, "kv/system/directus/unknown"),
         ({"settings": {"no_such": 1}}, "Directus has no setting no_such"),

@@ -163,7 +163,7 @@ def test_the_images_own_entrypoint_never_completes_what_was_cut_off_and_this_scr
     assert "moving what it left" in database.log()
 
 
-def test_a_move_that_is_cut_off_goes_on(database: Database) -> None:
+def test_an_interrupted_move_is_continued(database: Database) -> None:
     database.start("docker-entrypoint.sh", "postgres")
     database.kill_when(f"test -s {DATA}/PG_VERSION")
     half = f"mkdir -m 0700 {DATA}/.incomplete.moving && mv {DATA}/PG_VERSION {DATA}/.incomplete.moving/"

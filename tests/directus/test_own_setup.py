@@ -138,7 +138,7 @@ def test_what_the_first_pass_was_refused_the_second_repairs(own):
     assert own.admin().call("GET", "/fields/pages/slug")["field"] == "slug"
 
 
-def test_the_module_finds_what_is_gone(own, run_module):
+def test_the_module_finds_missing_objects(own, run_module):
     own.works()
     connection = {"url": own.stack.url, "email": ADMIN, "password": own.stack.admin_password, "deadline": 60}
 

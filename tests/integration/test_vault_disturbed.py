@@ -1,4 +1,4 @@
-"""Shares that somebody hands in while the host's own unit is at it too: each ends the other's attempt."""
+"""Shares from an operator while the host's own unit is unsealing: each attempt ends the other."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_vault_is_opened_whatever_the_host_does_meanwhile(
     assert result.get("sealed") is False, result
 
 
-def test_wrong_shares_are_told_after_two_tries_and_no_number_of_them_is_endless(
+def test_wrong_shares_are_reported_after_two_attempts(
     server: Vault, disturbed: Disturbed, run_module: Callable
 ) -> None:
     server.restart()

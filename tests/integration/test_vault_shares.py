@@ -41,7 +41,7 @@ def gpg(tmp_path) -> Iterator[list[str]]:
     subprocess.run(["gpgconf", *home, "--kill", "all"], check=True)  # its agent would live on
 
 
-def test_shares_that_nobody_sees(make_site, gpg):
+def test_pgp_encrypted_shares(make_site, gpg):
     """With PGP keys the shares are encrypted before they leave Vault, and their holders are asked for them."""
     site = make_site("pgp")
     subprocess.run([*gpg, "--quick-generate-key", "holder@example.org", "default", "default"], check=True)

@@ -56,7 +56,7 @@ def docker(*arguments: str, check: bool = True) -> str:
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
-    """The condition's first true answer. Fails, saying what was waited for, after that many seconds."""
+    """The condition's first true result. Fails after that many seconds, with the description of the condition."""
     deadline = time.monotonic() + seconds
     while True:
         if answer := condition():

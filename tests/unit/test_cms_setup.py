@@ -227,7 +227,7 @@ def test_another_schema_or_program_is_another_pass(setup):
     assert setup.fake.passes == 3
 
 
-def test_what_is_gone_is_made_again_by_a_pass_for_that_alone(setup):
+def test_missing_objects_are_created_by_a_pass_for_them_only(setup):
     setup.works()
     setup.fake.collections["chats"].remove("title")
     output = setup.works()
@@ -304,7 +304,7 @@ def test_a_program_that_ends_badly_is_no_success_even_if_nothing_is_missing(setu
     assert "nothing is missing, but the program did not end well" in setup.fails(EXIT="3")
 
 
-def test_a_busy_directus_is_asked_again_when_it_says(setup):
+def test_a_busy_directus_is_asked_again_after_retry_after(setup):
     setup.fake.refusals["GET /fields"] = [(503, "SERVICE_UNAVAILABLE", {"Retry_After": "1"})] * 2
     setup.fake.refusals["POST /auth/login"] = [(503, "SERVICE_UNAVAILABLE", {"Retry_After": "0"})]
     setup.works()

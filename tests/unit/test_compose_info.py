@@ -289,7 +289,7 @@ def test_a_network_that_is_not_there_yet_is_compose_s_to_make(host: Host) -> Non
         ),
     ],
 )
-def test_a_network_with_other_options_is_told_with_the_difference(host: Host, changes: dict, said: str) -> None:
+def test_a_network_with_other_options_is_reported_with_the_difference(host: Host, changes: dict, said: str) -> None:
     result = with_network(host, **changes)
     assert (result["converged"], result["stale_networks"]) == (False, {"demo": said})
 
@@ -316,7 +316,7 @@ def test_a_volume_belongs_to_whom_its_label_names(host: Host, tmp_path: Path) ->
         assert (result["converged"], result["stale_volumes"]) == (False, [stale])
 
 
-def test_only_the_service_that_is_a_vault_is_asked_what_it_is(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_vault_service_is_queried_for_its_version(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose_info.vault_version, "ask", lambda address: f"asked at {address}")
     assert all("reported" not in service for service in host.info()["services"].values())
     assert host.info(vault="web")["services"]["web"]["reported"] == "asked at 172.30.0.2"

@@ -23,7 +23,7 @@ from ansible_collections.openmates.server.plugins.modules import directus_backup
 # ---------------------------------------------------------------- ids
 
 
-def test_an_id_follows_from_kind_and_name_and_says_whose_it_is():
+def test_an_id_is_derived_from_kind_and_name_and_shows_its_origin():
     assert api.stable_id("role", "Editor") == "505e3ec7-945e-8748-88d9-49b5c705118f"  # for ever: servers hold it
     assert api.stable_id("policy", "Editor") != api.stable_id("role", "Editor")
     assert api.is_owned(api.stable_id("role", "Editor"))
@@ -39,7 +39,7 @@ def refused(status: int, body: object) -> api.Refused:
     return api.refusal("POST /users", HTTPError("http://x", status, "", {}, io.BytesIO(text)))
 
 
-def test_a_limit_of_the_licence_is_told_as_one():
+def test_a_limit_of_the_licence_is_reported_as_a_licence_problem():
     """In the words that Directus 12.1 uses, as its issue 27833 quotes them; not seen live."""
     error = {
         "message": "collections limit exceeded.",
@@ -195,7 +195,7 @@ def test_nothing_is_nothing_however_directus_writes_it_and_lists_of_words_are_se
     assert differing(wanted, found) == {"admin_access": False}
 
 
-def test_changes_are_told_without_secrets():
+def test_changes_are_reported_without_secrets():
     changes = Changes()
     changes.created("user website", {"token": "t0ken", "password": "s3cret", "role": "r"})
     changes.corrected("user person", {"password": None, "status": "active"}, {"password": "s3cret", "status": "x"})
@@ -286,7 +286,7 @@ def test_a_token_is_read(source):
 @pytest.mark.parametrize(
     ("name", "changes", "told"),
     [
-        ("nobody", {}, "kv/system/directus/nobody is missing"),
+        ("absent", {}, "kv/system/directus/absent is missing"),
         ("short", {}, "no field token of at least 32 characters"),
         ("empty", {}, "no field token of at least 32 characters"),
         ("sealed", {}, "Check that it is unsealed"),
@@ -295,7 +295,7 @@ def test_a_token_is_read(source):
         ("website", {"url": "http://127.0.0.1:9"}, "does not answer"),
     ],
 )
-def test_why_there_is_no_token(source, name, changes, told):
+def test_reasons_for_a_missing_token(source, name, changes, told):
     with pytest.raises(api.DirectusProblem, match=told.replace("?", r"\?")):
         directus_tokens.read({**source, **changes}, [name], lenient=False)
     assert directus_tokens.read({**source, **changes}, [name], lenient=True) == {}

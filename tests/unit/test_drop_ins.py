@@ -80,7 +80,7 @@ def test_check_run_check_run_change(run: Run, etc: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [0o666, 0o400])
-def test_wrong_permissions_of_a_file_of_ours_are_mended(run: Run, etc: Path, wrong: int) -> None:
+def test_wrong_permissions_of_a_declared_file_are_corrected(run: Run, etc: Path, wrong: int) -> None:
     files = [{"path": "ours", "content": "a\n"}]
     run(files=files)
     (etc / "ours").chmod(wrong)
@@ -125,7 +125,7 @@ def test_what_is_not_there_is_left_out(run: Run, etc: Path) -> None:
     missing = str(etc / "crontab")
     result = run(
         lines=[{"path": missing, "match": "a", "line": "a"}],
-        permissions=[{"path": missing, "mode": "0600", "owner": "nobody-of-that-name"}],
+        permissions=[{"path": missing, "mode": "0600", "owner": "no-such-user"}],
     )
     assert not result["changed"] and not Path(missing).exists()
 
@@ -165,5 +165,5 @@ def test_a_path_that_is_not_below_dest_is_refused(run: Run, path: str) -> None:
 
 
 def test_an_unknown_owner_is_named(run: Run, etc: Path) -> None:
-    result = run(permissions=[{"path": str(etc / "login.defs"), "mode": "0600", "owner": "nobody-of-that-name"}])
-    assert result["failed"] and "nobody-of-that-name" in result["msg"]
+    result = run(permissions=[{"path": str(etc / "login.defs"), "mode": "0600", "owner": "no-such-user"}])
+    assert result["failed"] and "no-such-user" in result["msg"]

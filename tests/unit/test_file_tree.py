@@ -124,7 +124,7 @@ def test_a_file_gets_its_owner_and_a_wrong_one_is_corrected(tree: Tree, dest: Pa
 # ---------------------------------------------------------------- purge
 
 
-def test_purge_removes_what_nobody_declared_and_keeps_what_it_is_told_to(tree: Tree, dest: Path) -> None:
+def test_purge_removes_undeclared_files_and_keeps_listed_ones(tree: Tree, dest: Path) -> None:
     tree(FILES)
     for path in ("stale.txt", "app/stale.yml", "state/a", "state/b/c", "marker"):
         (dest / path).parent.mkdir(parents=True, exist_ok=True)

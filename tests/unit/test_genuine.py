@@ -117,14 +117,14 @@ def scenario(genuine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Scenario:
     return play
 
 
-def test_a_scenario_goes_on_where_it_failed_and_is_not_repeated(scenario: Scenario) -> None:
+def test_a_failed_scenario_is_continued_and_not_repeated(scenario: Scenario) -> None:
     assert scenario("two") == ["one", "two", "two failed"]
     assert scenario() == ["two", "three"]
     assert scenario() == []
     assert scenario(force=True) == ["one", "two", "three"]
 
 
-def test_a_scenario_begins_anew_without_its_host_or_with_another_binary(
+def test_a_scenario_starts_over_without_its_host_or_with_another_binary(
     scenario: Scenario, genuine: ModuleType
 ) -> None:
     assert scenario("three") == ["one", "two", "three", "three failed"]

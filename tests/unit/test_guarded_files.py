@@ -175,7 +175,7 @@ def test_without_its_service_nothing_is_changed(guarded: Guarded, place: Path, g
 def test_an_owner_who_does_not_exist_is_a_change_in_a_dry_run_and_refused_in_a_real_one(
     guarded: Guarded, place: Path
 ) -> None:
-    files = [{"path": str(place / "conf"), "content": "x", "owner": "nobody-of-that-name"}]
+    files = [{"path": str(place / "conf"), "content": "x", "owner": "no-such-user"}]
     assert guarded(files=files, check=True)["changed"]
     result = guarded(files=files)
     assert result["failed"] and "owner" in result["msg"] and not (place / "conf").exists()
@@ -205,13 +205,13 @@ def test_files_that_are_right_but_not_in_effect_are_made_so(guarded: Guarded, pl
 # ---------------------------------------------------------------- runs that were cut off
 
 
-def test_the_next_run_goes_on_with_the_last_proven_state_to_return_to(
+def test_the_next_run_keeps_the_last_confirmed_state_for_a_rollback(
     guarded: Guarded, place: Path, guard: rollback.Guard
 ) -> None:
     (place / "conf").write_text("proven\n")
     guarded("first try\n")
     first = guard.snapshot()
-    # Killed here. The files are right by now, and still nobody has proven them.
+    # Killed here. The files are as declared by now, but not confirmed.
     assert guarded("first try\n", check=True)["changed"]
     again = guarded("first try\n", seconds=500)
     assert again["armed"] and again["resumed"] and again["written"] == []
@@ -307,7 +307,7 @@ def test_a_late_rollback_finds_that_the_next_run_put_it_off(
     assert (place / "conf").read_text() == "new\n" and guard.snapshot()
 
 
-def test_after_a_reboot_the_time_starts_anew(guarded: Guarded, place: Path, guard: rollback.Guard) -> None:
+def test_after_a_reboot_the_full_time_starts_again(guarded: Guarded, place: Path, guard: rollback.Guard) -> None:
     guarded(seconds=1)
     guard.file.write_text(json.dumps({**guard.snapshot(), "boot": "an earlier one", "deadline": 10**9}))
     assert "restored" in guard.restore_in_time()

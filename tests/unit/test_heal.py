@@ -186,7 +186,7 @@ def test_a_wrong_password_is_no_reason_to_restart_directus(server) -> None:
     assert host.done == []
 
 
-def test_a_directus_that_lets_no_one_in_is_restarted_after_a_while(server) -> None:
+def test_a_directus_that_accepts_no_login_is_restarted_after_a_while(server) -> None:
     host = server.host
     host.failing = {"directus_login": "timed out"}
     host.cut_off = {"cms"}
@@ -249,7 +249,7 @@ def test_a_service_that_stays_unhealthy_while_all_it_needs_is_well_is_restarted(
     assert server.host.done == ["restart task-scheduler"]
 
 
-def test_a_service_whose_dependency_is_ill_too_is_not(server) -> None:
+def test_a_service_with_an_unhealthy_dependency_is_not_restarted(server) -> None:
     host = server.host
     host.status["cms"] = host.status["cms-database"] = "Up 2 hours (unhealthy)"
     host.failing = {"directus_login": "timed out"}
@@ -363,7 +363,7 @@ def test_queues_of_a_container(program, command, environment, queues) -> None:
         (0, {"other": 1}, False, {"probe"}),
     ],
 )
-def test_what_the_probe_says(program, tmp_path, code, output, ready, failing) -> None:
+def test_results_of_the_probe(program, tmp_path, code, output, ready, failing) -> None:
     ready_program = tmp_path / "ready"
     text = output if isinstance(output, str) else json.dumps(output)
     ready_program.write_text(f"#!/bin/sh\necho '{text}'\nexit {code}\n")

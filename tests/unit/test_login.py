@@ -43,7 +43,7 @@ def action(plugin: type, arguments: dict, user: str = "root") -> object:
         ("Host key verification failed.", False),
     ],
 )
-def test_an_attempt_tells_a_refusal_from_silence(said: str, refused: bool) -> None:
+def test_an_attempt_distinguishes_a_refusal_from_silence(said: str, refused: bool) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AnsibleConnectionFailure(said)
 
@@ -78,7 +78,7 @@ def test_the_first_user_who_gets_in_is_the_answer(monkeypatch: pytest.MonkeyPatc
     assert (result["user"], tried, result["changed"]) == ("root", ["admin", "root"], False)
 
 
-def test_a_silent_server_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     result, tried = who(monkeypatch, {"admin": SILENT})
     assert tried == ["admin"] and result["failed"]
     for words in (
@@ -89,7 +89,7 @@ def test_a_silent_server_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> 
         assert words in result["msg"]
 
 
-def test_a_server_that_refuses_everybody_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_refuses_all_users_is_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     result, _ = who(monkeypatch, {"admin": REFUSED, "root": REFUSED})
     for words in ("accepts none of the users", "as admin:", "as root:", "ansible_ssh_private_key_file"):
         assert words in result["msg"]
@@ -151,7 +151,7 @@ def test_what_changes_nothing_needs_no_proof(change: Change) -> None:
     assert not result["changed"] and seen == ["root present"]
 
 
-def test_a_proven_change_is_disarmed_by_the_one_who_has_a_way_in(change: Change) -> None:
+def test_a_confirmed_change_is_disarmed_by_the_user_who_logged_in(change: Change) -> None:
     result, seen = change({"present": ARMED, "proven": {"changed": True}}, [IN])
     assert result == {**ARMED, "armed": False}
     assert seen == ["root present", "admin sudo -n true", "admin proven"]

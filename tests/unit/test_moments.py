@@ -1,4 +1,4 @@
-"""The interrupted drill finds each of its tasks in the roles, whatever the tasks are called."""
+"""The interrupted drill finds each of its tasks in the roles, regardless of the tasks' names."""
 
 from __future__ import annotations
 

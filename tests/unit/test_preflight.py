@@ -712,7 +712,7 @@ def test_what_can_work_is_not_refused(change: dict) -> None:
     assert problems(good("prod") | change) == []
 
 
-def test_a_setting_that_is_gone_names_what_replaced_it() -> None:
+def test_a_removed_setting_names_its_replacement() -> None:
     found = problems(good("prod"), names=["openmates_ready_path"])
     assert len(found) == 1
     for word in (SETTINGS, "openmates_ready_path", "this setting was removed", "openmates_health_path"):
@@ -742,7 +742,7 @@ def test_undefined_settings_are_problems_not_errors() -> None:
     assert "cannot be evaluated" in problems(broken)[0]
 
 
-def test_everything_missing_is_told_without_an_error() -> None:
+def test_missing_settings_are_reported_without_an_exception() -> None:
     found = preflight.preflight_problems({})
     for name in ("openmates_environment", "openmates_admin_email", "openmates_admin_password", HOST):
         assert any(name in text for text in found), name

@@ -73,7 +73,7 @@ def test_logs(lines: list[str], against: int) -> None:
     assert len(logs.judged(lines).against) == against
 
 
-def test_absent_keys_are_told_apart() -> None:
+def test_absent_keys_are_distinguished() -> None:
     assert logs.judged(["ERROR no API key for brave"] * 3).absent == ["3 x ERROR no API key for brave"]
 
 

@@ -106,7 +106,7 @@ def test_shares_of_another_vault_are_said_to_be_and_never_shown(program, run, tm
     assert code == 1 and "missing or damaged" in said and "site.yml" in said
 
 
-def test_without_shares_on_the_server_it_says_who_must_act(program, run, tmp_path):
+def test_without_shares_on_the_server_an_operator_must_unseal(program, run, tmp_path):
     sealed = FakeVault(program, program.SEALED)
     assert run(sealed, *token_arguments(tmp_path / "token"))[:2] == (0, "")
     code, said, _ = run(sealed, *token_arguments(tmp_path / "token", "--unseal", "operator"))
@@ -146,7 +146,7 @@ def test_a_token_is_renewed_when_half_of_its_time_is_over(program, run, tmp_path
     assert file.read_text() == "old"
 
 
-def test_a_refused_login_is_told_and_the_old_token_stays(program, run, tmp_path):
+def test_a_refused_login_is_reported_and_the_old_token_stays(program, run, tmp_path):
     file = tmp_path / "api.token"
     file.write_text("old")
     answers = {"auth/token/lookup-self": (403, {}), "auth/approle/login": (400, {})}

@@ -86,7 +86,7 @@ def test_a_good_server_has_no_problem(seen: dict) -> None:
     assert not verify.verify_ask_host(seen)
 
 
-def test_the_report_says_everything_at_a_glance(seen: dict) -> None:
+def test_the_report_shows_everything(seen: dict) -> None:
     text = "\n".join(verify.verify_report(seen))
     for words in (
         "prod1 (prod): no problems",
@@ -196,7 +196,7 @@ NO_ROUTE = "this machine has no IPv6 route to it (Network is unreachable)"
         ("expected_services", ["api", "vault"], ["Service vault", "no container"], "3 of 4"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_problems_are_reported(
     seen: dict, path: str, value: object, problem_words: list[str], report_words: str
 ) -> None:
     bad = change(seen, path, value)
@@ -225,7 +225,7 @@ def test_an_unexpected_port_is_traced_to_process_and_container(seen: dict) -> No
     assert "harmless" not in problem
 
 
-def test_a_missing_port_says_whether_anything_listens(seen: dict) -> None:
+def test_a_closed_port_is_reported_with_its_listener(seen: dict) -> None:
     bad = change(seen, f"probe/addresses/{V6}/open", [22, 80])
     listening = bad | {"listeners": [{"address": "::", "port": 443, "name": "caddy", "pid": 12}]}
     assert "process caddy (pid 12)" in verify.verify_problems(listening)[0]

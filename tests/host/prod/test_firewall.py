@@ -15,7 +15,7 @@ from lab import OPEN_FROM_OUTSIDE, wait_until
 
 DECLARED = OPEN_FROM_OUTSIDE["prod"]
 METADATA = "169.254.169.254"
-#: What somebody might start by mistake, each of them a container: port and how it gets it.
+#: Containers that an operator might start by mistake: port and how it is published.
 PLANTED = {
     5432: "--publish 0.0.0.0:5432:5432 --publish 0.0.0.0:5432:5432/udp",
     6379: "--publish [::]:6379:6379 --publish [::]:6379:6379/udp",
@@ -73,7 +73,7 @@ def test_without_the_firewall_the_binds_are_right_by_themselves(server):
 
 
 def test_without_the_firewall_what_is_planted_answers(server, planted):
-    """Otherwise the tests below could not fail. Without IPv6 for containers nobody is behind [::]:6379 anyway."""
+    """Otherwise the tests below could not fail. Without IPv6 for containers there is no listener behind [::]:6379."""
     ipv4, ipv6 = server.addresses
     expected = {f"{target.split()[0]} {ipv4} {target.split()[1]}" for target in planted if "6379" not in target}
     expected |= {f"{kind} {ipv6} {port}" for kind in ("tcp", "udp") for port in (9999, LISTENER)}
@@ -171,7 +171,7 @@ def test_forged_packets_for_the_loopback_address_are_dropped(server, neighbour, 
         def received() -> bool:
             return server.host.file("/run/forged").exists
 
-        # A table of its own: the watch would take a chain in the firewall's for somebody's tampering.
+        # A separate table: the watch would revert a chain in the firewall's table.
         server.run("nft add table inet counting")
         server.run("nft 'add chain inet counting forged { type filter hook prerouting priority raw; }'")
         server.run("nft add rule inet counting forged ip daddr 127.0.0.1 iif != lo counter")

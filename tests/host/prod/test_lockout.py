@@ -19,7 +19,7 @@ DROP_IN = "/etc/ssh/sshd_config.d/00-openmates.conf"
 RULES = "/etc/openmates/firewall.nft"
 SNAPSHOT = "/var/lib/openmates-guard/{}/snapshot.json"
 #: Mistakes that an operator can make: which part of the run makes it, the setting, what the message has to name.
-REFUSES_THE_ADMINISTRATOR = {"ssh_options": {"AllowGroups": "nobody-at-all"}, "ssh_rollback_seconds": 40}
+REFUSES_THE_ADMINISTRATOR = {"ssh_options": {"AllowGroups": "no-such-group"}, "ssh_rollback_seconds": 40}
 CLOSES_SSH = {"openmates_ssh_sources": ["203.0.113.0/24"], "firewall_rollback_seconds": 40}
 
 
@@ -110,7 +110,7 @@ def test_broken_rules_never_reach_the_kernel(server, ssh):
     ("part", "mistake", "reason"),
     [("ssh", REFUSES_THE_ADMINISTRATOR, "Permission denied"), ("firewall", CLOSES_SSH, "timed out")],
 )
-def test_a_change_that_keeps_the_administrator_out_is_taken_back(server, ssh, part, mistake, reason):
+def test_a_change_that_locks_the_administrator_out_is_reverted(server, ssh, part, mistake, reason):
     with an_open_session(server, ssh):
         run = server.playbook("site.yml", "--tags", part, *settings(mistake))
     assert run.returncode != 0
@@ -126,7 +126,7 @@ def test_a_change_that_keeps_the_administrator_out_is_taken_back(server, ssh, pa
 
 
 def kill_a_run_before_its_proof(server, part: str, mistake: dict, sign: str) -> None:
-    """A run that is killed when its mistake is written, which the sign shows, and nobody has taken it back yet."""
+    """A run that is killed once its mistake is written, which the sign shows, and before it is reverted."""
     file = {"ssh": DROP_IN, "firewall": RULES}[part]
     command = ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", server.name, "--tags", part]
     process = subprocess.Popen(
@@ -156,7 +156,7 @@ def test_a_run_killed_before_its_proof_is_taken_back_by_the_server_itself(server
 def test_a_reboot_before_the_proof_does_not_lock_out_either(server, ssh):
     """What a reboot does to the guard: its service ends, the boot is another one, and the service starts with it."""
     kill_a_run_before_its_proof(
-        server, "ssh", {**REFUSES_THE_ADMINISTRATOR, "ssh_rollback_seconds": 25}, "nobody-at-all"
+        server, "ssh", {**REFUSES_THE_ADMINISTRATOR, "ssh_rollback_seconds": 25}, "no-such-group"
     )
     server.run("systemctl stop openmates-guard@ssh")
     server.run(f'sed -i \'s/"boot": "[^"]*/"boot": "another/\' {SNAPSHOT.format("ssh")}')

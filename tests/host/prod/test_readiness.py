@@ -114,7 +114,7 @@ def verified(server, *arguments: str) -> str:
     return run.stdout
 
 
-def test_every_part_is_there_and_the_command_says_so(server):
+def test_the_command_reports_every_part(server):
     parts = probed(server)
     asked = {*DIRECTUS_PARTS, *VAULT_PARTS, "cache", "health", "initialisation"}
     assert set(parts) == asked | {f"queue:{name}" for name in queues(server)}
@@ -293,8 +293,8 @@ def test_an_api_that_is_not_there(server):
 # ---------------------------------------------------------------- Caddy
 
 
-def test_caddys_probe_refused_is_told_from_an_api_that_is_down(server):
-    """More requests in the name of Caddy's probe than the api allows a client: Caddy takes the api for down."""
+def test_a_refused_probe_of_caddy_is_distinguished_from_an_api_that_is_down(server):
+    """More requests with the address of Caddy's probe than the api allows per client: Caddy considers the api down."""
     url = "http://127.0.0.1:8000/v1/health http://127.0.0.1:8001/v1/health"
     curl = f"curl -s -m 5 -o /dev/null -H 'X-Forwarded-For: 192.0.2.1' {url}"
     loop = shlex.quote(f"while :; do {curl}; sleep 0.1; done")

@@ -55,8 +55,8 @@ def test_sshd_has_the_settings_that_count(server):
     assert found["persourcepenaltyexemptlist"] == "198.51.100.1,2001:db8:51::1"
 
 
-@pytest.mark.parametrize("user", ["root", "nobody", "somebody-unknown"])
-def test_nobody_but_the_administrator_gets_in(server, ssh, user):
+@pytest.mark.parametrize("user", ["root", "nobody", "unknown-user"])
+def test_only_the_administrator_can_log_in(server, ssh, user):
     done = ssh("-l", user, server.name, "true")
     assert done.returncode == 255 and "Permission denied (publickey)" in done.stderr
 

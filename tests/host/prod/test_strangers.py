@@ -1,4 +1,4 @@
-"""What a client that means no good gets from production's front door: nothing, or an answer that harms nobody."""
+"""Malicious requests to production's public port get no answer, or a harmless one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'none'",
     "Server": None,
 }
-CLAIMS = {  # ways to say that one is somebody else, and what they would say
+CLAIMS = {  # headers that claim another client address, and their values
     "X-Forwarded-For": "192.0.2.77",
     "X-Forwarded-Host": "evil.example.test",
     "X-Forwarded-Proto": "http",
@@ -48,7 +48,7 @@ def test_every_answer_protects_who_reads_it(server, path, status):
     assert {name: answer.getheader(name) for name in HEADERS} == HEADERS
 
 
-def test_nothing_that_a_client_says_about_its_address_reaches_the_api(server):
+def test_a_clients_address_headers_do_not_reach_the_api(server):
     answer = ask(server, "GET", "/whoami", headers=CLAIMS)
     seen = json.loads(answer.read())
     assert seen["client"] == "198.51.100.1"

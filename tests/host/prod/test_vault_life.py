@@ -183,7 +183,7 @@ def test_ten_canaries_are_nowhere_but_in_vault_and_a_planted_one_is_found(server
 # ---------------------------------------------------------------- the token's time
 
 
-def test_a_snapshot_is_taken_by_a_token_that_is_gone_afterwards(server, short_lived, tmp_path):
+def test_a_snapshot_is_taken_with_a_temporary_token(server, short_lived, tmp_path):
     run = server.playbook("playbooks/vault_snapshot.yml", "-e", f"openmates_vault_snapshots={tmp_path}")
     assert run.returncode == 0, run.stdout[-3000:]
     (snapshot,) = tmp_path.glob(f"{server.name}-*.snap")
@@ -234,14 +234,14 @@ def reboot(server) -> None:
 
 
 @pytest.mark.parametrize("outage", [restart_docker, reboot])
-def test_after_a_restart_the_api_is_ready_with_nobody_acting(server, outage):
+def test_after_a_restart_the_api_is_ready_without_an_operator(server, outage):
     outage(server)
     began = time.monotonic()
     server.wait_until_ready(BACK)
     print(f"ready after {time.monotonic() - began:.0f} s")
 
 
-def test_an_operators_vault_stays_sealed_says_who_must_act_and_one_playbook_mends_it(server):
+def test_an_operators_vault_stays_sealed_until_a_playbook_unseals_it(server):
     operator = ["-e", "openmates_vault_unseal=operator"]
     run = server.playbook("site.yml", "--tags", "vault", *operator)
     assert run.returncode == 0, run.stdout[-3000:]
