@@ -1,4 +1,4 @@
-"""directus_config against a real Directus and a real OpenBao, up the ladder: check, run, check, run, change."""
+"""directus_config against a real Directus and a real OpenBao, in the order check, run, check, run, change."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def collections(stack) -> None:
 
 @pytest.fixture
 def configure(stack, vault, collections, run_module):
-    """Run the module with what is declared and changes to it."""
+    """Run the module with the declaration and changes to it."""
 
     def run(*, check: bool = False, diff: bool = True, vault_keeps: str = TOKEN, **changes: object) -> dict:
         vault.put("website", vault_keeps)
@@ -97,7 +97,7 @@ def configure(stack, vault, collections, run_module):
 
 @pytest.fixture
 def configured(configure):
-    """As `configure`, when everything is as declared."""
+    """As `configure`, after everything is as declared."""
     result = configure()
     assert not result.get("failed"), result["msg"]
     return configure

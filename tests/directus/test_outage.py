@@ -1,4 +1,4 @@
-"""What an outage of Directus's cache does to the account that the api logs in with."""
+"""Effects of an outage of Directus's cache on the account that the api logs in with."""
 
 from __future__ import annotations
 

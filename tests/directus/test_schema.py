@@ -1,4 +1,4 @@
-"""directus_schema against a real Directus: compare, apply, and what is refused because data could be lost."""
+"""directus_schema against a real Directus: compare, apply, and refusals of possible losses of data."""
 
 from __future__ import annotations
 

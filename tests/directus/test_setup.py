@@ -16,7 +16,7 @@ def empty(stack: Stack) -> None:
 
 
 def killed_when_made(setup: Setup, table: str) -> int:
-    """Set up an empty database and kill that when the table is made; the exit code, which is 137 if it came in time."""
+    """Set up an empty database, kill the set-up once the table exists; the exit code, 137 if killed in time."""
     stack = setup.stack
     empty(stack)
     command = ["docker", "run", "--rm", "--name", f"{stack.name}-once", "--network", stack.name]
@@ -33,7 +33,7 @@ def killed_when_made(setup: Setup, table: str) -> int:
 
 @pytest.mark.parametrize("moment", ["directus_fields", "directus_users", "directus_migrations", "directus_access"])
 def test_killed_while_it_sets_up_the_next_run_ends_well(setup, moment):
-    """Each moment is the table that has just been made when the container is killed."""
+    """Each moment is the newest table when the container is killed."""
     stack = setup.stack
     assert any(killed_when_made(setup, moment) == 137 for _ in range(5)), "it always ended before it could be killed"
     assert stack.sql("select to_regclass('public.directus_collections')"), "killed too early to prove anything"

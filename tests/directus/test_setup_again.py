@@ -1,4 +1,4 @@
-"""cms-setup.mjs on a database that is in use: upgrades, the administrator, what was changed by hand, no database."""
+"""cms-setup.mjs on a database that is in use: upgrades, the administrator, changes by hand, no database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from real import Api, Stack, docker
 
 
 def older(stack: Stack, steps: int) -> None:
-    """Take the database back by that many of Directus's own migrations."""
+    """Revert that many of Directus's own migrations."""
     for _ in range(steps):
         done = stack.once("node", "cli.js", "database", "migrate:down")
         assert done.returncode == 0, done.stderr
@@ -49,7 +49,7 @@ def test_a_database_of_a_newer_directus_is_left_alone(done):
 
 
 def test_no_other_user_can_log_in(done):
-    """Collections and items are there, so nothing is thrown away: an administrator is made."""
+    """Collections and items exist, so nothing is removed: an administrator is created."""
     stack = done.stack
     stack.sql("insert into tags (name) values ('kept')")
     stack.sql("delete from directus_users; delete from directus_access; delete from directus_roles")

@@ -29,7 +29,7 @@ Disturbed = Callable[..., Calls]
 
 
 class Vault(Bao):
-    """A server with a Vault, and what is known of it."""
+    """A server with a Vault, and its keys."""
 
     def initialise(self) -> None:
         self.start()
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
 
 @pytest.fixture
 def disturbed(server: Vault, monkeypatch: pytest.MonkeyPatch) -> Disturbed:
-    """A function that has the host do something before some of the module's calls, all of which it returns."""
+    """A function that makes the host act before some of the module's calls; returns all calls."""
     submit = Seal.submit_unseal_key
 
     def start(moments: dict[int, list[str]]) -> Calls:

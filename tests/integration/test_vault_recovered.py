@@ -1,4 +1,4 @@
-"""A Vault that was sealed, whose tokens or logins were lost, or that has to come back from a snapshot."""
+"""A Vault that was sealed, whose tokens or logins were lost, or that is restored from a snapshot."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The vault role up the ladder: check, run, check, run, change; and what is and is not allowed afterwards."""
+"""The vault role in the order check, run, check, run, change; and what is and is not allowed afterwards."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The unseal shares and the keys file: in whose hands they are, and one clear error for each misfit."""
+"""The unseal shares and the keys file: who holds them, and a clear error for each mismatch."""
 
 from __future__ import annotations
 

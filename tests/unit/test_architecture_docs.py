@@ -1,4 +1,4 @@
-"""docs/architecture.md has every row of the guidelines' tables, and what it names exists."""
+"""docs/architecture.md has every row of the guidelines' tables, and the paths that it names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The wrapper around OpenMates' own cms-setup, with a program and a Directus of the test's own."""
+"""The wrapper of OpenMates' own cms-setup, with a fake program and a fake Directus."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ sys.exit(int(os.environ.get("EXIT", "0")))
 
 
 class Handler(BaseHTTPRequestHandler):
-    """As much of Directus as the wrapper asks, and what the program above tells."""
+    """The parts of Directus that the wrapper and the program above use."""
 
     protocol_version = "HTTP/1.1"
 
@@ -104,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_SEARCH = answer
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 class Fake:
@@ -243,7 +243,7 @@ def test_a_pass_that_was_refused_is_repeated_for_what_is_left(setup):
 
 
 def test_what_was_refused_without_a_trace_is_repeated_too(setup):
-    """A permission or a correction of something that is there: nothing is missing, but something was refused."""
+    """A refused permission or correction: nothing is missing, but a request was refused."""
     setup.works(SKIP=skip(chats__other=(0, "")), PRINT="")
     setup.fake.passes = 0
     (setup.folder / "out/expected.json").unlink()

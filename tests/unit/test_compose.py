@@ -1,4 +1,4 @@
-"""The Compose files, rendered through Ansible's own templar with the project's group_vars and read as Compose would."""
+"""The Compose files, rendered by Ansible's templar with the project's group_vars and read like Compose."""
 
 from __future__ import annotations
 

@@ -41,7 +41,7 @@ HASHES = {"web": "aaa", "setup": "bbb"}
 
 
 def container(service: str, created: str = "2026-01-01T10:00:00.5Z", **changes: object) -> dict:
-    """What ``docker inspect`` says of a service's container when all is well; changes go into its state or labels."""
+    """``docker inspect`` of a healthy service's container; changes go into its state or labels."""
     state = {"Status": "running", "ExitCode": 0, "Health": {"Status": "healthy"}}
     if service == "setup":
         state = {"Status": "exited", "ExitCode": 0}
@@ -85,7 +85,7 @@ class Host:
             (self.answers / name).write_text(text)
 
     def runs(self, *containers: dict) -> None:
-        """Have exactly these containers."""
+        """Set the containers of the host."""
         ids = "".join(f"id{number}\n" for number, _ in enumerate(containers))
         self.answer(ids=ids, inspect=json.dumps(containers))
 

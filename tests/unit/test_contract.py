@@ -1,4 +1,4 @@
-"""The contract gate: each kind of gap is found, and gone when it is cured; sources, acceptances and exit codes."""
+"""The contract gate: each kind of gap is found, and gone once it is fixed; sources, acceptances and exit codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The parts of the directus_* modules that can be judged without a Directus."""
+"""The parts of the directus_* modules that can be tested without a Directus."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def refused(status: int, body: object) -> api.Refused:
 
 
 def test_a_limit_of_the_licence_is_reported_as_a_licence_problem():
-    """In the words that Directus 12.1 uses, as its issue 27833 quotes them; not seen live."""
+    """The message of Directus 12.1, as quoted in its issue 27833; not tested with that version."""
     error = {
         "message": "collections limit exceeded.",
         "extensions": {"code": "LIMIT_EXCEEDED", "category": "collections"},
@@ -67,7 +67,7 @@ def test_other_refusals(status, body, told):
 
 
 class FakeDirectus(BaseHTTPRequestHandler):
-    """Answers with what `answers` of the server holds for the path, one after the other; the last one for ever."""
+    """Answers with the server's `answers` for the path, one after the other, and then repeats the last."""
 
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -85,7 +85,7 @@ class FakeDirectus(BaseHTTPRequestHandler):
     do_GET = do_POST = do_SEARCH = answer
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 def error(code: str) -> dict:
@@ -266,7 +266,7 @@ class FakeVault(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps({"data": {"data": secrets.get(name)}}).encode())
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The drop_ins module on real files, up the ladder check, run, check, run, change."""
+"""The drop_ins module on real files, in the order check, run, check, run, change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.gete
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """What a distribution brings: a directory with odd permissions, and a file of settings."""
+    """Files of a distribution: a directory with unusual permissions, and a file of settings."""
     etc = tmp_path / "etc"
     (etc / "secret.d").mkdir(parents=True, mode=0o750)
     (etc / "login.defs").write_text("# UMASK 022\nUMASK 022\nUID_MIN 1000\n")

@@ -1,4 +1,4 @@
-"""The file_tree module on real directories, up the ladder check, run, check, run, change; and its action plugin."""
+"""The file_tree module on real directories, in the order check, run, check, run, change; and its action plugin."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tree(run_module: Callable[..., dict], dest: Path) -> Tree:
 
 
 def snapshot(folder: Path) -> dict[str, tuple]:
-    """All that is below a folder: kind, permissions, inode and text."""
+    """Everything below a directory: kind, permissions, inode and text."""
     return {
         str(path.relative_to(folder)): (
             stat.filemode(path.lstat().st_mode),

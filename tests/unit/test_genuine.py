@@ -1,4 +1,4 @@
-"""lab/genuine.py: what is repeated, what Go is new enough, and what a report must name."""
+"""lab/genuine.py: repetition, Go's version, and the content of a report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The guarded_files module on real directories: the ladder, refusals, cut-off runs, and the rollback's own clock."""
+"""The guarded_files module on real directories: check, run, change, refusals, interrupted runs, and the rollback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Guarded = Callable[..., dict]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host of its own: the guard's directories, and a systemctl that only writes down what it is asked for."""
+    """A fake host: the guard's directories, and a systemctl that records its calls."""
     for name, folder in (("STATE", "state"), ("PROGRAM", "program"), ("UNIT", "guard@.service")):
         monkeypatch.setattr(guarded_files, name, tmp_path / folder)
     (tmp_path / "bin").mkdir()

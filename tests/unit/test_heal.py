@@ -1,4 +1,4 @@
-"""The watcher that repairs what an outage leaves behind: when it probes, what it restarts, and what it leaves alone."""
+"""The watcher that repairs services after an outage: when it probes, what it restarts, and what it does not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def program():
 
 
 class FakeHost:
-    """A server whose state a test sets; remembers what was done to it."""
+    """A server whose state a test sets; records repairs."""
 
     def __init__(self, program) -> None:
         self.program = program
@@ -84,7 +84,7 @@ class FakeHost:
 
 @pytest.fixture
 def server(program):
-    """The watcher of a server that has been well for hours, and a clock to turn."""
+    """The watcher of a server that has been healthy for hours, and its clock."""
     host = FakeHost(program)
     words: list[str] = []
     now = SimpleNamespace(time=1_000_000.0)
@@ -92,7 +92,7 @@ def server(program):
     watcher = program.Watcher(host, words.append, lambda: now.time)
 
     def run(seconds: float, until: str = "") -> float:
-        """Turn the clock in the program's rounds; stop when something was done. The seconds that it took."""
+        """Advance the clock in the program's rounds until a repair; returns the seconds."""
         begun = now.time
         while now.time - begun < seconds:
             watcher.round()
@@ -243,7 +243,7 @@ def test_a_worker_for_all_queues_counts_for_each(server) -> None:
 
 
 def test_a_service_that_stays_unhealthy_while_all_it_needs_is_well_is_restarted(server) -> None:
-    """The scheduler, of which the probe says nothing."""
+    """The scheduler, which the probe does not cover."""
     server.host.status["task-scheduler"] = "Up 2 hours (unhealthy)"
     assert 180 <= server.run(300, "restart task-scheduler") <= 200
     assert server.host.done == ["restart task-scheduler"]

@@ -178,7 +178,7 @@ def test_only_the_controllers_own_authorities_count(tmp_path: Path) -> None:
 
 
 class _Recorder(builder.Builder):
-    """A builder that only notes what it would make."""
+    """A builder that only records what it would build."""
 
     def __init__(self, failing: str = "") -> None:
         self.rows, self.order, self.failing = ROWS, [], failing

@@ -1,4 +1,4 @@
-"""The controller's part: which user a server lets in, and how a guarded change is proven or taken back."""
+"""The controller's part: which user a server accepts, and how a guarded change is confirmed or reverted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLOSED = Login(False, False, "ssh: connect to host 198.51.100.11 port 22: Connec
 
 
 class Connection(SimpleNamespace):
-    """As much of a connection as the plugins look at."""
+    """The parts of a connection that the plugins use."""
 
     transport = "ssh"
     _shell = SimpleNamespace(tmpdir="/nowhere")

@@ -52,7 +52,7 @@ def stamp(at: float) -> str:
 
 
 class Host:
-    """A host with an api container whose parts are all well."""
+    """A host with an api container whose parts are all ok."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.began = folder, time.time() - 300

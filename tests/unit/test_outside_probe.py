@@ -1,4 +1,4 @@
-"""The outside probe against sockets that are really there, on this machine's loopback addresses."""
+"""The outside probe against real sockets on this machine's loopback addresses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def listener(address: str, listens: bool = True) -> Iterator[int]:
 
 @contextlib.contextmanager
 def silent_port() -> Iterator[tuple[int, Callable[[], None]]]:
-    """A port whose queue is full, so that the kernel answers nothing more, and what makes room in it."""
+    """A port whose queue is full, so that the kernel stops answering, and a function that empties it."""
     with socket.socket() as server, contextlib.ExitStack() as queue:
         server.bind(("127.0.0.1", 0))
         server.listen(0)

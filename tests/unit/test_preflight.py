@@ -1,4 +1,4 @@
-"""What preflight refuses, and that it names the variable, the file and the remedy for each."""
+"""Problems that preflight reports, each with the variable, the file and the remedy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ INTERNAL = [
 
 
 def good(environment: str) -> dict:
-    """Settings that can work."""
+    """Valid settings."""
     prod = environment == "prod"
     outer = (
         {"api": "proxy", "cms": "internal", "grafana": "internal"}

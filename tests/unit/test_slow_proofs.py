@@ -1,4 +1,4 @@
-"""make faults and make real: which cases there are, how they are chosen, and what of a log speaks against a service."""
+"""make faults and make real: the cases, their selection, and the evaluation of a service's log."""
 
 from __future__ import annotations
 

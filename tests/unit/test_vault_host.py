@@ -1,4 +1,4 @@
-"""The program that a server looks after its Vault with: what it does in each state, without a Vault or a Docker."""
+"""The program with which a server maintains its Vault: its actions in each state, without a Vault or a Docker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def program():
 
 
 class FakeVault:
-    """Answers by a table; remembers what it was asked. A sealed one opens with the right shares."""
+    """Answers by a table, and records the requests. A sealed one is unsealed with the right shares."""
 
     def __init__(self, program, health: int, answers: dict | None = None, opens_with: list | None = None) -> None:
         self.program, self.state, self.answers, self.opens_with = program, health, answers or {}, opens_with
@@ -54,7 +54,7 @@ class FakeVault:
 
 @pytest.fixture
 def run(program, tmp_path, monkeypatch, capsys):
-    """A function that runs one command against a Vault and containers, and returns its exit code and words."""
+    """A function that runs one command against a Vault and containers, and returns its exit code and output."""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "openmates-vault-shares").write_text(json.dumps({"shares": SHARES}))
     (tmp_path / "openmates-vault-api").write_text(json.dumps({"role_id": "r", "secret_id": "s"}))

@@ -1,4 +1,4 @@
-"""Every playbook checks its arguments before it connects, and its message names what is wrong."""
+"""Every playbook checks its arguments before it connects, and its message names the problems."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_variable_names_are_those_at_the_top_level(tmp_path: Path) -> None:
 
 
 class Operator:
-    """Runs playbooks against a server on a documentation address, and notices every attempt to connect."""
+    """Runs playbooks against a server on a documentation address, and detects attempts to connect."""
 
     def __init__(self, folder: Path) -> None:
         self.connected = folder / "connected"

@@ -1,4 +1,4 @@
-"""The report on a live server, and the problems it names."""
+"""The report on a live server, and its problems."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def asked(**failing: str) -> dict:
 
 @pytest.fixture
 def seen() -> dict:
-    """A server on which all is well."""
+    """A server without problems."""
     return {
         "host": "prod1",
         "environment": "prod",

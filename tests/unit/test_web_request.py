@@ -1,4 +1,4 @@
-"""What a web server says, and what is wrong with its certificate."""
+"""Answers of a web server, and problems of its certificate."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers like an api behind a proxy, and tells the Host header it saw."""
+    """Answers like an api behind a proxy, with the Host header that it received."""
 
     failures = 0
 

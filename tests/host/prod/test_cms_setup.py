@@ -1,4 +1,4 @@
-"""OpenMates' cms-setup on a server: what it made is proven, repaired when it is gone, and its log holds no secret."""
+"""OpenMates' cms-setup on a server: its result is verified, missing parts are restored, and its log has no secret."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Only declared ports can be reached, whatever runs on the host and whatever happens to its rules."""
+"""Only declared ports are reachable, for any service on the host and after any change of its rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PLANTED = {
     6379: "--publish [::]:6379:6379 --publish [::]:6379:6379/udp",
     9999: "--network host",
 }
-#: The same without any container.
+#: The same, without a container.
 LISTENER = 9998
 
 
@@ -33,7 +33,7 @@ def in_container(server, name: str, *targets: str) -> set[str]:
 
 @contextmanager
 def keeping_the_labs_names(server) -> Iterator[None]:
-    """A container's name server is a few rules among the host's, and nothing but its engine would bring them back."""
+    """A container's name server is a few rules of the host, which only the engine can restore."""
     rules = server.run("iptables-save -t nat | grep -e '^:DOCKER_' -e '^-A DOCKER_' -e 127.0.0.11")
     try:
         yield
@@ -115,7 +115,7 @@ def test_within_a_minute_after_all_rules_are_flushed_everything_is_as_before(ser
 
 
 def test_rules_that_are_flushed_again_while_docker_brings_its_own_back_come_back_too(server):
-    """Nor does systemd's limit of starts, here as strict as it can be, keep Docker down."""
+    """Systemd's start limit, here as strict as possible, does not keep Docker down either."""
     drop_ins = "/run/systemd/system/docker.service.d"
     command = f"sh -c 'nft flush ruleset; rm {drop_ins}/flush.conf; systemctl daemon-reload'"
     server.run(
@@ -246,7 +246,7 @@ def test_docker_needs_it_and_it_comes_before_the_network(server):
 
 
 def test_the_watch_leaves_no_trace_while_all_is_well(server):
-    """It looks every ten seconds."""
+    """The watch runs every ten seconds."""
     last = "systemctl show openmates-firewall-watch.service --property=ExecMainExitTimestamp"
     traces = "journalctl --boot --no-pager | grep -c openmates-firewall-watch || true"
     looked, lines = server.run(last), server.run(traces)

@@ -1,4 +1,4 @@
-"""A wrong setting never locks the operator out: the former state comes back, by itself if need be."""
+"""A wrong setting never locks the operator out: the former state is restored, by the host if necessary."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lab import ROOT, recap, wait_until
 DROP_IN = "/etc/ssh/sshd_config.d/00-openmates.conf"
 RULES = "/etc/openmates/firewall.nft"
 SNAPSHOT = "/var/lib/openmates-guard/{}/snapshot.json"
-#: Mistakes that an operator can make: which part of the run makes it, the setting, what the message has to name.
+#: Mistakes of an operator: the part of the run, the setting, and text of the message.
 REFUSES_THE_ADMINISTRATOR = {"ssh_options": {"AllowGroups": "no-such-group"}, "ssh_rollback_seconds": 40}
 CLOSES_SSH = {"openmates_ssh_sources": ["203.0.113.0/24"], "firewall_rollback_seconds": 40}
 
@@ -29,7 +29,7 @@ def settings(values: dict) -> list[str]:
 
 @contextmanager
 def an_open_session(server, ssh) -> Iterator[None]:
-    """A login that was there before, which has to answer before, during and after."""
+    """An existing session, which must answer before, during and after."""
     process = subprocess.Popen(
         ssh.command(server.name, "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     )
@@ -57,7 +57,7 @@ def an_open_session(server, ssh) -> Iterator[None]:
 
 @contextmanager
 def logins_all_along(ssh) -> Iterator[None]:
-    """New logins, one after the other, each of which has to work."""
+    """New logins, one after the other, each of which must succeed."""
     results, done = [], threading.Event()
 
     def log_in() -> None:
@@ -154,7 +154,7 @@ def test_a_run_killed_before_its_proof_is_taken_back_by_the_server_itself(server
 
 
 def test_a_reboot_before_the_proof_does_not_lock_out_either(server, ssh):
-    """What a reboot does to the guard: its service ends, the boot is another one, and the service starts with it."""
+    """The effect of a reboot on the guard: its service ends, the boot id changes, and the service starts again."""
     kill_a_run_before_its_proof(
         server, "ssh", {**REFUSES_THE_ADMINISTRATOR, "ssh_rollback_seconds": 25}, "no-such-group"
     )

@@ -1,4 +1,4 @@
-"""Who may log in, how, and what a login may be used for."""
+"""Logins by SSH: users, methods and forwarding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from lab import wait_until
 
 INTRUDER = "intruder"
-# Typed in: what `sshd -T` has to say.
+# Typed in: the expected output of `sshd -T`.
 EFFECTIVE = {
     **{"permitrootlogin": "no", "authenticationmethods": "publickey", "passwordauthentication": "no"},
     **{"kbdinteractiveauthentication": "no", "hostbasedauthentication": "no", "gssapiauthentication": "no"},
@@ -120,7 +120,7 @@ def test_a_user_outside_of_the_group_could_forward_nothing(server):
 
 
 def test_who_guesses_is_turned_away_and_the_operator_is_not(server, ssh, neighbour):
-    """The neighbour is a stranger; the controller is exempt."""
+    """The neighbour is not exempt from penalties; the controller is."""
     options = "-i /root/wrong -o StrictHostKeyChecking=no -o BatchMode=yes -o ConnectTimeout=20"
     neighbour.run("test -e /root/wrong || ssh-keygen -q -t ed25519 -N '' -f /root/wrong")
 

@@ -74,7 +74,7 @@ def test_a_request_for_another_host_is_not_answered(server, name):
     with secure(server, server.domain) as connection:
         connection.sendall(f"GET /v1/health HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
         answer = connection.recv(1000)
-    assert answer == b"" or b" 400 " in answer.split(b"\r\n")[0]  # an empty one is no HTTP
+    assert answer == b"" or b" 400 " in answer.split(b"\r\n")[0]  # an empty one is not HTTP
 
 
 @pytest.mark.parametrize("name", ["other.example.test", "198.51.100.1"])
@@ -118,7 +118,7 @@ def test_a_request_that_is_announced_as_too_large_is_refused_before_it_is_sent(s
 def test_a_request_that_turns_out_to_be_too_large_is_refused(server):
     client = http.client.HTTPSConnection(server.domain, timeout=60)
     client.sock = secure(server, server.domain)
-    with contextlib.suppress(OSError):  # the server answers and does not listen to the rest
+    with contextlib.suppress(OSError):  # the server answers and closes the connection
         client.request("POST", "/received", body=chunks(LIMIT + 2_000_000), encode_chunked=True)
     assert client.getresponse().status == 413
 

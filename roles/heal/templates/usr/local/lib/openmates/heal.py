@@ -3,10 +3,10 @@
 
 A loop that costs a few milliseconds per round: it lists the containers and connects to the services' ports. Only when
 something was unhealthy, unreachable or has just started does it run the readiness probe, until that reports ready;
-without any sign of trouble it runs the probe every ten minutes. What does not recover alone is repaired from the bottom
+without any sign of trouble it runs the probe every ten minutes. Parts that do not recover are repaired from the lowest
 up, each repair with a delay that doubles. Services with data (database, cache, Vault) and containers that an operator
 stopped are never restarted; nothing is restarted while `docker compose` changes containers, nor while HOLD exists.
-Standard library only: a server whose Python packages are being replaced still has to heal.
+Standard library only, so that it works while the server's Python packages are being upgraded.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ SUSPENDED = (
 
 @dataclasses.dataclass(frozen=True)
 class Container:
-    """A container that runs, as Docker lists it."""
+    """A running container, as Docker lists it."""
 
     identity: str
     service: str
@@ -141,7 +141,7 @@ class Host:
         ]
 
     def reachable(self, container: Container) -> bool:
-        """Whether the service's port takes a connection; a service without one counts as reachable."""
+        """Whether the service's port accepts a connection; a service without a port counts as reachable."""
         port = PORTS.get(container.service)
         if not port:
             return True
@@ -202,7 +202,7 @@ class Host:
         return bool(done.stdout.strip())
 
     def forget_rejection(self) -> None:
-        """Have the probe try a login again that it gave up after a rejection. It waits up to 90 s for its lock."""
+        """Make the probe retry a login that it stopped after a rejection. It waits up to 90 s for its lock."""
         self.command(self.options.ready, "--forget", seconds=100)
 
     def renew_token(self) -> None:
@@ -272,7 +272,7 @@ class Watcher:
         self._judge(self.host.probe(), by_service, unreachable | set(self.unhealthy_since), now)
 
     def _note(self, containers: list[Container], unreachable: set[str], now: float) -> None:
-        """Remember signs of trouble. A new one has the probe run at once."""
+        """Record signs of trouble. A new one runs the probe at once."""
         unhealthy = {container.service for container in containers if container.unhealthy}
         self.unhealthy_since = {name: self.unhealthy_since.get(name, now) for name in unhealthy}
         signs = {(name, "is unhealthy") for name in unhealthy}
@@ -284,7 +284,7 @@ class Watcher:
         self.signs = signs
 
     def _restart_unhealthy(self, containers: list[Container], unreachable: set[str], now: float) -> bool:
-        """Restart a service without data that stays unhealthy although all that it needs is healthy: it hangs."""
+        """Restart a service without data that stays unhealthy although all its dependencies are healthy: it hangs."""
         for container in sorted(containers, key=lambda item: item.service != "cms"):
             service = container.service
             needs = {*DATA} if service == "cms" else {*DATA, "cms"}
@@ -323,7 +323,7 @@ class Watcher:
         return now - self.failing_since[name] >= long and not report.failing[name].startswith(UNFINISHED)
 
     def _repair(self, report: Report, by_service: dict[str, Container], troubled: set[str], now: float) -> None:
-        """One step, for the lowest part that fails: what is above it may only be its consequence."""
+        """One step, for the lowest part that fails: failures above it may only be its consequences."""
         failing = report.failing
         if not report.asked or troubled & set(DATA) or "cache" in failing:
             return  # recovers without help, or needs an operator
