@@ -355,7 +355,7 @@ def scenario(name: str) -> Callable[[Callable[[], str]], Callable[[], str]]:
 
 def reported(output: str) -> str:
     """The engine's version in verify's report. Raises CaseFailed unless it is the binary's."""
-    version = f"{binary_version()} (asked of the server)"
+    version = f"{binary_version()} (reported by the server)"
     if version not in output:
         raise CaseFailed(f"verify's report does not name {version}")
     return version

@@ -1,4 +1,4 @@
-"""Ends a run of Ansible as a power cut on the controller would."""
+"""Kill a run of Ansible as a power failure of the controller would."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ PORTS = candidates()
 
 
 def free_port() -> int:
-    """A TCP port of the loopback address that nobody listens on, and that no other server of these tests has."""
+    """A TCP port of the loopback address without a listener, which no other server of these tests uses."""
     for port in PORTS:
         with contextlib.suppress(OSError), socket.socket() as probe:
             probe.bind(("127.0.0.1", port))

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Check the arguments that an operator gave to a playbook, before any connection."""
+"""Check the arguments of a playbook before any connection."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COLLECTION = Path(__file__).resolve().parents[2]
 
 
 class ActionModule(ActionBase):
-    """Compares what was given with what the playbook declares."""
+    """Compares the given arguments with the playbook's declaration."""
 
     TRANSFERS_FILES = False
     _requires_connection = False
@@ -45,7 +45,7 @@ class ActionModule(ActionBase):
         return result | {"changed": False}
 
     def _value(self, value):
-        """The value, or None for a role's default that needs what the playbook finds out later."""
+        """The value, or None for a role's default that depends on facts which are gathered later."""
         try:
             return self._templar.template(value)
         except AnsibleUndefinedVariable:

@@ -11,8 +11,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.openmates.server.plugins.modules.compose_wait import ARGUMENTS
 
-FIRST_PAUSE = 1.0  # seconds between the first two looks
-LONGEST_PAUSE = 5.0  # seconds between two looks
+FIRST_PAUSE = 1.0  # seconds between the first two polls
+LONGEST_PAUSE = 5.0  # seconds between two polls
 SHOW_EVERY = 12.0
 
 
@@ -22,7 +22,7 @@ def running_one_shots(info: dict) -> list[str]:
 
 
 def progress(service: str, log: str) -> str:
-    """The progress that a log shows: the last line with the service's own prefix, else the last line."""
+    """The progress in a log: the last line with the service's prefix, otherwise the last line."""
     lines = [line.strip() for line in log.splitlines() if line.strip()]
     own = [line for line in lines if line.startswith(f"{service}: ")]
     if own:
@@ -31,7 +31,7 @@ def progress(service: str, log: str) -> str:
 
 
 class ActionModule(ActionBase):
-    """Asks compose_info until no one-shot runs."""
+    """Polls compose_info until no one-shot runs."""
 
     _supports_check_mode = True
     _supports_async = False

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Render a local directory of templates and hand all of it to the file_tree module in one call."""
+"""Render a local directory of templates and pass all files to the file_tree module in one call."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
-CACHE = "__pycache__"  # what a test or an editor leaves beside a Python program; it would differ on each controller
+CACHE = "__pycache__"  # created by tests and editors beside a Python program; differs on each controller
 
 
 class ActionModule(ActionBase):
-    """Turns ``src`` into ``files``; everything else is the module's."""
+    """Turns ``src`` into ``files``; the module handles all other options."""
 
     def run(self, tmp=None, task_vars=None):
         super().run(tmp, task_vars)
@@ -61,7 +61,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{path}: {error}") from error
         if isinstance(result, str):
             return result
-        # A template of nothing but one expression gives that expression's value, of any type, without the line's end.
+        # A template that is a single expression returns its value, of any type, without the final newline.
         return ("" if result is None else str(result)) + text[len(text.rstrip("\n")) :]
 
 

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Find out on the controller which user a server lets in."""
+"""Find the user that a server accepts, on the controller."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.plugin_utils.login import CLOSED, Login, attempt, connection_as
 
 REMEDIES = {
-    "host key verification failed": "The server shows another SSH host key than the one this machine knows. If the "
-    "server was installed anew, remove the old key with `ssh-keygen -R ADDRESS`, and log in once by hand.",
+    "host key verification failed": "The server's SSH host key differs from the one that this machine knows. If the "
+    "server was reinstalled, remove the old key with `ssh-keygen -R ADDRESS`, and log in once by hand.",
     "no matching": "This machine's ssh is too old for the server. Use OpenSSH 9.0 or later.",
     "could not resolve": "Correct ansible_host in the inventory.",
-    CLOSED: "Does sshd run there, on this port (openmates_ssh_port)?",
+    CLOSED: "Check that sshd listens on this port (openmates_ssh_port).",
 }
-NO_ANSWER = "Is the server up, is its address right, and is this machine among openmates_ssh_sources?"
-LET_IN = "Give the key that opens it to ssh-agent, or name it in ansible_ssh_private_key_file."
+NO_ANSWER = "Check that the server is up, that its address is right, and that openmates_ssh_sources has this machine."
+LET_IN = "Add an accepted key to ssh-agent, or set ansible_ssh_private_key_file to it."
 
 
 class ActionModule(ActionBase):
-    """Tries the users in turn; the first that can log in is the answer."""
+    """Tries the users in turn and returns the first that can log in."""
 
     TRANSFERS_FILES = False
 
@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
             if tried[user].worked:
                 return result | {"changed": False, "user": user}
             if not tried[user].refused:
-                break  # another user would fare no better
+                break  # another user would fail as well
         return result | {"failed": True, "msg": self._explain(tried, task_vars["inventory_hostname"])}
 
     def _explain(self, tried: dict[str, Login], host: str) -> str:
@@ -47,6 +47,6 @@ class ActionModule(ActionBase):
         last = list(tried.values())[-1]
         found = [remedy for sign, remedy in REMEDIES.items() if sign in last.message.lower()]
         remedy = found[0].replace("ADDRESS", address) if found else (LET_IN if last.refused else NO_ANSWER)
-        what = "lets nobody in" if last.refused else "cannot be reached"
+        what = "accepts none of the users" if last.refused else "cannot be reached"
         attempts = "; ".join(f"as {user}: {login.message}" for user, login in tried.items())
         return f"{host} ({address}, port {port}) {what}. Tried {attempts}. {remedy}"

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller's part of vault_host: hand over the unseal shares, but only to a host that has none for this Vault."""
+"""Controller's part of vault_host: pass the unseal shares, but only to a host that has none for this Vault."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.custody import Cu
 
 
 class ActionModule(CustodyAction):
-    """Asks the host first without the shares, and only if it needs them with them."""
+    """Runs the module without the shares first, and again with them only if the host needs them."""
 
     def arguments(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         keys = KeysFile(str(args["keys_file"]), self._loader._vault.secrets or [])

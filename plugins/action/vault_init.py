@@ -64,7 +64,7 @@ class ActionModule(ActionBase):
         except (OSError, AnsibleError) as error:
             raise AnsibleActionFail(
                 f"Vault was initialised, but its keys could not be stored at {keys.path}: {error}."
-                " Nothing was put into it yet: run again, and it is reset and initialised anew."
+                " It is still empty: run again, and it is reset and initialised again."
             ) from None
 
     def _ask_host(self, args: dict, task_vars: dict | None) -> dict:

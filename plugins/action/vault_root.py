@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller's part of vault_root: hand over the shares, and keep the token that they make to itself."""
+"""Controller's part of vault_root: pass the shares, and write the token to an encrypted file."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from ansible_collections.openmates.server.plugins.plugin_utils.custody import Cu
 
 
 class ActionModule(CustodyAction):
-    """As with vault_init, the answer comes back under a one-time pad, because the most verbose output prints it."""
+    """As with vault_init, the result is encrypted with a one-time pad, because the most verbose output prints it."""
 
     def arguments(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         keys = KeysFile(str(args["keys_file"]), self._loader._vault.secrets or [])
         if not args.get("shares"):
             args["shares"] = keys.read().get("unseal_shares") if keys.present() else None
         if not args["shares"]:
-            raise AnsibleActionFail(f"{keys.path} has no unseal share in clear: hand them over as vault_given_shares.")
+            raise AnsibleActionFail(f"{keys.path} has no unseal share in plaintext. Pass them as vault_given_shares.")
         self.root_file = KeysFile(str(args["root_file"]), keys.vault.secrets)
         self.pad = secrets.token_bytes(256)
         if not self._task.check_mode:

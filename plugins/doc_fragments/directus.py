@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the directus_* modules' documentation has in common; module_utils/directus.py has the same as argument spec."""
+"""Options that the directus_* modules share; module_utils/directus.py has their argument spec."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   url:
-    description: Base URL of Directus, as the host reaches it.
+    description: Base URL of Directus on the host.
     type: str
     required: true
   email:

@@ -12,7 +12,7 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   url:
-    description: Address of Vault's API as the host reaches it. May be empty in check mode, when there is no Vault yet.
+    description: Address of Vault's API on the host. May be empty in check mode, before there is a Vault.
     type: str
     required: true
   deadline:
@@ -23,7 +23,7 @@ requirements:
   - hvac (Debian's python3-hvac) on the host
 """
 
-    # Its action plugin looks at the keys file. Some modules require it, others leave that to their action plugin.
+    # For modules whose action plugin reads the keys file. Some modules require it, others leave that to the plugin.
     CUSTODY = r"""
 options:
   keys_file:

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read a duration as Vault writes it."""
+"""Parse a duration in Vault's format."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ansible_collections.openmates.server.plugins.module_utils.duration import s
 DOCUMENTATION = r"""
 name: duration_seconds
 short_description: Seconds of a duration such as 768h
-description: Takes durations as Vault writes them, C(768h), C(90m), C(1h30m), C(32d) or plain seconds.
+description: Takes durations in Vault's format, C(768h), C(90m), C(1h30m), C(32d) or plain seconds.
 options:
   _input:
     description: The duration.

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What follows from the exposure table: open firewall ports, Caddy upstreams and image addresses."""
+"""Derive open firewall ports, Caddy upstreams and image addresses from the exposure table."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ EXPOSURES = ("internal", "proxy", "published")
 
 
 def host_ports(value: int | str) -> list[int]:
-    """The single ports that a host port setting stands for.
+    """The ports of a host port setting.
 
     ``value`` is a port (``8000`` or ``"8000"``) or an inclusive range (``"8000-8001"``).
     Raises ``ValueError`` for anything else, for a range that runs backwards and outside of 1 to 65535.
@@ -28,7 +28,7 @@ def _mode(service: str, exposure: Mapping) -> str:
     mode = exposure.get(service)
     if mode not in EXPOSURES:
         raise AnsibleFilterError(
-            f"openmates_exposure: {service!r} is {mode!r}, it has to be one of {', '.join(EXPOSURES)}"
+            f"openmates_exposure: {service!r} is {mode!r}, but must be one of {', '.join(EXPOSURES)}"
         )
     return mode
 
@@ -45,9 +45,9 @@ def _ports(service: str, ports: Mapping) -> tuple[list[int], int]:
 
 
 def port_names(exposure: Mapping, ports: Mapping, ssh_port: int = 22, domain: str | None = "") -> dict[str, str]:
-    """Which host TCP ports are open to the world, each with the name of who answers there.
+    """The host TCP ports that are open to the internet, each with the name of its service.
 
-    The keys are text, as JSON and YAML inventories would make of them anyway.
+    The keys are text, since JSON has no other.
     """
     names: dict[int, str] = {}
     used = [service for service in exposure if _mode(service, exposure) != "internal"]
@@ -61,12 +61,12 @@ def port_names(exposure: Mapping, ports: Mapping, ssh_port: int = 22, domain: st
 
 
 def open_tcp_ports(exposure: Mapping, ports: Mapping, ssh_port: int = 22, domain: str | None = "") -> list[int]:
-    """The host TCP ports that must be open from outside, sorted; every other one must not be."""
+    """The host TCP ports that must be open from outside, sorted; all others must be closed."""
     return [int(port) for port in port_names(exposure, ports, ssh_port, domain)]
 
 
 def upstreams(service: str, exposure: Mapping, ports: Mapping) -> list[str]:
-    """Where Caddy finds a service on the host: one ``address:port`` for each port it may have, none when internal."""
+    """The addresses of a service on the host: one ``address:port`` for each of its ports, none if it is internal."""
     mode = _mode(service, exposure)
     if mode == "internal":
         return []
@@ -80,11 +80,11 @@ def image(reference: str, registry: str | None = "") -> str:
     if not target or reference.startswith(f"{target}/"):
         return reference
     if "://" in target:
-        raise AnsibleFilterError(f"openmates_registry: {registry!r} has to be a host name without https://")
+        raise AnsibleFilterError(f"openmates_registry: {registry!r} must be a host name without https://")
     first, slash, rest = reference.partition("/")
     has_host = bool(slash) and ("." in first or ":" in first or first == "localhost")
     path = rest if has_host else reference
-    # Docker Hub keeps its own images under a name that its references leave out.
+    # References to Docker Hub's own images leave out their namespace.
     if "/" not in path and (not has_host or first in ("docker.io", "index.docker.io")):
         path = f"library/{path}"
     return f"{target}/{path}"

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What follows from a memory limit."""
+"""Values that are derived from a memory limit."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What stands in the way of a run: settings and host facts in, sentences for a person out.
+"""Check settings and host facts before a run, and return problems as sentences for an operator.
 
-Each check has one concern and yields its problems. None of them may put the value of a secret into a sentence.
+Each check has one concern and yields its problems. A problem must never contain the value of a secret.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run imp
 def check_worked_out(run: Preflight) -> Iterator[str]:
     for name, error in run.broken.items():
         yield run.problem(
-            name, f"it cannot be worked out: {error}", "Define what it refers to, or give it a plain value"
+            name, f"it cannot be evaluated: {error}", "Define what it refers to, or give it a plain value"
         )
 
 
@@ -65,19 +65,19 @@ def preflight_problems(
     values: Mapping | None = None,
     unresolved: Mapping[str, str] | None = None,
 ) -> list[str]:
-    """What stands in the way of a run, one sentence or two each; an empty list when nothing does.
+    """The problems that prevent a run, one or two sentences each; an empty list if there are none.
 
     ``settings``: openmates_* variables by name; undefined ones may raise when read.
     ``values`` and ``unresolved``: more of them that have been read before, and why others have no value.
     ``facts``: the host's ansible_facts. ``resolved``: what openmates_domain resolves to on the host, None if unknown.
-    ``files``: where things stand, keys ``settings``, ``secrets``, ``exposure``, ``inventory``, all optional.
+    ``files``: paths for the messages, keys ``settings``, ``secrets``, ``exposure``, ``inventory``, all optional.
     """
     run = Preflight(settings, facts or {}, resolved, files or {}, values or {}, unresolved or {})
     return [problem for check in CHECKS for problem in check(run)]
 
 
 class FilterModule:
-    """Filters of openmates.server that judge before a run."""
+    """Filters of openmates.server for checks before a run."""
 
     def filters(self) -> dict:
         return {"preflight_problems": preflight_problems}

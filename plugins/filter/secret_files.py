@@ -9,7 +9,7 @@ from ansible.errors import AnsibleFilterError
 DOCUMENTATION = r"""
 name: secret_files
 short_description: List the secret files of every service
-description: One file a secret, in a directory a service, owned by the user that the service runs as.
+description: One file per secret, in one directory per service, owned by the user that the service runs as.
 positional: _input, uids
 options:
   _input:

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Sort the secrets that an inventory has for Vault by how they are to be written."""
+"""Select the secrets that an inventory declares for Vault by how they are written."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ DOCUMENTATION = r"""
 name: vault_seeds
 short_description: The seeds of one kind, by path
 description:
-  - A seed is written in one of three ways, which its entry names. C(ensure) writes it if its path never held anything,
-    C(enforce) makes its fields always as the inventory says, C(generate) makes random values of a given length once.
-  - An entry of plain fields is of the kind C(ensure).
+  - The entry of a seed names one of three kinds. C(ensure) writes it if its path was never written, C(enforce) resets
+    its fields to the inventory's values on every run, C(generate) creates random values of a given length once.
+  - An entry without a kind is C(ensure).
 positional: _input, kind
 options:
   _input:
@@ -46,7 +46,7 @@ LENGTHS = range(16, 513)
 
 
 def seed_kind(entry: Any) -> tuple[str, Any]:
-    """The kind of a seed's entry and its fields, unchecked."""
+    """The kind of a seed's entry and its fields, not validated."""
     if isinstance(entry, Mapping) and len(entry) == 1:
         kind, fields = next(iter(entry.items()))
         if kind in KINDS and isinstance(fields, Mapping):
@@ -55,7 +55,7 @@ def seed_kind(entry: Any) -> tuple[str, Any]:
 
 
 def seed_problem(entry: Any) -> str:
-    """What is wrong with a seed's entry, without any value of it, or an empty string."""
+    """The problem of a seed's entry, without its values, or an empty string."""
     kind, fields = seed_kind(entry)
     if not isinstance(fields, Mapping) or not fields:
         return "is not a table of fields"
@@ -69,7 +69,7 @@ def seed_problem(entry: Any) -> str:
 
 
 def vault_seeds(seeds: Mapping, kind: str) -> dict[str, dict]:
-    """The seeds of one kind. Raises AnsibleFilterError for an entry that is none, naming its path only."""
+    """The seeds of one kind. Raises AnsibleFilterError for an invalid entry, naming only its path."""
     found = {}
     for path, entry in sorted(seeds.items()):
         if problem := seed_problem(entry):

@@ -1,8 +1,8 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What was seen of a live server, as a table for a person and as a list of what is wrong.
+"""The results of verifying a live server, as a table for an operator and as a list of problems.
 
-Both filters take the same dictionary, whose keys the page of ``verify_report`` describes.
+Both filters take the same dictionary, whose keys the documentation of ``verify_report`` describes.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ PUBLISHED = re.compile(r"(?P<address>\S*):(?P<first>\d+)(-(?P<last>\d+))?->\S+/t
 MIN_DAYS_LEFT = 7
 #: How compose_info begins when Docker is installed and fails; its other reasons are what a new server lacks.
 ENGINE_BROKEN = "Docker does not answer"
-SETUP = "site.yml --tags stack runs cms-setup again; `docker compose logs cms-setup` on the host names what was refused"
+SETUP = "site.yml --tags stack runs cms-setup again. See `sudo docker compose logs cms-setup` on the host for refusals"
 POLICIES = "site.yml --tags vault writes the policies and the engines"
-#: What to do about a part of the readiness that failed.
+#: Remedy for each failed part of the readiness.
 REMEDIES = {
     "directus_login": "The api logs in with openmates_admin_email and openmates_admin_password: site.yml writes both "
-    "for the api and makes Directus's administrator agree",
+    "for the api and for Directus's administrator",
     "collections": SETUP,
     "fields": SETUP,
-    "vault_token": "site.yml --tags vault issues a token; journalctl -u openmates-vault-token has its renewals",
+    "vault_token": "site.yml --tags vault issues a token; journalctl -u openmates-vault-token shows its renewals",
     "vault_policy": POLICIES,
     "transit": POLICIES,
     "cache": "site.yml writes openmates_cache_password for the cache and its clients; see `docker compose logs cache`",
@@ -42,7 +42,7 @@ def _family(address: str) -> str:
 
 
 def _selected(seen: Mapping) -> list[str]:
-    """The families that are to be probed, as they are written in the report."""
+    """The families to probe, as the report writes them."""
     wanted = seen.get("families") or ["ipv4", "ipv6"]
     return [name for name in FAMILIES.values() if name.lower() in {str(family).lower() for family in wanted}]
 
@@ -52,12 +52,12 @@ def _expected(seen: Mapping) -> list[int]:
 
 
 def _restricted(seen: Mapping) -> list[int]:
-    """Expected ports that only some networks may reach: open from here or not, both are right."""
+    """Expected ports that only some networks may reach: from here they may be open or closed."""
     return [int(port) for port in seen.get("restricted_ports") or []]
 
 
 def _probed(seen: Mapping) -> dict[str, Mapping]:
-    """What the probe found, by address, of the addresses it had a way to."""
+    """The probe's results by address, for the addresses that it could reach."""
     found = (seen.get("probe") or {}).get("addresses") or {}
     return {address: entry for address, entry in found.items() if entry.get("reachable")}
 
@@ -67,12 +67,12 @@ def _port_name(seen: Mapping, port: int) -> str:
 
 
 def unexpected_ports(seen: Mapping) -> dict[int, list[str]]:
-    """Ports that are open and must not be, each with the addresses at which they are."""
+    """Ports that are open but must be closed, each with the addresses where it is open."""
     return _ports_where(seen, lambda port, entry: port not in _expected(seen) and port in entry["open"])
 
 
 def missing_ports(seen: Mapping) -> dict[int, list[str]]:
-    """Ports that must be open and are not, each with the addresses at which they are not."""
+    """Ports that are closed but must be open, each with the addresses where it is closed."""
     required = set(_expected(seen)) - set(_restricted(seen))
     return _ports_where(seen, lambda port, entry: port in required and port not in entry["open"])
 
@@ -85,9 +85,9 @@ def _ports_where(seen: Mapping, condition: Any) -> dict[int, list[str]]:
 
 
 def who_listens(seen: Mapping, port: int) -> str:
-    """The process and the container behind a host port, as far as the host was asked."""
+    """The process and the container behind a host port, if the host's listeners were read."""
     processes = [entry for entry in seen.get("listeners") or [] if int(entry.get("port", 0)) == port]
-    # What only listens to the host itself is behind an open port just when nothing else is.
+    # A listener on loopback counts only if there is no other.
     processes = [entry for entry in processes if not _is_loopback(entry.get("address", ""))] or processes
     words = [f"process {e.get('name') or '?'} (pid {e.get('pid') or '?'}) on {e.get('address')}" for e in processes]
     for line in seen.get("containers") or []:
@@ -113,7 +113,7 @@ def _is_loopback(address: str) -> bool:
 
 
 class Readiness:
-    """The result of openmates-ready, as the command task returned it. Its output may be anything."""
+    """The result of openmates-ready, as returned by the command task. Its output may be invalid."""
 
     def __init__(self, seen: Mapping) -> None:
         result = seen.get("ready") or {}
@@ -129,7 +129,7 @@ class Readiness:
         self.error = str(result.get("stderr") or result.get("msg") or "it printed no result").strip().rstrip(".")
 
     def by_detail(self) -> dict[str, list[str]]:
-        """The names of the failing parts by what is wrong with them."""
+        """The names of the failing parts by their detail."""
         found: dict[str, list[str]] = {}
         for name, detail in self.failing:
             found.setdefault(detail, []).append(name)
@@ -137,7 +137,7 @@ class Readiness:
 
 
 def service_trouble(seen: Mapping, name: str) -> str:
-    """What is wrong with a service, or an empty string."""
+    """The problem of a service, or an empty string."""
     service = (seen.get("services") or {}).get(name) or {"state": "missing"}
     state, health = service.get("state"), service.get("health") or ""
     if state == "missing":
@@ -180,38 +180,38 @@ def _problems_of_addresses(seen: Mapping) -> Iterator[str]:
             family = _family(address)
             other = ", ".join(name.lower() for name in selected if name != family)
             yield (
-                f"{family} {address} could not be probed from here: {entry['reason']}. Run verify from a machine that "
-                f"has {family}, or set openmates_probe_families: [{other}] to leave it unproven"
+                f"{family} {address} could not be probed from here: {entry['reason']}. Run verify from a machine with "
+                f"{family}, or set openmates_probe_families: [{other}] to leave it unverified"
             )
         elif not entry["reliable"]:
-            yield f"The scan of {address} cannot be relied on: {entry['reason']}"
+            yield f"The scan of {address} is not reliable: {entry['reason']}"
         elif not entry["answered"]:
-            yield f"Nothing answered at {address}: the host is down, or a network between drops everything"
+            yield f"Nothing answered at {address}: the host is down, or a network in between drops all packets"
     if seen.get("require_ipv6") and "IPv6" not in map(_family, addresses):
-        yield "The host has no IPv6 address, but needs one (openmates_require_ipv6)"
+        yield "The host has no IPv6 address, but openmates_require_ipv6 is set"
     if not any(_family(address) in selected for address in addresses):
         yield "No address was probed: set openmates_public_addresses to the server's public addresses"
 
 
 def _problems_of_ports(seen: Mapping) -> Iterator[str]:
     for port, addresses in unexpected_ports(seen).items():
-        who = who_listens(seen, port) or "the host does not know who listens there"
+        who = who_listens(seen, port) or "no listener was found on the host"
         yield (
-            f"Port {port} is open to the world at {', '.join(addresses)} and must not be: {who}. "
-            "Stop it, or bind it to 127.0.0.1, and see why the firewall let it through"
+            f"Port {port} is open to the internet at {', '.join(addresses)} and must be closed: {who}. "
+            "Stop it, or bind it to 127.0.0.1, and check why the firewall accepted it"
         )
     for port, addresses in missing_ports(seen).items():
         if not _probed(seen)[addresses[0]]["answered"]:
-            continue  # said for the address as a whole
+            continue  # reported for the address
         who = who_listens(seen, port)
-        why = f"{who}, so look at the firewalls on the way" if who else "nothing listens there on the host"
+        why = f"{who}, so check the firewalls in between" if who else "nothing listens there on the host"
         why = why if _asked(seen) else "no answer"
         name = f" ({_port_name(seen, port)})" if _port_name(seen, port) else ""
-        yield f"Port {port}{name} must be open and is not at {', '.join(addresses)}: {why}"
+        yield f"Port {port}{name} must be open and is closed at {', '.join(addresses)}: {why}"
 
 
 def _asked(seen: Mapping) -> bool:
-    """Whether the host was asked what listens."""
+    """Whether the host's listeners were read."""
     return bool(seen.get("listeners") or seen.get("containers"))
 
 
@@ -219,18 +219,18 @@ def _problems_of_web(seen: Mapping) -> Iterator[str]:
     for answer in _web(seen):
         if not answer["ok"]:
             issuer = f" (certificate by {answer['issuer']})" if answer.get("issuer") else ""
-            yield f"{answer['url']} at {answer['address']}: {answer['error']}{issuer}{_caddys_view(seen, answer)}"
+            yield f"{answer['url']} at {answer['address']}: {answer['error']}{issuer}{_caddy_hint(seen, answer)}"
         elif answer.get("days_left") is not None and answer["days_left"] < MIN_DAYS_LEFT:
             days = answer["days_left"]
-            yield f"{answer['url']} at {answer['address']}: its certificate ends in {days} days and was not renewed"
+            yield f"{answer['url']} at {answer['address']}: its certificate expires in {days} days and was not renewed"
 
 
-def _caddys_view(seen: Mapping, answer: Mapping) -> str:
-    """Caddy answers 503 by itself while it takes what is behind a name for down."""
+def _caddy_hint(seen: Mapping, answer: Mapping) -> str:
+    """A hint for a 503 that Caddy sends because it considers the upstream down."""
     if answer.get("status") != 503 or not Readiness(seen).ok:
         return ""
     return (
-        ". OpenMates is ready, but Caddy takes what is behind this name for down (was its health probe refused?): "
+        ". OpenMates is ready, but Caddy considers this name's upstream down (was its health probe refused?): "
         "journalctl -u caddy on the host"
     )
 
@@ -245,7 +245,7 @@ def _problems_of_readiness(seen: Mapping) -> Iterator[str]:
         return
     if not readiness.failing:
         remedy = "If it is missing, site.yml --tags stack writes it"
-        yield f"openmates-ready cannot be asked on the host: {readiness.error}. {remedy}"
+        yield f"openmates-ready failed on the host: {readiness.error}. {remedy}"
         return
     groups = readiness.by_detail()
     if len(readiness.failing) == len(readiness.parts) and len(groups) == 1:
@@ -259,7 +259,7 @@ def _problems_of_readiness(seen: Mapping) -> Iterator[str]:
 
 
 def _remedy(seen: Mapping, name: str, detail: str) -> str:
-    """What to do about a part that failed; nothing where another part's failure is the cause."""
+    """The remedy for a part that failed; empty if another part's failure is the cause."""
     if detail.startswith("not asked:"):
         return ""
     remedy = REMEDIES.get(name.partition(":")[0], "")
@@ -280,7 +280,7 @@ def _problems_of_services(seen: Mapping) -> Iterator[str]:
 
 
 def verify_problems(seen: Mapping) -> list[str]:
-    """Everything that is not as it should be, one sentence each; empty when all is well.
+    """All problems, one sentence each; empty if there are none.
 
     What a dry run finds missing on a new server is not a problem.
     """
@@ -297,7 +297,7 @@ def verify_problems(seen: Mapping) -> list[str]:
 
 
 def _table(rows: list[list[str]], indent: str = "  ") -> list[str]:
-    """Rows of equally many cells as aligned lines."""
+    """Rows of cells as aligned lines."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
     return [
         (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
@@ -311,7 +311,7 @@ def _lines_of_ports(seen: Mapping) -> Iterator[str]:
     new = not_provisioned(seen)
     yield "Open from outside"
     ports = sorted({port for entry in probed.values() for port in entry["open"]} | set(expected))
-    rows = [["port", "who", *(f"{_family(address)} {address}" for address in found)]]
+    rows = [["port", "service", *(f"{_family(address)} {address}" for address in found)]]
     for port in ports:
         who = _port_name(seen, port) or ("" if port in expected else "not expected")
         rows.append(
@@ -335,7 +335,7 @@ def _port_cell(port: int, entry: Mapping, expected: list[int], restricted: list[
     if not entry["reachable"]:
         return "?"
     if port in entry["open"]:
-        return "open" if port in expected else "open, to be closed" if new else "OPEN, MUST NOT BE"
+        return "open" if port in expected else "open, to be closed" if new else "OPEN, MUST BE CLOSED"
     if port in restricted:
         return "not from here"
     if new:
@@ -380,16 +380,16 @@ def _lines_of_services(seen: Mapping) -> Iterator[str]:
     fine = sum(not service_trouble(seen, name) for name in names)
     stand_ins = [name for name in names if (services.get(name) or {}).get("stand_in")]
     yield ""
-    yield f"Services: {fine} of {len(names)} as they should be" + (f", {len(stand_ins)} stand-ins" if stand_ins else "")
+    yield f"Services: {fine} of {len(names)} without problems" + (f", {len(stand_ins)} stand-ins" if stand_ins else "")
     rows = []
     for name in names:
         service = services.get(name) or {}
         state = service.get("state", "missing")
-        # How healthy it was before it ended says nothing any more.
+        # The health of an exited container is outdated.
         detail = f"code {service.get('exit_code')}" if state == "exited" else service.get("health") or ""
         what = service.get("software") or service.get("image", "")
         if service.get("reported"):
-            what = f"{service['reported']} (asked of the server)"
+            what = f"{service['reported']} (reported by the server)"
         kind = f"STAND-IN for {service['stand_in'].partition(';')[0]}" if service.get("stand_in") else "real"
         trouble = "not yet" if to_be_made(seen, name) else "PROBLEM" if service_trouble(seen, name) else "ok"
         rows.append([name, trouble, f"{state} {detail}".strip(), kind if service else "", what])
@@ -397,10 +397,10 @@ def _lines_of_services(seen: Mapping) -> Iterator[str]:
 
 
 def verify_report(seen: Mapping) -> list[str]:
-    """What was seen, as lines of text."""
+    """The results, as lines of text."""
     problems = verify_problems(seen)
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-    fine = "not provisioned yet" if not_provisioned(seen) else "everything is as it should be"
+    fine = "not provisioned yet" if not_provisioned(seen) else "no problems"
     verdict = f"{count}, listed below" if problems else fine
     title = f"{seen.get('host', 'the host')} ({seen.get('environment') or 'unknown environment'}): {verdict}"
     parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services)
@@ -408,12 +408,12 @@ def verify_report(seen: Mapping) -> list[str]:
 
 
 def verify_ask_host(seen: Mapping) -> bool:
-    """Whether the host has to be asked what listens: only if a port is open that must not be, or the reverse."""
+    """Whether to read the host's listeners: only if a port is open or closed against the expectation."""
     return bool(unexpected_ports(seen) or missing_ports(seen))
 
 
 class FilterModule:
-    """Filters of openmates.server that judge a live server."""
+    """Filters of openmates.server about a live server."""
 
     def filters(self) -> dict:
         return {

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files that are whole or not there, whatever interrupts the writing."""
+"""Write files atomically: an interrupted write leaves the old file or the new one."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ def sync_folder(folder: pathlib.Path) -> None:
 def write_atomically(
     path: pathlib.Path, content: bytes, mode: int, uid: int | None = None, gid: int | None = None
 ) -> None:
-    """Put `content` at `path` so that a reader sees the old file or the new one, with its owner and mode, never a part.
+    """Write `content` to `path` so that a reader sees either the old file or the new one, with its owner and mode.
 
-    `uid` and `gid` default to the caller's. The folder has to exist. Raises OSError and then leaves nothing behind.
+    `uid` and `gid` default to the caller's. The directory must exist. Raises OSError and then leaves no temporary file.
     """
     descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=".")
     temporary = pathlib.Path(name)

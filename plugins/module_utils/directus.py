@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the directus_* modules share: the connection to Directus, its errors as sentences, and stable ids."""
+"""Shared code of the directus_* modules: the connection to Directus, its errors as sentences, and stable ids."""
 
 from __future__ import annotations
 
@@ -25,34 +25,34 @@ CONNECTION: dict[str, t.Any] = {
 }
 
 POLL_SECONDS = 0.2
-# Between two tries of a request that was answered with 503 and no Retry-After, which is how Directus's own pressure
-# limiter answers.
+# Seconds between attempts of a request that was answered with 503 without Retry-After, as Directus's pressure limiter
+# does.
 BUSY_SECONDS, BUSY_SECONDS_AT_MOST = 1.0, 10.0
 
-# Goes through no proxy. Ansible's own open_url reads the trusted certificates again for each request, even of plain
-# HTTP, which takes longer than most of Directus's answers.
+# Without a proxy. Ansible's open_url reads the trusted certificates again for each request, even for plain HTTP, which
+# takes longer than most of Directus's answers.
 _OPENER = build_opener(ProxyHandler({}))
 
 
 def fetch(address: str, *, timeout: float, **request: t.Any) -> bytes:
     """The body of an HTTP answer, at most `timeout` seconds late; `request` is what urllib's Request takes.
 
-    Raises HTTPError for an answer that is an error, URLError and OSError for none, ValueError for what is no address.
+    Raises HTTPError for an error response, URLError and OSError for none, ValueError for an invalid address.
     """
     with _OPENER.open(Request(address, **request), timeout=timeout) as answer:  # noqa: S310 - the inventory's address
         return answer.read()
 
 
 class DirectusProblem(Exception):
-    """Something the operator has to know, told in one sentence that holds no secret."""
+    """A problem for the operator, as one sentence without secrets."""
 
 
 class DirectusUnreachable(DirectusProblem):
-    """Nothing that speaks Directus's API answers at the address."""
+    """No Directus answers at the address."""
 
 
 class Refused(DirectusProblem):
-    """Directus refused a request. `code` is its own word for the reason, such as FORBIDDEN."""
+    """Directus refused a request. `code` is Directus's error code, such as FORBIDDEN."""
 
     def __init__(self, request: str, status: int, code: str, message: str, wait: str | None = None) -> None:
         """`wait`: the answer's Retry-After header."""
@@ -61,11 +61,11 @@ class Refused(DirectusProblem):
 
 
 def sentence(request: str, status: int, code: str, message: str) -> str:
-    """What a refusal means to the operator."""
+    """A refusal as a message for the operator."""
     if code == "LIMIT_EXCEEDED":
         return (
             f"Directus's licence does not allow it: {message.rstrip('.')} ({request}). Directus 12 limits seats,"
-            " collections and permission rules unless it has a licence key. Declare less, give it a licence, or stay"
+            " collections and permission rules unless it has a licence key. Declare less, add a licence, or stay"
             " on Directus 11 (openmates_directus_image). Its configuration may set such limits as well."
         )
     if code == "REQUESTS_EXCEEDED":
@@ -74,16 +74,16 @@ def sentence(request: str, status: int, code: str, message: str) -> str:
 
 
 class Incomplete(DirectusProblem):
-    """Directus lacks collections or fields that its set-up makes."""
+    """Directus lacks collections or fields that its set-up creates."""
 
 
 class AdministratorRefused(DirectusProblem):
-    """Directus does not take the administrator's address or password."""
+    """Directus refuses the administrator's address or password."""
 
 
 def refusal(request: str, error: HTTPError) -> Refused:
-    """The refusal in an HTTP error, whose body is Directus's JSON or, from a proxy, anything."""
-    code, message = "", "it gave no reason."
+    """The refusal in an HTTP error, whose body is Directus's JSON, or arbitrary if a proxy answered."""
+    code, message = "", "no reason given."
     with contextlib.suppress(ValueError, LookupError, TypeError, AttributeError, OSError):
         first = json.loads(error.read())["errors"][0]
         code, message = str(first.get("extensions", {}).get("code", "")), str(first["message"])
@@ -104,10 +104,10 @@ def retry_after(header: str | None, otherwise: float) -> float:
 
 
 class Directus:
-    """A session with one Directus. Used with `with`, so that the session is given back."""
+    """A session with one Directus. Used with `with`, so that the session is closed."""
 
     def __init__(self, url: str, timeout: float = 60, patience: float = 60) -> None:
-        """Seconds for each request: how long its answer may take, and how long 503 is answered with a retry."""
+        """Seconds for each request: the timeout of its answer, and how long it is retried after 503."""
         self.url = url.rstrip("/")
         self.timeout = timeout
         self.patience = patience
@@ -124,11 +124,10 @@ class Directus:
     def ask(
         self, method: str, path: str, body: t.Any = None, query: dict | None = None, token: str | None = None
     ) -> t.Any:
-        """One request; what it answers under `data`, or None. Raises Refused and DirectusUnreachable.
+        """Send a request; returns the answer's `data`, or None. Raises Refused and DirectusUnreachable.
 
-        `token`: to ask as another user than the one that is logged in. Directus answers 503 when it is busy or a
-        service of its own is away, before it does anything, so that is retried. A session whose token has expired is
-        opened again.
+        `token`: send it as another user than the logged-in one. Directus answers 503, before it does anything, when it
+        is busy or a dependency is down, so that is retried. A session whose token has expired is opened again.
         """
         try:
             return self.ask_patiently(method, path, body, query, self.token if token is None else token)
@@ -139,7 +138,7 @@ class Directus:
         return self.ask_patiently(method, path, body, query, self.token)
 
     def ask_patiently(self, method: str, path: str, body: t.Any, query: dict | None, bearer: str) -> t.Any:
-        """One request, repeated while it is answered with 503, for as long as `patience` allows."""
+        """Send a request, repeated while it is answered with 503, for up to `patience` seconds."""
         end, pause = time.monotonic() + self.patience, BUSY_SECONDS
         while True:
             try:
@@ -172,15 +171,15 @@ class Directus:
         try:
             return json.loads(text).get("data")
         except (ValueError, AttributeError):
-            raise DirectusProblem(f"What answers at {self.url}{path} is not Directus: no JSON.") from None
+            raise DirectusProblem(f"The server at {self.url}{path} is not Directus: the answer is not JSON.") from None
 
     def search(self, collection: str, conditions: dict | None = None, fields: t.Iterable[str] = ("*",)) -> list[dict]:
-        """All items of a system collection that meet a filter. Directus answers SEARCH, unlike GET, from no cache."""
+        """All items of a system collection that match a filter. Unlike GET, Directus does not cache SEARCH."""
         query = {"filter": conditions or {}, "fields": list(fields), "limit": -1}
         return self.ask("SEARCH", f"/{collection}", {"query": query})
 
     def read_one(self, path: str) -> dict:
-        """A single object, and not from the cache: an alias that nobody used before makes it another question."""
+        """A single object, not from the cache: a new alias makes each request unique."""
         return self.ask("GET", path, query={f"alias[_{uuid.uuid4().hex}]": "id"})
 
     def wait(self, deadline: float) -> None:
@@ -190,7 +189,7 @@ class Directus:
             try:
                 if self.answers():
                     return
-                problem = f"{self.url} answers, but not as a Directus that is ready."
+                problem = f"{self.url} answers, but Directus is not ready."
             except DirectusUnreachable as error:
                 problem = str(error)
             if time.monotonic() >= end:
@@ -209,14 +208,14 @@ class Directus:
     def log_in(self, email: str, password: str) -> None:
         """Open a session. Raises Refused.
 
-        A login that was refused is never repeated: Directus suspends an account at 25 of them.
+        A refused login is never repeated: Directus suspends an account after 25.
         """
         data = self.ask("POST", "/auth/login", {"email": email, "password": password, "mode": "json"}, token="")
         self.token, self.refresh_token = data["access_token"], data["refresh_token"]
         self.account = (email, password)
 
     def log_out(self) -> None:
-        """Give the session back, or a row of each run would stay in Directus's database. Failing here harms nothing."""
+        """Close the session, since a row per run would stay in Directus's database. A failure is harmless."""
         if self.refresh_token:
             with contextlib.suppress(DirectusProblem):
                 self.ask("POST", "/auth/logout", {"refresh_token": self.refresh_token, "mode": "json"}, token="")
@@ -224,7 +223,7 @@ class Directus:
         self.account = None
 
     def takes(self, email: str, password: str) -> bool:
-        """Whether a password is the user's. A second factor is asked for only after the password was right."""
+        """Whether a password is the user's. Directus asks for a second factor only after a correct password."""
         try:
             with Directus(self.url, self.timeout) as session:
                 session.log_in(email, password)
@@ -255,8 +254,8 @@ def administrator(url: str, email: str, password: str, deadline: float) -> Direc
         if error.code != "INVALID_CREDENTIALS":
             raise
         raise AdministratorRefused(
-            f"Directus does not let {email} in: {error} Somebody changed the address or the password there, or in the"
-            " inventory (openmates_admin_email, openmates_admin_password): site.yml puts Directus right."
+            f"Directus refuses the login of {email}: {error} The address or password was changed there, or in the"
+            " inventory (openmates_admin_email, openmates_admin_password): site.yml corrects Directus."
         ) from None
     return session
 
@@ -265,16 +264,16 @@ _NAMESPACE = "openmates.server/directus"
 
 
 def _signed(first: bytes) -> uuid.UUID:
-    """The id whose first half is `first`: its second half follows from that, so ownership shows in the id alone."""
+    """The id whose first half is `first`: the second half is derived from it, so that the id shows its origin."""
     second = bytearray(hashlib.sha256(f"{_NAMESPACE}/owned/".encode() + first).digest()[:8])
-    second[0] = second[0] & 0x3F | 0x80  # the variant that every UUID has
+    second[0] = second[0] & 0x3F | 0x80  # the variant of standard UUIDs
     return uuid.UUID(bytes=first + bytes(second))
 
 
 def stable_id(kind: str, name: str) -> str:
-    """The id of the thing of that kind and name: the same on every server, and after a restore.
+    """The id of an object of that kind and name: the same on every server, and after a restore.
 
-    A UUID of version 8, whose content is its maker's affair.
+    A UUID of version 8, whose content is application-defined.
     """
     first = bytearray(hashlib.sha256(f"{_NAMESPACE}/{kind}/{name}".encode()).digest()[:8])
     first[6] = first[6] & 0x0F | 0x80
@@ -282,7 +281,7 @@ def stable_id(kind: str, name: str) -> str:
 
 
 def is_owned(identifier: str) -> bool:
-    """Whether an id was made by `stable_id`, whatever kind and name it had."""
+    """Whether `stable_id` created an id, for any kind and name."""
     try:
         found = uuid.UUID(identifier)
     except ValueError:

@@ -1,18 +1,18 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What differs between Directus and its declaration: found by name, told without a secret."""
+"""Differences between Directus and its declaration, by name and without secrets."""
 
 from __future__ import annotations
 
 import json
 import typing as t
 
-# Shown as changed, never by value. Directus itself conceals them in what it answers.
+# Shown as changed, never by value. Directus masks them in its answers.
 SECRET_FIELDS = frozenset({"password", "token"})
 
 
 class Changes:
-    """Everything that was changed, or in check mode would be, in order."""
+    """All changes that were made, or in check mode would be, in order."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -20,23 +20,23 @@ class Changes:
         self.after: list[str] = []
 
     def created(self, what: str, fields: dict) -> None:
-        """Something that was not there. `what`: its kind and name, such as "role editor"."""
+        """A created object. `what`: its kind and name, such as "role editor"."""
         self.names.append(f"{what}: created")
         self.after += [f"{what}:", *_lines(fields)]
 
     def corrected(self, what: str, before: dict, after: dict) -> None:
-        """Fields that were not as declared; both mappings have the same keys."""
+        """Fields that differed from the declaration; both mappings have the same keys."""
         self.names.append(f"{what}: {', '.join(sorted(after))} corrected")
         self.before += [f"{what}:", *_lines(before, "(another)")]
         self.after += [f"{what}:", *_lines(after)]
 
     def removed(self, what: str) -> None:
-        """Something that is not to be there."""
+        """A removed object."""
         self.names.append(f"{what}: removed")
         self.before.append(what)
 
     def noted(self, names: list[str]) -> None:
-        """Changes of which the name tells all."""
+        """Changes that their name describes completely."""
         self.names += names
         self.after += names
 
@@ -57,7 +57,7 @@ def _lines(fields: dict, hidden: str = "(as declared)") -> list[str]:
 
 
 def normal(value: t.Any) -> t.Any:
-    """A value to compare by: Directus writes "nothing" in several ways, and lists of words are sets."""
+    """A comparable value: Directus has several empty values, and lists of strings are sets."""
     if value in (None, "", [], {}):
         return None
     if isinstance(value, list) and all(isinstance(item, str) for item in value):
@@ -66,10 +66,10 @@ def normal(value: t.Any) -> t.Any:
 
 
 def differing(wanted: dict, found: dict) -> dict:
-    """The fields of `wanted` that `found` has otherwise."""
+    """The fields of `wanted` that differ in `found`."""
     return {name: value for name, value in wanted.items() if normal(value) != normal(found.get(name))}
 
 
 def declared(fields: dict, names: t.Iterable[str]) -> dict:
-    """Those of the named fields that somebody set; the others stay as they are in Directus."""
+    """The named fields that the declaration sets; the others are not changed in Directus."""
     return {name: fields[name] for name in names if fields.get(name) is not None}

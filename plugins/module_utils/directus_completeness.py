@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether Directus has the collections and fields that its set-up wrote down as what it makes."""
+"""Whether Directus has the collections and fields that its set-up lists as its own."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def check(directus: api.Directus, file: str) -> None:
         written = json.loads(pathlib.Path(file).read_text(encoding="utf-8"))
         expected = {name: set(fields) for name, fields in written["collections"].items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
-        raise api.Incomplete(f"{file}, where the set-up writes what it makes, cannot be used: {error}") from None
+        raise api.Incomplete(f"{file}, the set-up's list of collections and fields, is not usable: {error}") from None
     if missing := lacking(directus, expected):
         more = f" and {len(missing) - SHOWN} more" if len(missing) > SHOWN else ""
-        raise api.Incomplete(f"Directus lacks what its set-up makes: {', '.join(missing[:SHOWN])}{more}.")
+        raise api.Incomplete(f"Directus lacks collections or fields of its set-up: {', '.join(missing[:SHOWN])}{more}.")
 
 
 def lacking(directus: api.Directus, expected: dict[str, set[str]]) -> list[str]:
     """The names of missing collections and, as collection.field, of missing fields."""
-    # An entry without a table is a folder, or what is left of a collection whose table is gone.
+    # An entry without a table is a folder, or the rest of a collection whose table was removed.
     tables = {item["collection"] for item in _all(directus, "/collections") if item.get("schema", {}) is not None}
     fields: dict[str, set[str]] = {}
     for item in _all(directus, "/fields"):

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings what directus_config declares about."""
+"""Reconciles Directus with the declaration of directus_config."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ ROLE_FIELDS = ("name", "description", "icon")
 USER_FIELDS = ("email", "first_name", "last_name", "status")
 FLOW_FIELDS = ("name", "description", "icon", "color", "status", "trigger", "accountability", "options")
 OPERATION_FIELDS = ("key", "type", "name", "options", "position_x", "position_y")
-# What Directus itself fills in when a new thing leaves it out, but insists on.
+# Required values that Directus sets by default for new objects.
 NEW_POLICY = {"admin_access": False, "app_access": False}
 NEW_OPERATION = {"position_x": 19, "position_y": 1}
 
 
 class Kind(t.NamedTuple):
-    """A sort of thing: its word in messages, and where Directus has it."""
+    """A kind of object: its name in messages, and its collection in Directus."""
 
     word: str
     path: str
@@ -34,7 +34,7 @@ PERMISSION, ACCESS = Kind("permission", "permissions"), Kind("access", "access")
 
 
 class Reconciler:
-    """Brings Directus to the declared state, or only notes what differs."""
+    """Brings Directus to the declared state, or only records the differences."""
 
     def __init__(self, directus: api.Directus, params: dict, tokens: dict[str, str], dry: bool) -> None:
         """`tokens`: the service users' static tokens by the users' names; in check mode one may be missing."""
@@ -45,7 +45,7 @@ class Reconciler:
         self.ids: dict[tuple[Kind, str], str] = {}
 
     def run(self) -> None:
-        """Reconcile everything, each thing after those it refers to. Raises DirectusProblem."""
+        """Reconcile everything, each object after those that it refers to. Raises DirectusProblem."""
         if self.params["expected_file"]:
             completeness.check(self.directus, self.params["expected_file"])
         for kind in (FOLDER, POLICY, ROLE, FLOW):
@@ -63,10 +63,10 @@ class Reconciler:
         self.flows()
         self.forgotten()
 
-    # ---------------------------------------------------------------- one thing
+    # ---------------------------------------------------------------- one object
 
     def find(self, kind: Kind, name: str, key: str = "name", value: str | None = None) -> dict | None:
-        """What is in Directus: by its id, or else the one that somebody gave the same name (or `key`)."""
+        """The existing object: by its id, or else an object of other origin with the same name (or `key`)."""
         there, identifier = self.there.get(kind, []), api.stable_id(kind.word, name)
         by_id = [item for item in there if item["id"] == identifier]
         same = (value or name).lower()
@@ -76,7 +76,7 @@ class Reconciler:
         return found
 
     def put(self, kind: Kind, name: str, wanted: dict, found: dict | None, new: dict | None = None) -> None:
-        """Create the thing, or correct what differs. `new`: fields that only a new one gets."""
+        """Create the object, or correct differences. `new`: fields that only a new one gets."""
         what = f"{kind.word} {name}"
         if found is None:
             payload = {**(new or {}), **wanted}
@@ -95,7 +95,7 @@ class Reconciler:
             self.directus.ask(method, f"/{path}", body)
 
     def present(self, kind: Kind) -> list[dict]:
-        """The declared things of a kind that are to be there. Removes those that are not; things of others stay."""
+        """The objects of a kind that are declared present. Removes those declared absent; undeclared objects stay."""
         items = self.params[kind.path]
         names = [item["name"] for item in items]
         if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -106,14 +106,14 @@ class Reconciler:
                 if api.is_owned(found["id"]):
                     self.take_away(kind, f"{kind.word} {item['name']}", found["id"])
                 else:
-                    self.undeclared.append(f"{kind.word} {item['name']}, which somebody else made")
+                    self.undeclared.append(f"{kind.word} {item['name']}, which was not created by this module")
         return [item for item in items if item["state"] == "present"]
 
     def key_of(self, kind: Kind, item: dict) -> tuple[str, str | None]:
         return ("email", item["email"]) if kind is USER and item.get("email") else ("name", None)
 
     def reference(self, kind: Kind, name: str, by: str) -> str:
-        """The id of a thing that `by` refers to by name. Raises DirectusProblem if there is none."""
+        """The id of an object that `by` refers to by name. Raises DirectusProblem if there is none."""
         states = {item["name"]: item["state"] for item in self.params[kind.path]}
         if states.get(name) == "present":
             return self.ids[kind, name]
@@ -131,8 +131,8 @@ class Reconciler:
             there = {item["collection"] for item in self.directus.read_one("/collections")}
             if missing := sorted(set(self.params["collections"]) - there):
                 raise api.DirectusProblem(
-                    f"Directus lacks collections that have to be there: {', '.join(missing)}. What makes them,"
-                    " cms-setup or a person, has not done all of its work; see its log."
+                    f"Directus lacks required collections: {', '.join(missing)}. The set-up that creates"
+                    " them, such as cms-setup, is incomplete; see its log."
                 )
 
     def compare_schema(self) -> None:
@@ -174,7 +174,7 @@ class Reconciler:
             self.put(ROLE, item["name"], wanted, self.find(ROLE, item["name"]))
 
     def users_there(self) -> list[dict]:
-        """The users that are declared, of perhaps very many; those that this module made too, if it is to prune."""
+        """The declared users, of possibly very many; with prune, also those that this module created."""
         fields = ("id", "role", "status", "email", "first_name", "last_name")
         items = self.params["users"]
         if self.params["prune"]:
@@ -193,17 +193,17 @@ class Reconciler:
             if item["role"] is not None:
                 wanted["role"] = self.reference(ROLE, item["role"], f"user {item['name']}")
             wanted |= self.credentials(item, found)
-            # Credentials are never in what Directus answers, so one that is in `wanted` differs.
+            # Directus never returns credentials, so a credential in `wanted` is a difference.
             self.put(USER, item["name"], wanted, found, {"first_name": item["name"]})
 
     def credentials(self, item: dict, found: dict | None) -> dict:
-        """The user's password and token, if they are not what Directus has."""
+        """The user's password and token, if they differ in Directus."""
         wanted = {}
         if item["password"] and not self.password_right(item, found):
             wanted["password"] = item["password"]
         if item["token"]:
             token = self.tokens.get(item["name"])
-            # Only an active user's token can be tried; of another nothing is known, and setting it again does no harm.
+            # Only an active user's token can be tested; setting another user's token again is harmless.
             tried = found and token and found["status"] == "active" and self.directus.owner_of(token) == found["id"]
             if not tried:
                 wanted["token"] = token
@@ -215,7 +215,7 @@ class Reconciler:
         return self.directus.takes(found["email"], item["password"])
 
     def access(self) -> None:
-        """Which role and which user has which policy."""
+        """Assignments of policies to roles and users."""
         holders: list[tuple[str, str, str, list[str]]] = []
         for field, kind in (("role", ROLE), ("user", USER)):
             for item in self.params[kind.path]:
@@ -244,7 +244,7 @@ class Reconciler:
             policy = self.ids[POLICY, item["name"]]
             has = [row["id"] for row in rows if not row["role"] and not row["user"] and row["policy"] == policy]
             if item["public"] and not has:
-                self.grant("everybody", item["name"], {"policy": policy})
+                self.grant("everybody", item["name"], {"policy": policy})  # part of the id: do not rename
             for row in has if not item["public"] else []:
                 self.surplus(ACCESS, f"everybody: policy {item['name']}", row)
 
@@ -256,7 +256,7 @@ class Reconciler:
         return next((item["name"] for item in self.there[POLICY] if item["id"] == identifier), identifier)
 
     def permissions(self) -> None:
-        """Permissions have no name and need not be unique: one is known by its policy, collection and action."""
+        """Permissions have no name and need not be unique: they are identified by policy, collection and action."""
         items = [i for i in self.params["policies"] if i["state"] == "present" and i["permissions"] is not None]
         if not items:
             return
@@ -296,7 +296,7 @@ class Reconciler:
                 self.operations(item)
 
     def operations(self, flow: dict) -> None:
-        """A flow's operations: each after those that follow it, because it refers to them; last the flow's entry."""
+        """A flow's operations, each after those that it refers to, and finally the flow's entry."""
         flow_id = self.ids[FLOW, flow["name"]]
         there = {row["key"]: row for row in self.there[OPERATION] if row["flow"] == flow_id}
         ids = {
@@ -312,7 +312,7 @@ class Reconciler:
                 wanted[field] = ids[item[field]] if item[field] else None
             new = {**NEW_OPERATION, "name": item["key"]}
             self.put(OPERATION, name, wanted, there.get(item["key"]), new)
-        # One that leads to another goes first, or Directus's database would hold on to the other.
+        # An operation is removed before those that it refers to, as the database's foreign keys require.
         for key in reversed(_leading_last({key: there[key] for key in sorted(there.keys() - ids.keys())})):
             self.surplus(OPERATION, f"operation {flow['name']}/{key}", there[key]["id"])
         entry = flow["entry"] or next((item["key"] for item in flow["operations"]), None)
@@ -324,17 +324,17 @@ class Reconciler:
             self.changes.corrected(f"flow {flow['name']}", {"operation": found["operation"]}, changed)
             self.ask("PATCH", f"flows/{flow_id}", changed)
 
-    # ---------------------------------------------------------------- what nobody declared
+    # ---------------------------------------------------------------- undeclared objects
 
     def surplus(self, kind: Kind, what: str, identifier: t.Any) -> None:
-        """Something that was added to a declared thing."""
+        """An addition to a declared object."""
         if self.params["prune"]:
             self.take_away(kind, what, identifier)
         else:
             self.undeclared.append(what)
 
     def forgotten(self) -> None:
-        """What this module made and nobody declares any more. Users are looked for only when they may be removed."""
+        """Objects of this module that are no longer declared. Users are searched only if they may be removed."""
         kept = set(self.ids.values())
         for kind in (USER, ROLE, POLICY, FOLDER, FLOW):
             for item in self.there.get(kind, []):
@@ -362,13 +362,13 @@ def _permissions(policy: dict) -> dict[tuple[str, str], dict]:
 
 
 def _parents_first(items: list[dict]) -> list[dict]:
-    """Folders or roles in an order in which each parent that is declared comes before its children."""
+    """Folders or roles in an order in which declared parents precede their children."""
     by_name = {item["name"]: item for item in items}
     ordered: list[dict] = []
 
     def visit(item: dict, above: tuple[str, ...]) -> None:
         if item["name"] in above:
-            raise api.DirectusProblem(f"{item['name']} is its own parent, by way of {' and '.join(above)}.")
+            raise api.DirectusProblem(f"{item['name']} is its own parent, through {' and '.join(above)}.")
         if item["parent"] in by_name:
             visit(by_name[item["parent"]], (*above, item["name"]))
         if item not in ordered:
@@ -380,7 +380,7 @@ def _parents_first(items: list[dict]) -> list[dict]:
 
 
 def _leading_last(rows: dict[str, dict]) -> list[str]:
-    """Keys of operations in Directus in an order in which each comes after those of them that it leads to."""
+    """Keys of operations in Directus, each after those that it refers to."""
     by_id = {row["id"]: key for key, row in rows.items()}
     ordered: dict[str, None] = {}
 
@@ -396,13 +396,13 @@ def _leading_last(rows: dict[str, dict]) -> list[str]:
 
 
 def _followers_first(operations: list[dict], flow: str) -> list[dict]:
-    """Operations in an order in which each comes after those it leads to. Raises DirectusProblem for a circle."""
+    """Operations, each after those that it refers to. Raises DirectusProblem for a cycle."""
     by_key = {item["key"]: item for item in operations}
     ordered: list[dict] = []
 
     def visit(key: str, before: tuple[str, ...]) -> None:
         if key not in by_key:
-            raise api.DirectusProblem(f"The flow {flow} has no operation {key}, to which {before[-1]} leads.")
+            raise api.DirectusProblem(f"The flow {flow} has no operation {key}, which {before[-1]} refers to.")
         if key in before:
             raise api.DirectusProblem(f"The flow {flow} leads from {key} back to {key}.")
         for following in (by_key[key]["resolve"], by_key[key]["reject"]):

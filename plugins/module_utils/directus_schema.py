@@ -1,8 +1,8 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Directus's schema against a snapshot file: what differs, by name, what could lose data, and how to apply the rest.
+"""Compare Directus's schema with a snapshot file: differences by name, possible losses of data, and the rest to apply.
 
-files/compose/config/cms-setup/schema.mjs judges the same way inside Directus's image; a test compares the two.
+files/compose/config/cms-setup/schema.mjs has the same logic inside Directus's image; a test compares the two.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ import typing as t
 
 from ansible_collections.openmates.server.plugins.module_utils.directus import Directus, DirectusProblem, Refused
 
-# Changing these of a column can lose or cut off what it holds.
+# Changes of these properties of a column can lose or truncate its data.
 LOSING = ("type", "schema.data_type", "schema.max_length", "schema.numeric_precision", "schema.numeric_scale")
 WORDS = {"collections": "collection", "fields": "field", "systemFields": "system field", "relations": "relation"}
 
 
 def _whole(entry: dict, kind: str) -> bool:
-    """Whether the entry as a whole is new (N) or removed (D), rather than something in it."""
+    """Whether the whole entry is new (N) or removed (D), rather than a part of it."""
     return any(change["kind"] == kind and not change.get("path") for change in entry["diff"])
 
 
@@ -30,13 +30,13 @@ def _path(change: dict) -> str:
 
 
 def _replaced(diff: dict) -> set[str]:
-    """Fields that would be removed and made anew: a column cannot become something without one, or the reverse."""
+    """Fields to remove and create again: a field with a column cannot become one without, or the reverse."""
     fields = diff.get("fields", [])
     return {_place(f) for f in fields if _whole(f, "D")} & {_place(f) for f in fields if _whole(f, "N")}
 
 
 def additions(diff: dict) -> dict[str, list[dict]]:
-    """The part of a difference that takes nothing away. Directus would delete what the snapshot does not have."""
+    """The part of a difference that removes nothing. Directus would delete objects that the snapshot does not have."""
     gone = _replaced(diff)
     return {
         part: [
@@ -49,7 +49,7 @@ def additions(diff: dict) -> dict[str, list[dict]]:
 
 
 def removals(diff: dict) -> list[str]:
-    """What the instance has and the snapshot has not, by name."""
+    """Objects that the instance has and the snapshot lacks, by name."""
     gone = _replaced(diff)
     return [
         f"{word} {_place(entry)}"
@@ -75,11 +75,11 @@ def names(diff: dict) -> list[str]:
 
 
 def losses(diff: dict) -> list[str]:
-    """The changes of existing columns that can lose data, by name. What would be removed is in `removals`."""
+    """Changes of existing columns that can lose data, by name. `removals` has the removed objects."""
     gone, found = _replaced(diff), []
     for entry in diff.get("fields", []):
         if _whole(entry, "D"):
-            found += [f"field {_place(entry)} would be made anew"] * (_place(entry) in gone)
+            found += [f"field {_place(entry)} would be removed and created again"] * (_place(entry) in gone)
             continue
         for change in entry["diff"]:
             path, before, after = _path(change), change.get("lhs"), change.get("rhs")
@@ -96,10 +96,10 @@ def _word(value: t.Any) -> str:
 
 
 def problem_with(snapshot: t.Any) -> str:
-    """Why something is not a snapshot, or an empty string."""
+    """Why a value is not a snapshot, or an empty string."""
     for part in ("collections", "fields", "relations"):
         if not isinstance(snapshot, dict) or not isinstance(snapshot.get(part), list):
-            return f"the schema file is no snapshot of Directus: it has no list of {part}"
+            return f"the schema file is not a snapshot of Directus: it has no list of {part}"
     collections = {item.get("collection") for item in snapshot["collections"]}
     for item in [*snapshot["fields"], *snapshot["relations"]]:
         name = str(item.get("collection"))
@@ -109,10 +109,10 @@ def problem_with(snapshot: t.Any) -> str:
 
 
 class Comparison:
-    """How a running Directus differs from a snapshot, and ways to end that."""
+    """The difference between a running Directus and a snapshot, and how to apply it."""
 
     def __init__(self, directus: Directus, snapshot: dict, force: bool = False) -> None:
-        """`force`: compare although the snapshot was made by another version. Raises DirectusProblem."""
+        """`force`: compare even if the snapshot is of another version. Raises DirectusProblem."""
         if problem := problem_with(snapshot):
             raise DirectusProblem(f"{problem[0].upper()}{problem[1:]}.")
         self.directus, self.snapshot, self.force = directus, snapshot, force
@@ -126,8 +126,8 @@ class Comparison:
         except Refused as error:
             if "version" in str(error) and not self.force:
                 raise DirectusProblem(
-                    f"The schema file was made by Directus {self.snapshot.get('directus')}, which is not the version"
-                    " that runs. Take a new snapshot (playbooks/directus_schema.yml), or apply it all the same with"
+                    f"The schema file was created by Directus {self.snapshot.get('directus')}, which is not the version"
+                    " that is running. Take a new snapshot (playbooks/directus_schema.yml), or force it with"
                     " openmates_directus_schema_force: true."
                 ) from None
             raise
@@ -136,7 +136,7 @@ class Comparison:
     def apply(self, remove: bool = False, data_loss: bool = False) -> list[str]:
         """Apply the difference and return it by name. Directus does it in one transaction.
 
-        `remove`: also remove what the snapshot has not. `data_loss`: also change columns where that can lose data.
+        `remove`: also remove objects that the snapshot lacks. `data_loss`: also make changes that can lose data.
         Raises DirectusProblem, with nothing applied, if either is needed and not given.
         """
         self.refuse_losses(remove, data_loss)
@@ -148,11 +148,11 @@ class Comparison:
             self.look()
             left = names(self.diff if remove else additions(self.diff))
             if left:
-                raise DirectusProblem(f"The schema is not as in the file after it was applied: {'; '.join(left)}.")
+                raise DirectusProblem(f"The schema still differs from the file after the run: {'; '.join(left)}.")
         return applied
 
     def wanted(self, remove: bool = False, data_loss: bool = False) -> dict[str, list[dict]]:
-        """The part of the difference that is to be applied."""
+        """The part of the difference to apply."""
         if remove:
             return self.diff
         return _with_losses(self.diff) if data_loss else additions(self.diff)
@@ -161,14 +161,14 @@ class Comparison:
         lost = losses(self.diff) + [f"{what} would be removed" for what in (removals(self.diff) if remove else [])]
         if lost and not data_loss:
             raise DirectusProblem(
-                f"The schema file would change what holds data: {'; '.join(lost)}. The schema was left as it is. Take"
-                " a look with playbooks/directus_schema.yml, which applies it when told with"
+                f"The schema file would change objects with data: {'; '.join(lost)}. The schema was not changed. See"
+                " playbooks/directus_schema.yml, which lists the changes and applies them with"
                 " -e directus_schema_data_loss=true."
             )
 
 
 def _with_losses(diff: dict) -> dict[str, list[dict]]:
-    """As `additions`, with the fields that have to be made anew."""
+    """As `additions`, with the fields that must be created again."""
     gone = _replaced(diff)
     return {
         part: [

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The static tokens of Directus's service users, from Vault, which keeps the one copy outside of Directus."""
+"""The static tokens of Directus's service users, from Vault, which has the only copy outside of Directus."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ from urllib.error import HTTPError, URLError
 
 from ansible_collections.openmates.server.plugins.module_utils.directus import DirectusProblem, fetch
 
-# Shorter ones can be guessed.
+# Shorter tokens can be guessed.
 MINIMUM_LENGTH = 32
 TIMEOUT = 20  # seconds
 
 
 def is_secret_name(setting: str) -> bool:
-    """Whether a setting's name says that its value is a secret."""
+    """Whether a setting's name indicates a secret value."""
     return re.search(r"(api_key|secret|password|token|license_key)", setting) is not None
 
 
 def read(source: dict[str, t.Any] | None, names: list[str], lenient: bool) -> dict[str, str]:
-    """The tokens of the users of these names. Raises DirectusProblem if there is one without.
+    """The tokens of the users of these names. Raises DirectusProblem if one is missing.
 
-    `source`: the module option `tokens_from`. `lenient`: leave out what cannot be had, as check mode on a new server.
+    `source`: the module option `tokens_from`. `lenient`: leave out unreadable tokens, as in check mode on a new server.
     """
     tokens: dict[str, str] = {}
     for name in names:
@@ -39,7 +39,7 @@ def read(source: dict[str, t.Any] | None, names: list[str], lenient: bool) -> di
 
 def _token(source: dict[str, t.Any] | None, name: str) -> str:
     if not source:
-        raise DirectusProblem(f"The user {name} is to have a token, but tokens_from does not say where from.")
+        raise DirectusProblem(f"The user {name} is declared with a token, but tokens_from is not set.")
     place = f"{source['engine']}/{source['path']}/{name}"
     try:
         key = pathlib.Path(source["token_file"]).read_text(encoding="ascii").strip()
@@ -57,10 +57,10 @@ def _token(source: dict[str, t.Any] | None, name: str) -> str:
     except (URLError, OSError) as error:
         raise DirectusProblem(f"Vault at {source['url']} does not answer: {getattr(error, 'reason', error)}") from None
     except (ValueError, LookupError, TypeError, AttributeError):
-        raise DirectusProblem(f"What answers at {address} is not Vault.") from None
+        raise DirectusProblem(f"The server at {address} is not Vault.") from None
     if not isinstance(token, str) or len(token) < MINIMUM_LENGTH:
         raise DirectusProblem(
-            f"Vault's {place} has no field token of at least {MINIMUM_LENGTH} characters. Write one there: it becomes"
+            f"Vault's {place} has no field token of at least {MINIMUM_LENGTH} characters. Write one: it becomes"
             f" the token of Directus's user {name}."
         )
     return token
@@ -69,9 +69,9 @@ def _token(source: dict[str, t.Any] | None, name: str) -> str:
 def _refusal(status: int, name: str, place: str) -> str:
     if status == 404:
         return (
-            f"Vault holds no token for Directus's user {name}: {place} is missing or was deleted. The vault role seeds"
-            " it once; after that, write it there."
+            f"Vault holds no token for Directus's user {name}: {place} is missing or was deleted. The vault role writes"
+            " it only once. Write a new one."
         )
     if status == 403:
-        return f"Vault does not let us read {place}: the token's policy has to allow it."
-    return f"Vault answered {status} for {place}: is it unsealed?"
+        return f"Vault refuses access to {place}. The token's policy must allow reading it."
+    return f"Vault answered {status} for {place}. Check that it is unsealed."

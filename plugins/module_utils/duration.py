@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Durations as Vault writes them. Apart from what talks to Vault, so that a filter need not load its client."""
+"""Durations in Vault's format. In a file of its own, so that a filter does not load Vault's client."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the modules that write files share: how a file is, how it becomes what it has to be, and how that is shown."""
+"""Helpers of the modules that write files: read a file's state, change it, and show the difference."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def own() -> tuple[int, int]:
 
 
 def relative(path: str, option: str) -> Path:
-    """A path that is to be below dest. Raises ValueError, which names the option, for one that is not."""
+    """Check that a path is below dest. Raises ValueError, with the option's name, if it is not."""
     result = Path(path)
     if result.is_absolute() or ".." in result.parts or not result.parts:
         raise ValueError(f"{option}: path {path!r} is not below dest. Use a relative path without '..'.")
@@ -37,25 +37,25 @@ def attributes(path: Path) -> tuple[int, int, int]:
 
 
 def permit(path: Path, mode: int, owner: tuple[int, int]) -> None:
-    """Set the attributes of what is there. Raises OSError."""
+    """Set the attributes of an existing file. Raises OSError."""
     os.chown(path, *owner)
     path.chmod(mode)
 
 
 def write(path: Path, content: str, mode: int, owner: tuple[int, int] | None = None) -> None:
-    """Put a text, as `text` gives it, in place as a whole, with its directory. `owner`: default is `own`."""
+    """Write a text, as `text` returns it, atomically, and create its directory. `owner`: default is `own`."""
     path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
     write_atomically(path, content.encode("utf-8", "surrogateescape"), mode, *(owner or own()))
 
 
 def difference(header: str, before: str | None, after: str, after_header: str = "") -> dict[str, str]:
-    """One entry of a result's diff. `after_header`: if it is another one."""
+    """One entry of a result's diff. `after_header`: if it differs."""
     headers = {"before_header": header, "after_header": after_header or header}
     return {**headers, "before": before or "", "after": after}
 
 
 class Changes:
-    """One run: does what is needed, or with `dry` only notes it."""
+    """One run: makes the changes, or with `dry` only records them."""
 
     def __init__(self, dry: bool, with_diff: bool) -> None:
         self.dry, self.with_diff = dry, with_diff
@@ -63,7 +63,7 @@ class Changes:
         self.diff: list[dict[str, str]] = []
 
     def put(self, name: str, path: Path, content: str, mode: int, owner: tuple[int, int], before: str | None) -> None:
-        """Write a file that is not as it has to be; the result knows it as `name`. `before`: its text until now."""
+        """Write a file that differs; `name` is its name in the result. `before`: its previous text."""
         self.written.append(name)
         self.note(name, before, content)
         if not self.dry:

@@ -1,9 +1,9 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Put files back as they were. Used by a module, and on the host by itself when nobody disarms the rollback in time.
+"""Restore files from a snapshot. Used by a module, and by a service on the host unless it is disarmed in time.
 
-A guard is a directory that only root can enter. While it holds a snapshot it is armed: the snapshot says what the files
-were, which commands make that effective, and when. It is written before the first file is changed and removed last.
+A guard is a directory that only root can enter. It is armed while it holds a snapshot, which has the former files, the
+commands that make them effective, and the deadline. It is written before the first file changes and removed last.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from collections.abc import Iterable, Iterator
 
 try:
     from ansible_collections.openmates.server.plugins.module_utils.atomic import sync_folder, write_atomically
-except ImportError:  # on the host, both files stand side by side
+except ImportError:  # on the host, both files are in one directory
     from atomic import sync_folder, write_atomically
 
 BOOT = pathlib.Path("/proc/sys/kernel/random/boot_id")
@@ -31,11 +31,11 @@ COMMAND_SECONDS = 90
 
 
 class CommandFailed(Exception):
-    """A command ended with an error; the text is its output."""
+    """A command failed; the text is its output."""
 
 
 def run(command: str) -> str:
-    """Standard output of a command, which is split like a shell would but not run by one. Raises CommandFailed."""
+    """Standard output of a command, which is split as by a shell but not run by one. Raises CommandFailed."""
     try:
         done = subprocess.run(
             shlex.split(command), capture_output=True, text=True, errors="replace", timeout=COMMAND_SECONDS, check=False
@@ -49,12 +49,12 @@ def run(command: str) -> str:
 
 
 def now() -> float:
-    """Seconds since the machine was started, which no correction of the clock can move."""
+    """Seconds since the machine was started, which a correction of the clock does not change."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def look(path: pathlib.Path) -> dict[str, t.Any] | None:
-    """All that is needed to make the file again; None where there is nothing. Raises OSError for a directory."""
+    """Everything that is needed to restore the file; None if it does not exist. Raises OSError for a directory."""
     try:
         status = path.lstat()
     except (FileNotFoundError, NotADirectoryError):
@@ -70,7 +70,7 @@ def look(path: pathlib.Path) -> dict[str, t.Any] | None:
 
 
 def put_back(path: pathlib.Path, was: dict[str, t.Any] | None) -> None:
-    """Make a file what `look` saw."""
+    """Restore a file to the state that `look` returned."""
     if was is not None and "link" not in was:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, base64.b64decode(was["content"]), was["mode"], was["uid"], was["gid"])
@@ -92,20 +92,20 @@ class Guard:
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
-        """Keep the rollback and a run from working at the same time. A killed process lets go by itself."""
+        """Lock out the rollback during a run, and the reverse. The lock of a killed process is released."""
         with (self.folder / "lock").open("w") as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             yield
 
     def snapshot(self) -> dict[str, t.Any] | None:
-        """What was noted when the guard was armed; None if it is not."""
+        """The snapshot of an armed guard; None if it is not armed."""
         try:
             return json.loads(self.file.read_text())
         except (FileNotFoundError, NotADirectoryError):
             return None
 
     def arm(self, paths: Iterable[pathlib.Path], commands: list[str], seconds: float) -> None:
-        """Note what the files are now, unless a run that was cut off noted it before it changed them."""
+        """Take a snapshot of the files, unless an interrupted run took one before it changed them."""
         known = (self.snapshot() or {"files": {}})["files"]
         snapshot = {
             "files": {str(path): look(path) for path in paths} | known,
@@ -117,12 +117,12 @@ class Guard:
         write_atomically(self.file, json.dumps(snapshot).encode(), 0o600)
 
     def disarm(self) -> None:
-        """Leave the files as they are."""
+        """Keep the files."""
         self.file.unlink()
         sync_folder(self.folder)
 
     def restore(self, with_commands: bool = True) -> None:
-        """Put everything back, make it effective, and only then forget the snapshot. Raises OSError, CommandFailed."""
+        """Restore all files, make them effective, and only then remove the snapshot. Raises OSError, CommandFailed."""
         snapshot = self.snapshot()
         if snapshot is None:
             return
@@ -133,19 +133,19 @@ class Guard:
         self.disarm()
 
     def restore_in_time(self) -> str:
-        """Wait for the snapshot's deadline, however often it is put off, and restore. Says how it ended."""
+        """Wait for the snapshot's deadline, which may be extended, and restore. Returns the outcome."""
         started = now()
         while True:
             with self.locked():
                 snapshot = self.snapshot()
                 if snapshot is None:
-                    return "The new configuration was proven."
+                    return "The new configuration was confirmed."
                 same_boot = snapshot["boot"] == BOOT.read_text()
-                # A machine that was restarted in between gets the whole time once more: the run may be on its way.
+                # After a reboot the full time starts again: the run may still be in progress.
                 left = (snapshot["deadline"] if same_boot else started + snapshot["seconds"]) - now()
                 if left <= 0:
                     self.restore()
-                    return f"Nobody proved the new configuration in time: restored {', '.join(snapshot['files'])}."
+                    return f"The new configuration was not confirmed in time: restored {', '.join(snapshot['files'])}."
             time.sleep(left)
 
 

@@ -19,17 +19,17 @@ from collections.abc import Iterable
 
 NO_WAY = (errno.ENETUNREACH, errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.ENETDOWN)
 REFUSED = (errno.ECONNREFUSED, errno.ECONNRESET)
-# A router said no. It may only have been slow to find the host, so these ports are tried again before they are closed.
+# A router refused. It may only have been slow to find the host, so these ports are tried again.
 TURNED_AWAY = (errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EACCES, errno.ENOPROTOOPT)
 SPARE_FILES = 64
 FIRST_BURST = 256
-WAKE_FOR = 32  # connections: waking up for each single one would cost more than it sends
+WAKE_FOR = 32  # connections: waking up for each one would cost more than it sends
 MAX_PATIENT_PORTS = 64
 SYN_AGAIN_SECONDS = 1.0  # systems send a second SYN after this long (RFC 6298)
 
 
 def parse_ports(text: str) -> list[int]:
-    """The ports that ``1-1024,8000`` stands for, ascending. Raises ValueError with the part that is wrong."""
+    """The ports of a text such as ``1-1024,8000``, ascending. Raises ValueError with the invalid part."""
     ports: set[int] = set()
     for part in filter(None, (piece.strip() for piece in text.split(","))):
         first, dash, last = part.partition("-")
@@ -48,7 +48,7 @@ def family_of(address: str) -> int:
 
 
 def no_way(address: str) -> str:
-    """Why this machine cannot send to the address, or an empty string. Sends nothing: it only looks the route up."""
+    """Why this machine cannot send to the address, or an empty string. It sends nothing, but looks up the route."""
     version = "IPv6" if family_of(address) == socket.AF_INET6 else "IPv4"
     try:
         with socket.socket(family_of(address), socket.SOCK_DGRAM) as probe:
@@ -61,7 +61,7 @@ def no_way(address: str) -> str:
 
 
 def raise_file_limit(wanted: int) -> int:
-    """Raise the soft limit of open files as far as needed and allowed; returns how many sockets fit."""
+    """Raise the soft limit of open files as far as needed and allowed; returns the possible number of sockets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
     if soft != unlimited and soft < wanted + SPARE_FILES:
@@ -73,7 +73,7 @@ def raise_file_limit(wanted: int) -> int:
 
 
 class Scanner:
-    """Connects to ports of one address; what it learns piles up in its attributes."""
+    """Connects to ports of one address; its attributes collect the results."""
 
     def __init__(self, address: str, concurrency: int, deadline: float) -> None:
         self.target = (address, 0) if family_of(address) == socket.AF_INET else (address, 0, 0, 0)
@@ -92,7 +92,7 @@ class Scanner:
         waiting = deque(ports)
         undecided: list[int] = []
         flying: dict[int, tuple[socket.socket, int, float]] = {}
-        oldest: deque[tuple[int, int, float]] = deque()  # all wait equally long, so the first in is the first out
+        oldest: deque[tuple[int, int, float]] = deque()  # all have the same timeout, so this is a queue
         began = time.monotonic()
         budget = float(FIRST_BURST)
         pace, last = self.concurrency / timeout, began
@@ -130,12 +130,12 @@ class Scanner:
                     if not self._settle(connection, port, started):
                         undecided.append(port)
                     connection.close()
-                # Overdue when we looked, not now: this process may have been held up after the look.
+                # Overdue at the time of the poll, not now: this process may have been delayed after it.
                 while oldest and (oldest[0][2] + timeout <= looked or oldest[0][0] not in flying):
                     number, port, started = oldest.popleft()
                     entry = flying.get(number)
                     if entry is None or entry[1:] != (port, started):
-                        continue  # answered; the number may serve another port by now
+                        continue  # answered; the descriptor may belong to another port by now
                     selector.unregister(number)
                     del flying[number]
                     undecided.append(port)
@@ -146,12 +146,12 @@ class Scanner:
 
     @staticmethod
     def _pause(oldest: deque, timeout: float, may_send: bool, budget: float, pace: float) -> float:
-        """How long to wait for answers: until one is overdue, or until the pace lets some more connections go."""
+        """Seconds to wait for answers: until one is overdue, or until the pace allows more connections."""
         overdue = max(0.0, oldest[0][2] + timeout - time.monotonic()) if oldest else timeout
         return min(overdue, max(0.001, (WAKE_FOR - budget) / pace)) if may_send else overdue
 
     def _start(self, port: int) -> socket.socket | None:
-        """Begin to connect; None if that was decided, or failed, at once."""
+        """Start a connection; None if it succeeded or failed at once."""
         try:
             connection = socket.socket(self.family, socket.SOCK_STREAM)
         except OSError as error:
@@ -166,7 +166,7 @@ class Scanner:
         return None
 
     def _settle(self, connection: socket.socket, port: int, started: float) -> bool:
-        """Note how a connection ended; False if that says nothing about the port."""
+        """Record the result of a connection; False if it is inconclusive for the port."""
         code = connection.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if code == errno.ETIMEDOUT:
             return False
@@ -175,7 +175,7 @@ class Scanner:
         return self._record(port, code)
 
     def _record(self, port: int, code: int) -> bool:
-        """Note what the code of a connection says about the port; False if it says nothing."""
+        """Record a connection's error code for the port; False if it is inconclusive."""
         if code == 0:
             self.open.add(port)
         elif code in REFUSED:
@@ -208,8 +208,8 @@ def scan(
     patient = max(3 * timeout, SYN_AGAIN_SECONDS + timeout)
     wanted = sorted(set(expected) & set(ports))
     left = set(scanner.sweep(wanted, timeout))
-    # The fastest answer is the way's own time; slower ones were this machine's. Silence counts after a second SYN only:
-    # the first may have been lost.
+    # The fastest answer is the network's latency; slower ones include this machine's. Silence counts after a second
+    # SYN: the first may have been lost.
     timeout = SYN_AGAIN_SECONDS + min(timeout, 0.2 + 20 * scanner.fastest)
     others = [port for port in ports if port not in set(wanted)]
     random.shuffle(others)
@@ -236,13 +236,13 @@ def scan(
             "reason": f"this machine could not try {count} ports ({os.strerror(getattr(errno, name, 0))})",
         }
     elif result["open"] and left:
-        # A home router whose table of connections is full drops what it cannot note: then silence means nothing.
+        # A home router with a full connection table drops packets: then silence is inconclusive.
         witness = Scanner(address, concurrency, deadline)
         witness.sweep(result["open"][:MAX_PATIENT_PORTS], patient)
         if not witness.open:
             result |= {
                 "reliable": False,
-                "reason": "ports that were open fell silent during the scan: lower the concurrency",
+                "reason": "open ports stopped answering during the scan: lower the concurrency",
             }
     result["elapsed"] = round(time.monotonic() - began, 2)
     return result

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a web server at a given address says, with its certificate verified in full."""
+"""Request a web server at a given address, with full verification of its certificate."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def ask(address: str, request: dict, timeout: float) -> dict:
     try:
         with contextlib.ExitStack() as stack:
             connection = stack.enter_context(socket.create_connection((address, port), timeout=timeout))
-            # A server that sends a byte now and then must not hold the run up.
+            # A server that sends single bytes slowly must not delay the run.
             guard = threading.Timer(timeout, lambda: _cut(connection))
             guard.daemon = True
             guard.start()
@@ -76,16 +76,16 @@ def exchange(connection: socket.socket, host: str, path: str) -> http.client.HTT
 
 
 def certificate(fields: dict) -> dict:
-    """Issuer and end of a certificate that was verified, as ``ssl`` describes it."""
+    """Issuer and expiry of a verified certificate, in the form of ``ssl``."""
     issuer = dict(pair for group in fields.get("issuer", ()) for pair in group)
     ends = datetime.datetime.fromtimestamp(ssl.cert_time_to_seconds(fields["notAfter"]), datetime.UTC)
     return {"issuer": issuer.get("commonName") or issuer.get("organizationName", ""), **lifetime(ends)}
 
 
 def refused_certificate(address: str, port: int, name: str, timeout: float) -> dict:
-    """What a certificate that failed verification says of itself, as far as this machine can read it."""
+    """Issuer and expiry of a certificate that failed verification, as far as this machine can read it."""
     try:
-        from cryptography import x509  # ansible-core brings it along
+        from cryptography import x509  # a dependency of ansible-core
     except ImportError:
         return {}
     context = ssl.create_default_context()
@@ -114,11 +114,11 @@ def lifetime(ends: datetime.datetime) -> dict:
 
 
 def explain(error: Exception, request: dict) -> str:
-    """An error in words that tell a person where to look."""
+    """An error as a message that helps an operator to find the cause."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"the certificate is not valid: {error.verify_message}"
     if isinstance(error, FileNotFoundError):
-        return f"there is no file {request.get('ca_file')} (ca_file) on this machine"
+        return f"the file {request.get('ca_file')} (ca_file) does not exist on this machine"
     if isinstance(error, ssl.SSLError) and "alert" in str(error).lower():
         return f"the server refused the name {request['name']} ({error.reason}): it may have no certificate for it yet"
     if isinstance(error, ssl.SSLError):
@@ -131,13 +131,13 @@ def explain(error: Exception, request: dict) -> str:
 
 
 def verdict(answer: dict, request: dict) -> dict:
-    """Whether an answer is the expected one, and otherwise what is wrong with it."""
+    """Whether an answer is as expected, and otherwise the problem."""
     allowed = request["expect_status"]
     if answer["status"] not in allowed:
         return {"ok": False, "error": f"status {answer['status']} instead of {' or '.join(map(str, allowed))}"}
     start = request.get("expect_redirect")
     if start and not answer["location"].startswith(start):
-        return {"ok": False, "error": f"it redirects to {answer['location'] or 'nowhere'} instead of {start}"}
+        return {"ok": False, "error": f"it redirects to {answer['location'] or 'no location'} instead of {start}"}
     return {"ok": True, "error": ""}
 
 

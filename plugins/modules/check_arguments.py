@@ -1,19 +1,19 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The documentation of the action plugin of this name, which does all the work on the controller."""
+"""Documentation of the action plugin of this name, which runs on the controller."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: check_arguments
-short_description: Check the arguments that an operator gave to a playbook, before any connection
+short_description: Check the arguments of a playbook before any connection
 description:
   - Fails if a required argument has no value, if a value is not of its type, or if a name given with C(-e) is unknown
     and resembles an argument. The message names each problem, lists the playbook's arguments and shows an example.
   - A name is unknown if no role and no C(group_vars) file of this project has a variable of that name. Names that begin
     with C(ansible_) are Ansible's own and always accepted.
-  - An argument may be set anywhere Ansible takes a variable from, not only with C(-e).
+  - An argument may be set wherever Ansible reads variables, not only with C(-e).
   - This is an action plugin; nothing runs on the server. Make it the first task of the playbook, with C(tags=always).
 options:
   arguments:
@@ -24,7 +24,7 @@ options:
     type: dict
     default: {}
   example:
-    description: What to add to C(ansible-playbook PLAYBOOK -i prod) for a complete call.
+    description: The arguments of a valid call, after C(ansible-playbook PLAYBOOK -i prod).
     type: str
     default: ""
 attributes:
@@ -43,7 +43,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: What is wrong with the arguments, and how a right call looks.
+  description: The problems of the arguments, and a valid call.
   type: str
   returned: failure
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Tell how a Compose project on the host differs from its files."""
+"""Report how a Compose project on the host differs from its files."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ DOCUMENTATION = r"""
 module: compose_info
 short_description: Compare a Docker Compose project with its files, changing nothing
 description:
-  - Reports each service's container, and which services C(docker compose up) would have to make, replace or start.
+  - Reports each service's container, and which services C(docker compose up) would create, replace or start.
   - A service is outdated when it has no container, when its container was created from another definition (by Compose's
-    own configuration hash) or from another image than its tag names now, when it should run and does not, or when it is
-    a one-shot that never ended with exit code 0.
-  - Compose never changes a network or volume that exists, so those that are not as declared are reported as well.
+    own configuration hash) or from another image than its tag refers to now, when it should run and does not, or when
+    it is a one-shot that never exited with 0.
+  - Compose never changes an existing network or volume, so those that differ from the files are reported as well.
   - A host without Docker or without the project is reported as one where everything is outdated, not as an error.
 options:
   project_src:
@@ -21,7 +21,7 @@ options:
     type: path
     required: true
   vault:
-    description: The service that is a Vault, whose engine and version are read from the server. Empty to leave it out.
+    description: The service that runs Vault, whose engine and version are read from its server. Empty to leave it out.
     type: str
     default: ""
 attributes:
@@ -30,7 +30,7 @@ author: [The openmates.server contributors]
 """
 
 EXAMPLES = r"""
-- name: See what is running
+- name: Read the state of the services
   openmates.server.compose_info:
     project_src: /opt/openmates
   register: compose
@@ -39,8 +39,8 @@ EXAMPLES = r"""
 RETURN = r"""
 converged:
   description: >-
-    Whether every service of the files is there, up to date and in its proper state, nothing else is, and networks and
-    volumes are as declared.
+    Whether every service of the files exists, is up to date and in its proper state, no other container exists, and
+    networks and volumes are as declared.
   type: bool
   returned: always
 outdated:
@@ -49,34 +49,34 @@ outdated:
   returned: always
   sample: {api: its definition has changed}
 orphans:
-  description: Names of services that have containers in the project but are not in its files any more.
+  description: Names of services that have containers in the project but are no longer in its files.
   type: list
   elements: str
   returned: always
 stale_networks:
   description: >-
-    Maps each network that exists with other options than the files declare to what differs. It can only be removed and
-    made anew.
+    Maps each existing network whose options differ from the files to the difference. It can only be removed and created
+    again.
   type: dict
   returned: always
   sample: {demo: "subnets: 172.20.0.0/16, declared: 172.30.0.0/24"}
 stale_volumes:
   description: >-
-    Volumes that are not owned by whom their label C(openmates.owner), C(uid:gid), names, or are not there yet. Keys are
-    name, owner, and a service that mounts it for writing with the path where it does.
+    Volumes that do not exist, or whose owner differs from their label C(openmates.owner), C(uid:gid). Keys are name,
+    owner, a service that mounts it for writing, and the path of the mount.
   type: list
   elements: dict
   returned: always
   sample: [{name: demo_data, owner: "1000:1000", service: web, target: /data}]
 services:
   description: >-
-    What there is of each service. Keys are state (Docker's word, or missing), health (healthy, unhealthy, starting or
+    The state of each service. Keys are state (Docker's term, or missing), health (healthy, unhealthy, starting or
     empty), exit_code, image, address (its IPv4 address on the project's network), one_shot, software and stand_in
     (labels of images made by the lab).
   type: dict
   returned: always
 problem:
-  description: Why nothing could be read, or empty.
+  description: Why the project could not be read, or empty.
   type: str
   returned: always
 """
@@ -89,9 +89,9 @@ from ansible_collections.openmates.server.plugins.module_utils import vault_vers
 
 
 def reason_outdated(one_shot: bool, expected_hash: str, container: dict | None, image_id: str = "") -> str:
-    """Why Compose would have to act on a service, or an empty string.
+    """Why Compose would change a service, or an empty string.
 
-    image_id: what the service's image tag names on this host now; empty when the host has no such image.
+    image_id: the image that the service's tag refers to on this host; empty if the host has none.
     """
     if container is None:
         return "it has no container"
@@ -102,7 +102,7 @@ def reason_outdated(one_shot: bool, expected_hash: str, container: dict | None, 
     state = container["State"]
     if one_shot:
         finished = state["Status"] == "exited" and state["ExitCode"] == 0
-        return "" if finished else f"it has not ended well (state {state['Status']}, exit code {state['ExitCode']})"
+        return "" if finished else f"it did not exit with 0 (state {state['Status']}, exit code {state['ExitCode']})"
     return "" if state["Status"] == "running" else f"it is {state['Status']}"
 
 
@@ -134,7 +134,7 @@ def summary(one_shot: bool, container: dict | None) -> dict:
 
 
 def newest_by_service(containers: list[dict]) -> dict[str, dict]:
-    """One container a service: the one made last that is not a one-off of ``docker compose run``."""
+    """One container per service: the newest that is not a one-off of ``docker compose run``."""
     newest: dict[str, dict] = {}
     for container in sorted(containers, key=lambda item: item["Created"]):
         labels = container["Config"]["Labels"]
@@ -144,7 +144,7 @@ def newest_by_service(containers: list[dict]) -> dict[str, dict]:
 
 
 def network_difference(declared: dict, network: dict) -> str:
-    """What of a network is not as declared, or an empty string. What is not declared is the engine's choice."""
+    """How a network differs from the declaration, or an empty string. The engine chooses undeclared options."""
     ranges = {entry["Subnet"]: entry for entry in network["IPAM"]["Config"]}
     wanted = {entry["subnet"]: entry for entry in declared.get("ipam", {}).get("config", []) if "subnet" in entry}
     if wanted and set(wanted) != set(ranges):
@@ -162,7 +162,7 @@ def network_difference(declared: dict, network: dict) -> str:
 
 
 def owned_volumes(project: dict) -> list[dict]:
-    """The volumes whose owner is declared, each with one place where it is mounted for writing."""
+    """The volumes whose owner is declared, each with one writable mount."""
     found = []
     for key, volume in project.get("volumes", {}).items():
         owner = (volume.get("labels") or {}).get("openmates.owner")
@@ -178,7 +178,7 @@ def owned_volumes(project: dict) -> list[dict]:
 
 
 def owner(path: str) -> str:
-    """Who owns a directory, as uid:gid; nobody where there is none."""
+    """The owner of a directory as uid:gid; empty if it does not exist."""
     try:
         stat = Path(path).stat()
     except OSError:
@@ -195,7 +195,7 @@ class Reader:
         self.project_src = project_src
 
     def problem(self) -> str:
-        """Why nothing can be read, or an empty string."""
+        """Why the project cannot be read, or an empty string."""
         if not self.docker:
             return "Docker is not installed"
         if not (Path(self.project_src) / "docker-compose.yml").is_file():
@@ -215,16 +215,16 @@ class Reader:
 
     def containers(self, project: str) -> list[dict]:
         ids = self.run("ps", "--all", "--quiet", "--filter", f"label=com.docker.compose.project={project}").split()
-        # Without a check of the exit code: a container may be gone by now, and the others are told all the same.
+        # The exit code is not checked: a container may have been removed, and the others are reported in any case.
         return json.loads(self.module.run_command([self.docker, "inspect", *ids])[1] or "[]") if ids else []
 
     def existing(self, kind: str, names: list[str]) -> dict[str, dict]:
-        """Docker's description of those that exist of the networks or volumes of these names."""
+        """Docker's description of the networks or volumes with these names that exist."""
         answer = self.module.run_command([self.docker, kind, "inspect", *names])[1] if names else ""
         return {item["Name"]: item for item in json.loads(answer or "[]")}
 
     def image_ids(self, references: list[str]) -> dict[str, str]:
-        """Image id by reference, of those that the host has."""
+        """Image id by reference, for images that the host has."""
         if not references:
             return {}
         answer = self.module.run_command([self.docker, "image", "inspect", *references])[1]

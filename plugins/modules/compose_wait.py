@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The documentation of the action plugin of this name, which polls compose_info."""
+"""Documentation of the action plugin of this name, which polls compose_info."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: compose_wait
 short_description: Wait until no one-shot of a Compose project runs any more, and show the progress of each
 description:
-  - Waits for the services that run once and end, those whose C(restart) is C(no). Compose itself waits for them only on
-    behalf of a service that depends on them.
+  - Waits for the one-shots, the services whose C(restart) is C(no). Compose waits for them only if another service
+    depends on them.
   - Shows a line every few seconds with the last line of the one-shot's own progress, one that begins with its name and
     a colon, or else the last line of its log.
   - An action plugin. It returns what M(openmates.server.compose_info) does, as of the end of the wait.

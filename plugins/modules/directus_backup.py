@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Dump the database of a Compose project before something works on it."""
+"""Dump the database of a Compose project before it is changed."""
 
 from __future__ import annotations
 
@@ -9,20 +9,21 @@ DOCUMENTATION = r"""
 module: directus_backup
 short_description: Dump a PostgreSQL database of a Compose project into a file
 description:
-  - Dumps the database with the C(pg_dump) of its own container, so that the versions agree, into a file for root alone.
-  - Does nothing where there is no database yet, or where it holds no tables.
-  - A dump that is not whole is not kept. An older dump goes only when a new one is there.
+  - Dumps the database with the C(pg_dump) of its own container, so that the versions match.
+  - Only root can read the dump.
+  - Does nothing if there is no database yet, or if it has no tables.
+  - An incomplete dump is not kept. Older dumps are removed only after a new one is complete.
 options:
   project_src:
     description: The directory with the Compose files.
     type: path
     required: true
   service:
-    description: The database's service. It is started, as it is, if it does not run.
+    description: The database's service. Its existing container is started if it is not running.
     type: str
     required: true
   volume:
-    description: The volume that holds its data, by which is known whether there is anything to dump.
+    description: The volume with its data. If it does not exist, there is nothing to dump.
     type: str
     required: true
   database:
@@ -30,18 +31,18 @@ options:
     type: str
     default: directus
   stop:
-    description: Services to stop before, so that nothing is written that the dump would not have. They stay stopped.
+    description: Services to stop first, so that the dump is complete. They stay stopped.
     type: list
     elements: str
     default: []
   retry:
     description:
-      - Whether the work failed the last time. Its dump then has one place, over which the next try writes, so that many
-        tries do not push out the dump that was made before the first.
+      - Whether the last change failed. The dump then overwrites that of the failed attempt, so that repeated attempts
+        do not displace the dump from before the first.
     type: bool
     default: false
   directory:
-    description: Where dumps are kept.
+    description: Directory of the dumps.
     type: path
     required: true
   keep:
@@ -49,12 +50,12 @@ options:
     type: int
     default: 5
 attributes:
-  check_mode: {support: full, description: Says that it would dump where there is a database.}
+  check_mode: {support: full, description: Reports that it would dump, if there is a database.}
 author: [The openmates.server contributors]
 """
 
 EXAMPLES = r"""
-- name: Back Directus's database up
+- name: Back up Directus's database
   openmates.server.directus_backup:
     project_src: /opt/openmates
     service: cms-database
@@ -90,7 +91,7 @@ class BackupProblem(Exception):
 
 
 class Database:
-    """The database's container, by way of Compose."""
+    """The database's container, through Compose."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -111,7 +112,7 @@ class Database:
         return self.module.run_command([self.docker, "volume", "inspect", self.params["volume"]])[0] == 0
 
     def start(self) -> None:
-        """Start the container that is there, whatever the Compose files say by now; nothing depends on it yet."""
+        """Start the existing container, even if the Compose files changed; no other service depends on it yet."""
         self.compose("up", "--detach", "--no-deps", "--no-recreate", "--wait", self.params["service"])
 
     def has_tables(self) -> bool:
@@ -125,7 +126,7 @@ class Database:
         return ["-U", self.params["database"], "-d", self.params["database"]]
 
     def dump(self, path: Path) -> None:
-        """Write a dump, whole or not at all."""
+        """Write a dump atomically."""
         draft = path.with_suffix(".part")
         command = [self.docker, "compose", "exec", "--no-TTY", self.params["service"]]
         command += ["pg_dump", *self.login(), "--format=custom"]
@@ -190,7 +191,7 @@ def main() -> None:
     try:
         module.exit_json(**back_up(module))
     except (BackupProblem, OSError) as problem:
-        module.fail_json(msg=f"The database was not backed up, so nothing works on it: {problem}")
+        module.fail_json(msg=f"The database was not backed up, so it is not changed: {problem}")
 
 
 if __name__ == "__main__":

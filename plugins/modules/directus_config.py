@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Reconcile what is inside Directus beside its data: access control, service users, settings, folders, flows."""
+"""Reconcile Directus's configuration: access control, service users, settings, folders, flows."""
 
 from __future__ import annotations
 
@@ -9,34 +9,34 @@ DOCUMENTATION = r"""
 module: directus_config
 short_description: Reconcile Directus's roles, policies, permissions, users, settings, folders and flows in one call
 description:
-  - Brings what is declared to the declared state over the REST API, and changes only what differs.
-  - What it makes gets an id that follows from kind and name, so that a thing renamed by hand is still recognised, and
-    things are the same on every server. Something of the declared name that somebody else made is adopted.
-  - Fields that are not declared stay as they are. Things that are not declared stay too, and are named in
-    RV(undeclared) where they add to a declared role, policy or user; with O(prune) they are removed.
-  - Only what this module made is ever removed, and what was added to something that is declared.
-  - Results and diffs hold names and ordinary values, never a password or token.
+  - Applies the declared state over the REST API, and changes only differences.
+  - An object's id is derived from its kind and name, so that one that was renamed by hand is still recognised, and ids
+    are the same on every server. An existing object with a declared name is adopted.
+  - Undeclared fields are not changed. Undeclared objects stay as well, and are listed in RV(undeclared) if they add to
+    a declared role, policy or user; with O(prune) they are removed.
+  - Only objects that this module created, and additions to declared objects, are ever removed.
+  - Results and diffs contain names and ordinary values, never a password or token.
 options:
   schema:
     description:
-      - A snapshot of a Directus schema. What it has more or otherwise is applied; what it lacks is named in
-        RV(undeclared) and stays. Refused if it could lose data; see M(openmates.server.directus_schema).
+      - A snapshot of a Directus schema. Additions and changes are applied; objects that it lacks are listed in
+        RV(undeclared) and stay. Refused if it could lose data; see M(openmates.server.directus_schema).
     type: dict
   schema_force:
-    description: Apply the snapshot although another version of Directus made it.
+    description: Apply the snapshot even if it is of another version of Directus.
     type: bool
     default: false
   collections:
-    description: Collections that have to be there, whoever makes them.
+    description: Collections that must exist.
     type: list
     elements: str
     default: []
   expected_file:
     description:
       - >-
-        A JSON file on the host in which the set-up of Directus writes what it makes: C(collections), a table of fields
-        by collection.
-      - If Directus lacks some of that, or the file cannot be read, nothing is reconciled and RV(incomplete) is set.
+        A JSON file on the host, written by Directus's set-up, with the collections and fields that it creates:
+        C(collections), a table of fields by collection.
+      - If Directus lacks some of them, or the file cannot be read, nothing is reconciled and RV(incomplete) is set.
     type: path
   policies:
     description: Policies with their permissions.
@@ -45,14 +45,14 @@ options:
     default: []
     suboptions:
       name: {description: Its name., type: str, required: true}
-      state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
+      state: {description: Whether it exists., type: str, choices: [present, absent], default: present}
       description: {description: Its description., type: str}
       icon: {description: Its icon., type: str}
       admin_access: {description: Whether it may do everything., type: bool}
       app_access: {description: Whether it may use the Data Studio., type: bool}
-      enforce_tfa: {description: Whether a second factor is needed., type: bool}
-      ip_access: {description: Addresses and networks that it is limited to., type: list, elements: str}
-      public: {description: Whether it is for everybody without a login too., type: bool}
+      enforce_tfa: {description: Whether a second factor is required., type: bool}
+      ip_access: {description: Addresses and networks that it is restricted to., type: list, elements: str}
+      public: {description: Whether it also applies without a login., type: bool}
       permissions:
         description: All of its permissions. Leave out to manage none.
         type: list
@@ -65,9 +65,9 @@ options:
             elements: str
             choices: [create, read, update, delete, share]
             required: true
-          fields: {description: The fields it is for., type: list, elements: str, default: ["*"]}
-          filter: {description: "The items it is for, as a filter rule of Directus.", type: dict}
-          validation: {description: What new values have to meet., type: dict}
+          fields: {description: The fields that it applies to., type: list, elements: str, default: ["*"]}
+          filter: {description: "The items that it applies to, as a filter rule of Directus.", type: dict}
+          validation: {description: Validation rule of new values., type: dict}
           presets: {description: Values of new items., type: dict}
   roles:
     description: Roles.
@@ -76,7 +76,7 @@ options:
     default: []
     suboptions:
       name: {description: Its name., type: str, required: true}
-      state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
+      state: {description: Whether it exists., type: str, choices: [present, absent], default: present}
       description: {description: Its description., type: str}
       icon: {description: Its icon., type: str}
       parent: {description: Name of the role above it., type: str}
@@ -87,18 +87,18 @@ options:
     elements: dict
     default: []
     suboptions:
-      name: {description: "A name that stays: the user's id follows from it.", type: str, required: true}
-      state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
+      name: {description: "A constant name: the user's id is derived from it.", type: str, required: true}
+      state: {description: Whether it exists., type: str, choices: [present, absent], default: present}
       email: {description: Email address; a service needs none., type: str}
       first_name: {description: "First name; a new user gets its O(users[].name).", type: str}
       last_name: {description: Last name., type: str}
       role: {description: Name of its role., type: str}
-      policies: {description: "Names of all policies of its own. Leave out to manage none.", type: list, elements: str}
+      policies: {description: "Names of all its own policies. Leave out to manage none.", type: list, elements: str}
       status: {description: Its status., type: str, choices: [active, suspended, archived], default: active}
       password: {description: Password of a person., type: str}
-      token: {description: "Whether it has a static token, which O(tokens_from) tells.", type: bool, default: false}
+      token: {description: "Whether it has a static token, read from O(tokens_from).", type: bool, default: false}
   settings:
-    description: Settings of the project by Directus's own names, such as C(project_name). No place for secrets.
+    description: Settings of the project by Directus's own names, such as C(project_name). Must not contain secrets.
     type: dict
     default: {}
   folders:
@@ -108,7 +108,7 @@ options:
     default: []
     suboptions:
       name: {description: Its name., type: str, required: true}
-      state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
+      state: {description: Whether it exists., type: str, choices: [present, absent], default: present}
       parent: {description: Name of the folder that it is in., type: str}
   flows:
     description: Flows with their operations.
@@ -117,13 +117,13 @@ options:
     default: []
     suboptions:
       name: {description: Its name., type: str, required: true}
-      state: {description: Whether it is to be there., type: str, choices: [present, absent], default: present}
+      state: {description: Whether it exists., type: str, choices: [present, absent], default: present}
       description: {description: Its description., type: str}
       icon: {description: Its icon., type: str}
       color: {description: Its colour., type: str}
       status: {description: Whether it runs., type: str, choices: [active, inactive], default: active}
       trigger: {description: What starts it., type: str, choices: [event, webhook, operation, schedule, manual]}
-      accountability: {description: "What is recorded of it: C(all), C(activity) or nothing.", type: str}
+      accountability: {description: "What Directus records of it: C(all), C(activity) or nothing.", type: str}
       options: {description: The trigger's options., type: dict}
       entry: {description: Key of its first operation; by default the first of the list., type: str}
       operations:
@@ -141,21 +141,21 @@ options:
           position_y: {description: Where the Data Studio shows it., type: int}
   tokens_from:
     description:
-      - Where the service users' tokens are kept. A HashiCorp Vault or OpenBao, read with a token in a file on the host;
+      - Location of the service users' tokens, a HashiCorp Vault or OpenBao, read with a token in a file on the host;
         a user's token is the field C(token) of the secret at C(<path>/<name>).
     type: dict
     suboptions:
-      url: {description: Address of Vault as the host reaches it., type: str, required: true}
+      url: {description: Address of Vault's URL on the host., type: str, required: true}
       token_file: {description: File on the host with the Vault token to read with., type: path, required: true}
       engine: {description: The version 2 C(kv) engine., type: str, default: kv}
       path: {description: Path in it., type: str, default: system/directus}
   prune:
-    description: Remove what this module made and is no longer declared, and what was added to something declared.
+    description: Remove objects of this module that are no longer declared, and additions to declared objects.
     type: bool
     default: false
 extends_documentation_fragment: [openmates.server.directus]
 attributes:
-  check_mode: {support: full, description: "Says what would be changed, also where there is no Directus yet."}
+  check_mode: {support: full, description: "Reports the changes, even if there is no Directus yet."}
   diff_mode: {support: full, description: Shows names and ordinary values.}
 author: [The openmates.server contributors]
 """
@@ -186,15 +186,15 @@ changes:
   returned: success
   sample: ["role editor: name corrected"]
 refused:
-  description: Whether it failed because Directus does not take the administrator's address or password.
+  description: Whether it failed because Directus refuses the administrator's address or password.
   type: bool
   returned: failure
 incomplete:
-  description: Whether it failed because Directus lacks what O(expected_file) names. Nothing was changed then.
+  description: Whether it failed because collections or fields of O(expected_file) are missing. Nothing was changed.
   type: bool
   returned: failure
 undeclared:
-  description: What was added to something declared, or was declared once, and is left as it is.
+  description: Additions to declared objects, and objects that are no longer declared. They are not changed.
   type: list
   elements: str
   returned: success
@@ -219,12 +219,12 @@ from ansible_collections.openmates.server.plugins.module_utils.arguments import 
 )
 from ansible_collections.openmates.server.plugins.module_utils.directus_reconciler import Reconciler
 
-# For a list that leaves what is there alone, unlike an empty one.
+# For a list that, unlike an empty one, changes nothing.
 NONE = {"default": None}
 
 
 def declared(**options: dict[str, t.Any]) -> dict[str, t.Any]:
-    """A list of things that are known by their name and may be declared to be absent."""
+    """A list of objects that are identified by their name and may be declared absent."""
     state = one_of("present", "absent") | {"default": "present"}
     return several(name=TEXT | REQUIRED, state=state, **options)
 
@@ -305,7 +305,7 @@ def reconcile(module: AnsibleModule) -> dict:
     """Compare and correct; the module's result. Raises DirectusProblem."""
     params, dry = module.params, module.check_mode
     if hidden := sorted(name for name in params["settings"] if directus_tokens.is_secret_name(name)):
-        raise api.DirectusProblem(f"settings: {hidden[0]} is a secret, and settings are shown. Set it in Directus.")
+        raise api.DirectusProblem(f"settings: {hidden[0]} is a secret, but settings are printed. Set it in Directus.")
     names = [item["name"] for item in params["users"] if item["token"] and item["state"] == "present"]
     tokens = directus_tokens.read(params["tokens_from"], names, lenient=dry)
     module.no_log_values.update(tokens.values())
@@ -320,7 +320,7 @@ def reconcile(module: AnsibleModule) -> dict:
 
 
 def nothing_there_yet(url: str) -> bool:
-    """Whether there is no Directus at all, as in check mode on a server that was never provisioned."""
+    """Whether there is no Directus, as in check mode on a new server."""
     if not url or "//:" in url:
         return True
     try:
@@ -333,7 +333,7 @@ def nothing_there_yet(url: str) -> bool:
 def main() -> None:
     module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True)
     if module.check_mode and nothing_there_yet(module.params["url"]):
-        module.exit_json(changed=True, changes=["Directus is not there yet: everything would be made"], undeclared=[])
+        module.exit_json(changed=True, changes=["Directus does not exist yet: all would be created"], undeclared=[])
     try:
         module.exit_json(**reconcile(module))
     except api.DirectusProblem as problem:

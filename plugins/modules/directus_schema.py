@@ -10,29 +10,28 @@ module: directus_schema
 short_description: Bring Directus's collections, fields and relations to a snapshot
 description:
   - Compares a running Directus with a snapshot and applies the difference, in one transaction.
-  - Removes nothing unless O(remove) says so, and changes no column in a way that could lose data unless O(data_loss)
-    does.
-  - Without O(snapshot) it only reads the present schema.
+  - Removes nothing without O(remove), and changes no column in a way that could lose data without O(data_loss).
+  - Without O(snapshot) it only reads the current schema.
 options:
   snapshot:
-    description: The snapshot, as Directus makes it.
+    description: The snapshot, as created by Directus.
     type: dict
   remove:
-    description: Also remove what the snapshot has not. That loses data, so it takes O(data_loss) as well.
+    description: Also remove objects that the snapshot lacks. That loses data, so it requires O(data_loss) as well.
     type: bool
     default: false
   data_loss:
-    description: Also do what could lose data.
+    description: Also make changes that could lose data.
     type: bool
     default: false
   force:
-    description: Compare and apply although another version of Directus made the snapshot.
+    description: Compare and apply even if the snapshot is of another version of Directus.
     type: bool
     default: false
 extends_documentation_fragment: [openmates.server.directus]
 attributes:
-  check_mode: {support: full, description: Compares and applies nothing; RV(losses) then tells what would be refused.}
-  diff_mode: {support: full, description: Names what differs.}
+  check_mode: {support: full, description: Compares and applies nothing; RV(losses) lists what would be refused.}
+  diff_mode: {support: full, description: Lists the differences by name.}
 author: [The openmates.server contributors]
 """
 
@@ -53,18 +52,18 @@ changes:
   returned: success
   sample: ["field articles.title: created"]
 undeclared:
-  description: What Directus has and the snapshot has not, and stays.
+  description: Objects that Directus has and the snapshot lacks. They stay.
   type: list
   elements: str
   returned: success
   sample: ["field articles.subtitle"]
 losses:
-  description: What could lose data, and is refused without O(data_loss).
+  description: Changes that could lose data, which are refused without O(data_loss).
   type: list
   elements: str
   returned: success
 snapshot:
-  description: The present schema, if no snapshot was given.
+  description: The current schema, if no snapshot was given.
   type: dict
   returned: success
 """

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Write drop-in files among files that belong to the system, and correct single lines and permissions of the latter."""
+"""Write drop-in files into directories of the system, and correct lines and permissions of files there."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ module: drop_ins
 short_description: Write files into directories of the system, and correct lines and permissions of files there
 description:
   - For configuration that is spread over the directories of other packages, all in one call.
-  - Unlike P(openmates.server.file_tree#module) it leaves directories that exist as they are.
-  - Files are replaced atomically. A file that is right is not touched.
+  - Unlike P(openmates.server.file_tree#module) it does not change existing directories.
+  - Files are replaced atomically. An unchanged file is not touched.
   - Usually called through its action plugin, which renders a local directory of templates into O(files); see O(src).
 options:
   dest:
@@ -23,12 +23,12 @@ options:
       - A directory on the controller. Files ending in C(.j2) are templates and lose that ending; the others are copied.
     type: path
   exclude:
-    description: Paths below O(dest) to leave out of what O(src) holds.
+    description: Paths below O(dest) of files of O(src) to leave out.
     type: list
     elements: str
     default: []
   files:
-    description: The files to write, beside those of O(src). They belong to the user that the module runs as.
+    description: The files to write, in addition to those of O(src). They belong to the user that the module runs as.
     type: list
     elements: dict
     default: []
@@ -47,24 +47,24 @@ options:
     default: []
   validate:
     description:
-      - Commands by path. A file is only put in place if its command, run with C(%s) replaced by the name of a file with
+      - Commands by path. A file is only installed if its command, run with C(%s) replaced by the name of a file with
         the new text, succeeds. In check mode a command that is not installed yet is not run.
     type: dict
     default: {}
   lines:
     description:
-      - Lines of files that other packages bring. Files that do not exist are left out.
+      - Lines of files that belong to other packages. Files that do not exist are skipped.
     type: list
     elements: dict
     default: []
     suboptions:
       path: {description: "Absolute path.", type: path, required: true}
-      match: {description: "Regular expression of the lines that the line stands for.", type: str, required: true}
-      line: {description: "The one line to be there; appended if there is none to replace.", type: str, required: true}
-      reason: {description: "Why. For the reader.", type: str}
+      match: {description: "Regular expression of the lines to replace.", type: str, required: true}
+      line: {description: "The declared line; appended if there is none to replace.", type: str, required: true}
+      reason: {description: "The reason, as documentation.", type: str}
   permissions:
     description:
-      - Permissions of files and directories that other packages bring. Those that do not exist are left out, links too.
+      - Permissions of files and directories that belong to other packages. Missing ones and links are skipped.
     type: list
     elements: dict
     default: []
@@ -73,7 +73,7 @@ options:
       mode: {description: "Octal permissions.", type: str, required: true}
       owner: {description: "Name of the user; default is root.", type: str, default: root}
       group: {description: "Name of the group; default is root.", type: str, default: root}
-      reason: {description: "Why. For the reader.", type: str}
+      reason: {description: "The reason, as documentation.", type: str}
 attributes:
   check_mode: {support: full, description: Reports what would change.}
   diff_mode: {support: full, description: Shows changed files and permissions.}
@@ -92,12 +92,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written:
-  description: Paths of the files that were made, changed or removed.
+  description: Paths of the files that were created, changed or removed.
   type: list
   elements: str
   returned: always
 corrected:
-  description: Paths of what got other permissions or another owner.
+  description: Paths whose permissions or owner were changed.
   type: list
   elements: str
   returned: always
@@ -118,7 +118,7 @@ from ansible_collections.openmates.server.plugins.module_utils.arguments import 
 
 
 class Refused(Exception):
-    """A text that the validating command does not accept."""
+    """A text that the validating command refuses."""
 
 
 def with_line(text: str, match: str, line: str) -> str:
@@ -134,7 +134,7 @@ def with_line(text: str, match: str, line: str) -> str:
 
 
 class Changes(files.Changes):
-    """Writes files, and corrects what others wrote."""
+    """Writes files, and corrects files of other packages."""
 
     def __init__(self, dry: bool, with_diff: bool, run: Callable[[list[str]], tuple[int, str, str]]) -> None:
         super().__init__(dry, with_diff)
@@ -143,7 +143,7 @@ class Changes(files.Changes):
 
     def write(self, path: Path, content: str, mode: int, owner: tuple[int, int], validate: str = "") -> None:
         if path.is_dir():
-            raise IsADirectoryError(f"{path} is a directory, but has to be a file. Move it away.")
+            raise IsADirectoryError(f"{path} is a directory, but must be a file. Move it away.")
         before = files.text(path)
         if before == content:
             self.permit(path, mode, owner)
@@ -161,7 +161,7 @@ class Changes(files.Changes):
             file.flush()
             code, out, error = self.run([word.replace("%s", file.name) for word in words])
         if code:
-            raise Refused(f"{path} was left as it is: {words[0]} refuses the new text: {(error or out).strip()}")
+            raise Refused(f"{path} was not changed: {words[0]} refuses the new text: {(error or out).strip()}")
 
     def permit(self, path: Path, mode: int, owner: tuple[int, int]) -> None:
         if path.is_symlink() or not path.exists():
@@ -199,7 +199,7 @@ class Changes(files.Changes):
 
 
 def identities(item: dict) -> tuple[int, int]:
-    """Numbers of an item's owner and group. Raises ValueError for a name that the host does not know."""
+    """Numeric owner and group of an item. Raises ValueError for an unknown name."""
     try:
         return pwd.getpwnam(item["owner"]).pw_uid, grp.getgrnam(item["group"]).gr_gid
     except KeyError as error:

@@ -9,14 +9,14 @@ DOCUMENTATION = r"""
 module: file_tree
 short_description: Bring a whole directory of small files to a declared state in one call
 description:
-  - Writes every file of O(files) below O(dest), and with O(purge) removes what is not declared.
-  - Files are replaced atomically. A file that is right is not touched.
+  - Writes every file of O(files) below O(dest), and with O(purge) removes undeclared files.
+  - Files are replaced atomically. An unchanged file is not touched.
   - Directories, and files without O(files[].uid), belong to the user that the module runs as (with C(become), root).
-  - A link below O(dest) is never followed. One that stands where a file or directory belongs is replaced.
+  - A link below O(dest) is never followed. One in place of a declared file or directory is replaced.
   - Usually called through its action plugin, which renders a local directory of templates into O(files); see O(src).
 options:
   dest:
-    description: The directory on the host. It and its subdirectories are made when missing.
+    description: The directory on the host. It and its subdirectories are created if missing.
     type: path
     required: true
   src:
@@ -26,12 +26,12 @@ options:
         subdirectory of C(config) to the SHA-256 of its rendered files.
     type: path
   exclude:
-    description: Paths below O(dest) to leave out of what O(src) holds.
+    description: Paths below O(dest) of files of O(src) to leave out.
     type: list
     elements: str
     default: []
   files:
-    description: The files to write, beside those of O(src).
+    description: The files to write, in addition to those of O(src).
     type: list
     elements: dict
     default: []
@@ -78,12 +78,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written:
-  description: Paths, below O(dest), of the files that were made or changed.
+  description: Paths, below O(dest), of the files that were created or changed.
   type: list
   elements: str
   returned: always
 directories:
-  description: Paths, below O(dest), of the directories that were made or corrected; C(.) is O(dest) itself.
+  description: Paths, below O(dest), of the directories that were created or corrected; C(.) is O(dest) itself.
   type: list
   elements: str
   returned: always
@@ -104,7 +104,7 @@ from ansible_collections.openmates.server.plugins.module_utils.arguments import 
 
 
 class File(NamedTuple):
-    """What a file has to be: its text, its permissions, its numeric user and group."""
+    """The declared state of a file: its text, permissions, numeric user and group."""
 
     content: str
     mode: int
@@ -145,7 +145,7 @@ class Tree(files.Changes):
         self.dest = dest
         self.removed: list[str] = []
         self.directories: list[str] = []
-        self.replaced: set[Path] = set()  # links and files that gave way to a directory
+        self.replaced: set[Path] = set()  # links and files that were replaced by a directory
 
     def make_directory(self, path: Path, mode: int) -> None:
         in_the_way = path != self.dest and (path.is_symlink() or (path.exists() and not path.is_dir()))
@@ -170,7 +170,7 @@ class Tree(files.Changes):
     def remove_file(self, relative: str) -> None:
         path = self.dest / relative
         self.removed.append(relative)
-        if self.with_diff:  # what nobody declared may be large, so it is not read for nothing
+        if self.with_diff:  # an undeclared file may be large, so it is read only for the diff
             self.note(relative, files.text(path), "", f"{relative} (removed)")
         if not self.dry:
             path.unlink()
@@ -186,11 +186,11 @@ class Tree(files.Changes):
 
 
 def bring_about(tree: Tree, wanted: dict[str, File], params: dict) -> None:
-    """Make the directories, write the files, remove the rest. Raises OSError, and ValueError for a bad octal number."""
+    """Create directories, write files, remove the rest. Raises OSError, and ValueError for a bad octal number."""
     dest = tree.dest
     for relative in wanted:
         if (dest / relative).is_dir() and not (dest / relative).is_symlink():
-            raise IsADirectoryError(f"{dest / relative} is a directory, but has to be a file. Move it away.")
+            raise IsADirectoryError(f"{dest / relative} is a directory, but must be a file. Move it away.")
     for path in sorted({dest, *(dest / parent for relative in wanted for parent in Path(relative).parents)}):
         tree.make_directory(path, int(params["dest_mode" if path == dest else "directory_mode"], 8))
     for relative, file in wanted.items():
@@ -217,7 +217,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
-    # Without this, every answer would carry the files' contents, secrets among them, back to the controller's -vvv.
+    # Otherwise every result would contain the files' contents, including secrets, in the controller's -vvv output.
     shown = {"module_args": {**params, "files": [file["path"] for file in params["files"]]}}
     tree = Tree(Path(params["dest"]), module.check_mode, module._diff)
     try:
@@ -225,7 +225,7 @@ def main() -> None:
     except ValueError as error:
         module.fail_json(msg=str(error), invocation=shown)
     except OSError as error:
-        module.fail_json(msg=f"{params['dest']} is not as it should be: {error}", invocation=shown)
+        module.fail_json(msg=f"{params['dest']} could not be brought to its declared state: {error}", invocation=shown)
     module.exit_json(**tree.result(), invocation=shown)
 
 

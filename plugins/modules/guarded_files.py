@@ -1,25 +1,25 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Change files that can lock everybody out, and put them back unless the change is proven in time."""
+"""Change files that can lock out all users, and revert them unless a login confirms the change in time."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: guarded_files
-short_description: Change files that can lock everybody out, with a rollback that only a fresh login disarms
+short_description: Change files that can lock out all users, with a rollback that only a new login disarms
 description:
-  - Brings O(files) to their declared state and makes them effective. If that changes anything, a fresh login as
-    O(login_user) that can also use sudo has to prove that the server can still be administered. If it does not succeed,
-    everything is put back.
-  - Before the first file is changed, the host notes what the files are and starts a service that restores them after
-    O(seconds), unless the proof comes first. That service needs neither Ansible nor a connection, is started again
-    after a reboot, and takes care of a run that was cut off at any point. The next run goes on from there.
-  - A file set that O(validate) refuses is put back at once and never becomes effective.
-  - This is the host's part; the action plugin of the same name adds the login and waits for the rollback.
+  - Brings O(files) to their declared state and makes them effective. If that changes anything, a new login as
+    O(login_user) that can also use sudo must verify that the server can still be administered. If it fails, all changes
+    are reverted.
+  - Before the first file is changed, the host takes a snapshot of the files and starts a service that restores them
+    after O(seconds), unless the login succeeds first. That service needs neither Ansible nor a connection, is started
+    again after a reboot, and handles a run that was interrupted at any point. The next run continues from there.
+  - Files that O(validate) refuses are reverted at once and never become effective.
+  - This module runs on the host; the action plugin of the same name adds the login and waits for the rollback.
 options:
   name:
-    description: Name of the guard. Two tasks that change the same files give the same name.
+    description: Name of the guard. Tasks that change the same files use the same name.
     type: str
     required: true
   files:
@@ -31,14 +31,14 @@ options:
       path: {description: Absolute path., type: path, required: true}
       content: {description: "The file's whole text.", type: str, required: true}
       mode: {description: Octal permissions., type: str, default: "0644"}
-      owner: {description: "Who the file belongs to, with the user's own group.", type: str, default: root}
+      owner: {description: "Owner of the file, with the user's own group.", type: str, default: root}
       directory_mode:
         description: >-
-          Octal permissions of the file's directory, which then belongs to the file's owner. Without it, a directory
-          that exists is left as it is.
+          Octal permissions of the file's directory, which then belongs to the file's owner. Without it, an existing
+          directory is not changed.
         type: str
   validate:
-    description: Commands that refuse, with an exit code other than 0, what must not become effective.
+    description: Commands that refuse invalid files with an exit code other than 0.
     type: list
     elements: str
     default: []
@@ -48,22 +48,22 @@ options:
     elements: str
     default: []
   rollback:
-    description: Commands that make the files effective after they were put back. Default is O(activate).
+    description: Commands that make the restored files effective. Default is O(activate).
     type: list
     elements: str
   current:
     description: >-
-      A command that fails if the files are not what is in effect. Without it, files that are right count as effective.
+      A command that fails if the files are not in effect. Without it, unchanged files count as effective.
     type: str
   seconds:
-    description: How long the host waits for the proof. Raise for a slow line.
+    description: Seconds that the host waits for the login. Raise it for a slow connection.
     type: int
     default: 60
   login_user:
-    description: The user that the proof logs in as. Taken by the action plugin.
+    description: The user that the action plugin logs in as.
     type: str
   remedy:
-    description: What to do when the proof fails, for the message. Taken by the action plugin.
+    description: The remedy if the login fails, for the action plugin's message.
     type: str
   state:
     description:
@@ -79,7 +79,7 @@ author: [The openmates.server contributors]
 """
 
 EXAMPLES = r"""
-- name: Let in whom the configuration names
+- name: Configure sshd
   openmates.server.guarded_files:
     name: ssh
     files:
@@ -91,16 +91,16 @@ EXAMPLES = r"""
 
 RETURN = r"""
 written:
-  description: Paths of the files that were made or changed.
+  description: Paths of the files that were created or changed.
   type: list
   elements: str
   returned: always
 armed:
-  description: Whether the host waits for a proof.
+  description: Whether the host waits for the login.
   type: bool
   returned: always
 resumed:
-  description: Whether an earlier run was cut off before its proof.
+  description: Whether an earlier run was interrupted before its login.
   type: bool
   returned: always
 """
@@ -123,7 +123,7 @@ UNIT = Path("/etc/systemd/system/openmates-guard@.service")
 UNIT_TEXT = f"""\
 # Written by Ansible: changes made here are lost with the next run of site.yml.
 [Unit]
-Description=Restores the former configuration of %i unless a login proves the new one
+Description=Restore the former configuration of %i unless a login confirms the new one
 ConditionPathExists={STATE}/%i/snapshot.json
 
 [Service]
@@ -137,7 +137,7 @@ WantedBy=multi-user.target
 
 
 class Wanted(NamedTuple):
-    """What a file has to be. The owner is None while there is no such user, as in a dry run."""
+    """The declared state of a file. The owner is None if the user does not exist yet, as in a dry run."""
 
     path: Path
     content: bytes
@@ -161,7 +161,7 @@ class Wanted(NamedTuple):
         )
 
     def present(self) -> bool:
-        """Whether the file, and its directory where that matters, is as declared."""
+        """Whether the file, and its directory if declared, is as declared."""
         if self.path.is_symlink() or not self.path.is_file() or self.owner is None:
             return False
         if self.directory_mode is not None and files.attributes(self.path.parent) != (self.directory_mode, *self.owner):
@@ -177,14 +177,14 @@ class Wanted(NamedTuple):
 
 
 def text(path: Path) -> str:
-    """What a diff shows of the file that is there."""
+    """What a diff shows of the existing file."""
     with contextlib.suppress(OSError):
         return path.read_bytes().decode("utf-8", "replace")
     return ""
 
 
 def install(name: str) -> None:
-    """Put the rollback where the host can run it by itself, now and after a reboot."""
+    """Install the rollback as a service of the host, which also runs after a reboot."""
     wanted = {
         PROGRAM / "rollback.py": inspect.getsource(rollback),
         PROGRAM / "atomic.py": inspect.getsource(atomic),
@@ -210,7 +210,7 @@ def effective(command: str | None) -> bool:
 
 
 def change(module: AnsibleModule, guard: Guard, wanted: list[Wanted]) -> dict:
-    """State present. Fails, with everything put back, if the files are refused or cannot be made effective."""
+    """State present. Fails, with all files restored, if they are refused or cannot be made effective."""
     params = module.params
     wrong = [file for file in wanted if not file.present()]
     resumed = guard.snapshot() is not None
@@ -226,12 +226,12 @@ def change(module: AnsibleModule, guard: Guard, wanted: list[Wanted]) -> dict:
     if module.check_mode or not result["changed"]:
         return result
     undo = params["activate"] if params["rollback"] is None else params["rollback"]
-    in_effect = resumed  # whether anything but the former files can be in effect
+    in_effect = resumed  # whether files other than the former ones may be in effect
     step = "could not be guarded"
     try:
         install(params["name"])
         guard.arm([file.path for file in wanted], undo, params["seconds"])
-        # Not `start`: a rollback that is just ending would count as running.
+        # Not `start`: a rollback that is about to exit would count as running.
         run(f"systemctl restart openmates-guard@{params['name']}.service")
         step = "was refused"
         for file in wrong:
@@ -250,14 +250,14 @@ def change(module: AnsibleModule, guard: Guard, wanted: list[Wanted]) -> dict:
 
 
 def restore(guard: Guard, name: str, in_effect: bool) -> str:
-    """Roll back at once; a sentence on how it ended."""
+    """Roll back at once, and return the outcome as a sentence."""
     try:
         guard.restore(with_commands=in_effect)
     except (OSError, CommandFailed) as error:
-        return f"It could not be put back yet ({error}); the host goes on trying"
+        return f"It could not be restored yet ({error}); the host keeps trying"
     with contextlib.suppress(CommandFailed):
         run(f"systemctl stop openmates-guard@{name}.service")
-    return "The former one is back" + ("" if in_effect else "; it was in effect all along")
+    return "The former one was restored" + ("" if in_effect else "; it was in effect the whole time")
 
 
 def finish(module: AnsibleModule, guard: Guard) -> dict:
@@ -268,7 +268,7 @@ def finish(module: AnsibleModule, guard: Guard) -> dict:
         if state == "restored":
             return result | {"changed": False}
         module.fail_json(
-            msg=f"The proof of {name} came too late: the host has put the former files back. Raise `seconds`."
+            msg=f"The login for {name} came too late: the host has restored the former files. Raise `seconds`."
         )
     if module.check_mode:
         return result

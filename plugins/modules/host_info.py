@@ -1,16 +1,16 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Read in one round trip what a Debian host has, and what its kernel lets it do."""
+"""Read the state of a Debian host and the features of its kernel in one round trip."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_info
-short_description: Say which packages, groups and users a Debian host has, and what its kernel lets it do
+short_description: Read packages, groups and users of a Debian host, and the features of its kernel
 description:
-  - Answers what several tasks would ask one by one, so that a run which has nothing to do is one short look.
-  - What the kernel allows is found by asking the kernel, never by guessing from the kind of machine.
+  - Returns facts that several tasks need, so that a run without changes needs one short call.
+  - Features are tested in the kernel, not derived from the type of machine.
 options: {}
 attributes:
   check_mode: {support: full, description: Changes nothing.}
@@ -18,14 +18,14 @@ author: [The openmates.server contributors]
 """
 
 EXAMPLES = r"""
-- name: See what the host has
+- name: Read the state of the host
   openmates.server.host_info:
   register: host
 """
 
 RETURN = r"""
 packages:
-  description: The Debian packages on the host and their state, C(installed) or what an interrupted installation left.
+  description: The Debian packages on the host and their state, C(installed) or that of an interrupted installation.
   type: dict
   returned: always
   sample: {chrony: installed}
@@ -49,12 +49,12 @@ hostname:
   type: str
   returned: always
 timezone:
-  description: The time zone by its name, empty if it cannot be told.
+  description: The time zone by its name, empty if it is unknown.
   type: str
   returned: always
   sample: Etc/UTC
 can:
-  description: What the kernel lets root do here.
+  description: Features that root can use on this kernel.
   type: dict
   returned: always
   contains:
@@ -85,7 +85,7 @@ NLMSG_ERROR = 2
 
 
 def package_states(status: str) -> dict[str, str]:
-    """Each package's state by the text of dpkg's status file, without those that have left but their configuration."""
+    """Each package's state by the text of dpkg's status file, without those of which only the configuration remains."""
     states, name = {}, ""
     for line in status.splitlines():
         if line.startswith("Package: "):
@@ -96,13 +96,13 @@ def package_states(status: str) -> dict[str, str]:
 
 
 def has_capability(number: int, status: str) -> bool:
-    """Whether that capability is in force, by the text of /proc/self/status."""
+    """Whether a capability is effective, by the text of /proc/self/status."""
     line = next(line for line in status.splitlines() if line.startswith("CapEff:"))
     return bool(int(line.split()[1], 16) >> number & 1)
 
 
 def audit_answers() -> bool:
-    """Whether the kernel's audit subsystem takes orders from here: it says its status when it does."""
+    """Whether the kernel's audit subsystem accepts commands: it then reports its status."""
     try:
         with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, NETLINK_AUDIT) as kernel:
             kernel.settimeout(2)
@@ -121,7 +121,7 @@ def capabilities() -> dict[str, bool]:
     return {
         "clock": has_capability(CAP_SYS_TIME, status),
         "modules": loads,
-        "zram": zram and os.access("/sys", os.W_OK),  # devices are made there, and a container's is read-only
+        "zram": zram and os.access("/sys", os.W_OK),  # devices are created there, and it is read-only in a container
         "audit": audit_answers(),
         "usb": Path("/sys/bus/usb/devices").is_dir() and os.access("/sys", os.W_OK),
         "apparmor": enforced.is_file() and enforced.read_text().strip() == "Y",

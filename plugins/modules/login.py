@@ -1,18 +1,18 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The documentation of the action plugin of this name, which does all the work on the controller."""
+"""Documentation of the action plugin of this name, which runs on the controller."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: login
-short_description: Find out which of some users a server lets in
+short_description: Find which of several users a server accepts
 description:
-  - Tries to log in by SSH as each of O(users) in turn, with everything else as the inventory has it.
-  - A server that refuses a user is not unreachable, so the run goes on quietly with the next user.
-  - The login that works stays open for the tasks that follow, so it costs them nothing.
-  - This is an action plugin; nothing runs on the server but C(true).
+  - Tries to log in by SSH as each of O(users) in turn, with the inventory's other connection settings.
+  - A server that refuses a user is reachable, so the next user is tried without an error.
+  - The connection stays open for the tasks that follow.
+  - This is an action plugin; it runs only C(true) on the server.
 options:
   users:
     description: The users to try, the preferred one first.
@@ -20,7 +20,7 @@ options:
     elements: str
     required: true
   timeout:
-    description: The longest to wait for the server's answer, in seconds.
+    description: Seconds to wait for the server's answer.
     type: int
     default: 10
 attributes:
@@ -29,7 +29,7 @@ author: [The openmates.server contributors]
 """
 
 EXAMPLES = r"""
-- name: Find out whether the server is new
+- name: Find the login user
   openmates.server.login:
     users: [admin, root]
   register: login_found

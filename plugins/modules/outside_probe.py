@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""See a host as the internet does: which TCP ports answer, and what its web addresses say."""
+"""Probe a host from outside: open TCP ports, and answers of its web addresses."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ module: outside_probe
 short_description: Find the open TCP ports of addresses and check web addresses, from where it runs
 description:
   - Connects to every given TCP port of every given address, without privileges, and reports those that accept.
-  - Runs on the controller (delegate it to localhost), so that it sees what others see. It changes nothing and sends no
-    data to ports.
+  - Runs on the controller (delegate it to localhost), so that it sees the host as clients do. It changes nothing and
+    sends no data to ports.
   - Ports that stay silent are tried a second time when anything else at the address answered, so that a lost packet
-    does not hide an open port. Ports in O(expected) are tried once more, with more patience.
-  - Silence is paced at O(concurrency) per timeout; answers make room at once, as a network that answers can take more.
-  - It always ends. All addresses are probed at the same time, and each within O(deadline) seconds.
+    does not hide an open port. Ports in O(expected) are tried once more, with a longer timeout.
+  - Silence is paced at O(concurrency) per timeout; an answer allows the next connection at once.
+  - All addresses are probed at the same time, each within O(deadline) seconds.
 options:
   addresses:
     description: IPv4 and IPv6 addresses to probe.
@@ -55,7 +55,7 @@ options:
     default: []
     suboptions:
       name:
-        description: The name to ask for. A certificate has to be valid for it.
+        description: The name to request. The certificate must be valid for it.
         type: str
         required: true
       scheme:
@@ -67,19 +67,19 @@ options:
         description: TCP port, 443 or 80 by scheme if left out.
         type: int
       path:
-        description: What to ask for.
+        description: Path to request.
         type: str
         default: /
       ca_file:
-        description: PEM file of the only authority to trust. Left out, the system's are.
+        description: PEM file of the only trusted authority. By default the system's are trusted.
         type: path
       expect_status:
-        description: The statuses that are right.
+        description: The expected statuses.
         type: list
         elements: int
         default: [200]
       expect_redirect:
-        description: What the Location header has to begin with.
+        description: Required beginning of the Location header.
         type: str
   web_timeout:
     description: The longest that one request may take, in seconds.
@@ -87,7 +87,7 @@ options:
     default: 10.0
   web_wait:
     description:
-      - How long to repeat a request that is not answered as expected, in seconds. A new certificate may take a moment.
+      - Seconds for which a request is repeated until it is answered as expected. A new certificate may take a moment.
     type: float
     default: 0.0
 attributes:
@@ -96,7 +96,7 @@ author: [The openmates.server contributors]
 """
 
 EXAMPLES = r"""
-- name: See the host as the internet does
+- name: Probe the host from outside
   openmates.server.outside_probe:
     addresses: ["198.51.100.11", "2001:db8:51::11"]
     expected: [22, 80, 443]
@@ -109,12 +109,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 addresses:
-  description: What was found at each address, by address.
+  description: The result for each address, by address.
   type: dict
   returned: always
   contains:
-    reachable: {type: bool, description: Whether this machine has a way to the address at all.}
-    reason: {type: str, description: Why it has none, or why the result cannot be relied on, or empty.}
+    reachable: {type: bool, description: Whether this machine has a route to the address.}
+    reason: {type: str, description: Why it has none, or why the result is not reliable, or empty.}
     reliable: {type: bool, description: Whether every port was tried and the open ones still answered at the end.}
     answered: {type: bool, description: "Whether anything answered, open or closed."}
     open: {type: list, description: "Open ports, ascending."}
@@ -127,17 +127,17 @@ web:
   type: list
   returned: always
   contains:
-    address: {type: str, description: Where it was sent.}
-    url: {type: str, description: What was asked for.}
+    address: {type: str, description: Address that it was sent to.}
+    url: {type: str, description: The requested URL.}
     ok: {type: bool, description: "Whether the answer, and the certificate if any, was as expected."}
     status: {type: int, description: "HTTP status, 0 if none."}
     location: {type: str, description: "Location header, or empty."}
-    issuer: {type: str, description: "Who issued the certificate, or empty."}
-    not_after: {type: str, description: "When the certificate ends, ISO 8601 in UTC, or empty."}
+    issuer: {type: str, description: "Issuer of the certificate, or empty."}
+    not_after: {type: str, description: "Expiry of the certificate, ISO 8601 in UTC, or empty."}
     days_left: {type: int, description: "Whole days until then, null if unknown."}
-    error: {type: str, description: "What is wrong, or empty."}
+    error: {type: str, description: "The problem, or empty."}
 elapsed:
-  description: Seconds that everything took.
+  description: Seconds that the probe took.
   type: float
   returned: always
 """
@@ -153,7 +153,7 @@ from ansible_collections.openmates.server.plugins.module_utils.web_request impor
 
 
 def in_process(job: Callable[[], dict], context: multiprocessing.context.BaseContext) -> tuple:
-    """Start a job in a process of its own, since one Python uses one core."""
+    """Start a job in a separate process, since one Python process uses one core."""
     receiver, sender = context.Pipe(duplex=False)
 
     def work() -> None:
@@ -166,7 +166,7 @@ def in_process(job: Callable[[], dict], context: multiprocessing.context.BaseCon
 
 
 def probe(parameters: dict) -> dict:
-    """Everything, for all addresses at once. Takes the module's parameters and returns its result."""
+    """Probe all addresses at the same time. Takes the module's parameters and returns its result."""
     began = time.monotonic()
     ports = parse_ports(parameters["ports"])
     names = ("expected", "timeout", "concurrency", "deadline")
@@ -235,7 +235,7 @@ def main() -> None:
     parameters = module.params
     for name in ("timeout", "concurrency", "deadline", "web_timeout"):
         if parameters[name] <= 0:
-            module.fail_json(msg=f"{name} has to be greater than 0")
+            module.fail_json(msg=f"{name} must be greater than 0")
     try:
         for address in parameters["addresses"]:
             family_of(address)

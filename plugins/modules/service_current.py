@@ -1,18 +1,18 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keep systemd services running with the configuration that their files hold now."""
+"""Keep systemd services running with the current content of their configuration files."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: service_current
-short_description: Run systemd services with the present content of their configuration files
+short_description: Run systemd services with the current content of their configuration files
 description:
   - Starts and enables a service, or stops and disables it.
   - Reloads or restarts a running service when one of O(files) was changed after its last start or reload.
-  - Has systemd read unit files again that were changed since it last did.
-  - A handler would be forgotten by a run that is cut off before it runs; this looks at the host instead.
+  - Reloads systemd if a unit file changed after it was last read.
+  - A handler is lost if a run is interrupted before it; this module reads the state from the host instead.
 options:
   name:
     description: Name of the unit. Either this or O(services).
@@ -27,12 +27,12 @@ options:
     elements: path
     default: []
   refresh:
-    description: What makes the service read its files again.
+    description: How the service reads its files again.
     type: str
     choices: [reload, restart]
     default: reload
   restart_files:
-    description: Files, such as drop-ins of its unit, that only a restart brings into force.
+    description: Files that take effect only after a restart, such as drop-ins of its unit.
     type: list
     elements: path
     default: []
@@ -46,20 +46,20 @@ options:
       files: {description: As above., type: list, elements: path, default: []}
       refresh: {description: As above., type: str, choices: [reload, restart], default: reload}
       restart_files: {description: As above., type: list, elements: path, default: []}
-      reason: {description: "Why. For the reader.", type: str}
+      reason: {description: "The reason, as documentation.", type: str}
 attributes:
   check_mode: {support: full, description: A unit that does not exist yet counts as one to be started.}
 author: [The openmates.server contributors]
 """
 
 EXAMPLES = r"""
-- name: Run Docker with its present configuration
+- name: Run Docker with its current configuration
   openmates.server.service_current:
     name: docker
     files: [/etc/docker/daemon.json]
     refresh: restart
 
-- name: Run the clock and the journal with their present configuration
+- name: Run the clock and the journal with their current configuration
   openmates.server.service_current:
     services:
       - {name: chrony, files: [/etc/chrony/conf.d/openmates.conf], refresh: restart}
@@ -101,7 +101,7 @@ def newest_change(files: list[str]) -> float:
 
 
 def actions(unit: dict[str, str], running: bool, changed_at: float, restart_at: float, refresh: str) -> list[str]:
-    """The systemctl verbs that lead from the unit's present state to the wanted one.
+    """The systemctl verbs that bring the unit from its current state to the declared one.
 
     ``changed_at`` is when the files that it reads were last changed, ``restart_at`` those that need a restart.
     """
@@ -109,7 +109,7 @@ def actions(unit: dict[str, str], running: bool, changed_at: float, restart_at: 
     verbs = ["daemon-reload"] * (unit["NeedDaemonReload"] == "yes")
     if not running:
         return verbs + ["disable"] * enabled + ["stop"] * (unit["ActiveState"] not in ("inactive", "failed", ""))
-    # What is static or generated needs no enabling: something else starts it at boot.
+    # A static or generated unit need not be enabled: another unit starts it at boot.
     verbs += ["enable"] * (unit["UnitFileState"] in ("disabled", "masked", ""))
     if not active:
         return [*verbs, "start"]
@@ -118,8 +118,8 @@ def actions(unit: dict[str, str], running: bool, changed_at: float, restart_at: 
     return verbs + [refresh] * (changed_at > seconds(unit["StateChangeTimestamp"]))
 
 
-def bring_about(module: AnsibleModule, service: dict) -> list[str]:
-    """Look at one service and do what is needed. Returns the verbs."""
+def converge(module: AnsibleModule, service: dict) -> list[str]:
+    """Bring one service to its declared state. Returns the verbs."""
     name, running, files, restart_files = (service[key] for key in ("name", "running", "files", "restart_files"))
 
     def systemctl(*arguments: str) -> tuple[int, str, str]:
@@ -131,10 +131,10 @@ def bring_about(module: AnsibleModule, service: dict) -> list[str]:
 
     unit = look()
     if unit["LoadState"] == "not-found" and running and not module.check_mode:
-        systemctl("daemon-reload")  # a generator may make it from a file that was just written
+        systemctl("daemon-reload")  # a generator may create it from a file that was just written
         unit = look()
         if unit["LoadState"] == "not-found":
-            module.fail_json(msg=f"There is no unit {name}. Install the package that brings it.")
+            module.fail_json(msg=f"There is no unit {name}. Install the package that provides it.")
     verbs = actions(unit, running, newest_change(files), newest_change(restart_files), service["refresh"])
     for verb in [] if module.check_mode else verbs:
         code, _, error = systemctl(verb, *([] if verb == "daemon-reload" else [name]))
@@ -165,9 +165,9 @@ def main() -> None:
     )
     services = module.params["services"]
     if services is None:
-        verbs = bring_about(module, module.params)
+        verbs = converge(module, module.params)
     else:
-        verbs = [f"{verb} {service['name']}" for service in services for verb in bring_about(module, service)]
+        verbs = [f"{verb} {service['name']}" for service in services for verb in converge(module, service)]
     module.exit_json(changed=bool(verbs), actions=verbs)
 
 

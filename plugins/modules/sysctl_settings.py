@@ -1,16 +1,16 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Kernel settings that hold now and after a reboot, all in one call."""
+"""Apply kernel settings now and at boot in one call."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: sysctl_settings
-short_description: Write kernel settings to a file that is read at boot, and bring the running kernel in line with it
+short_description: Write kernel settings to a file that is read at boot, and apply them to the running kernel
 description:
   - The file is always written. In the running kernel each value is compared and, if it differs, set.
-  - What this kernel does not let be set, or does not know, is left alone and named in RV(left).
+  - Settings that this kernel does not have, or does not allow to be set, are skipped and listed in RV(left).
 options:
   path:
     description: The file, one that systemd-sysctl reads at boot.
@@ -24,18 +24,18 @@ options:
     suboptions:
       name:
         description:
-          - Name of the setting. A C(*) between dots stands for every network interface that there is, and at boot for
-            every one that comes.
+          - Name of the setting. A C(*) between dots stands for every network interface, at boot also for those that
+            appear later.
         type: str
         required: true
       value: {description: "Its value.", type: str, required: true}
-      reason: {description: "Why. Becomes a comment in the file.", type: str, required: true}
+      reason: {description: "The reason. Becomes a comment in the file.", type: str, required: true}
   header:
     description: First line of the file, a comment.
     type: str
     default: Managed by Ansible.
   root:
-    description: Where the kernel shows its settings.
+    description: Directory of the kernel's settings.
     type: path
     default: /proc/sys
 attributes:
@@ -45,11 +45,11 @@ author: [The openmates.server contributors]
 """
 
 EXAMPLES = r"""
-- name: Take no route from strangers
+- name: Ignore ICMP redirects
   openmates.server.sysctl_settings:
     path: /etc/sysctl.d/99-openmates.conf
     settings:
-      - {name: net.ipv4.conf.*.accept_redirects, value: "0", reason: A router that is trusted needs no redirects.}
+      - {name: net.ipv4.conf.*.accept_redirects, value: "0", reason: Other hosts cannot redirect this host's packets.}
 """
 
 RETURN = r"""
@@ -60,7 +60,7 @@ applied:
   returned: always
   sample: [net.ipv4.conf.all.accept_redirects]
 left:
-  description: Names of settings that this kernel does not know, or that differ and that it does not let be set.
+  description: Names of settings that this kernel does not have, or that differ and cannot be set.
   type: list
   elements: str
   returned: always
@@ -75,7 +75,7 @@ from ansible_collections.openmates.server.plugins.module_utils import files
 
 
 def text(header: str, settings: list[dict]) -> str:
-    """The file: each setting below its reason."""
+    """The file's text: each setting below its reason."""
     lines = [f"# {header}"]
     for setting in settings:
         lines += ["", f"# {setting['reason']}", f"{setting['name']} = {setting['value']}"]
@@ -83,13 +83,13 @@ def text(header: str, settings: list[dict]) -> str:
 
 
 def places(root: Path, name: str) -> list[Path]:
-    """Where the kernel shows a setting, for each interface if the name has a star. Dots and slashes change places."""
+    """Paths of a setting, one per interface if the name has a star. Dots and slashes are swapped."""
     relative = name.translate(str.maketrans("./", "/."))
     return sorted(root.glob(relative)) if "*" in relative else [path for path in [root / relative] if path.exists()]
 
 
 def current(path: Path) -> str | None:
-    """A setting's present value with single blanks, None if it cannot be read."""
+    """A setting's current value with single spaces, None if it cannot be read."""
     try:
         return " ".join(path.read_text().split())
     except OSError:
@@ -97,7 +97,7 @@ def current(path: Path) -> str | None:
 
 
 def set_value(path: Path, value: str) -> bool:
-    """Whether the kernel took the value."""
+    """Whether the kernel accepted the value."""
     try:
         path.write_text(value)
     except OSError:
@@ -106,7 +106,7 @@ def set_value(path: Path, value: str) -> bool:
 
 
 def apply(root: Path, settings: list[dict], dry: bool) -> tuple[list[dict[str, str]], list[str]]:
-    """Bring the running kernel in line: what differed, and the names of what it cannot take."""
+    """Apply the settings to the running kernel; returns the differences and the names of skipped settings."""
     differed, left = [], []
     for setting in settings:
         value, found, refused = " ".join(setting["value"].split()), places(root, setting["name"]), False
@@ -117,7 +117,7 @@ def apply(root: Path, settings: list[dict], dry: bool) -> tuple[list[dict[str, s
             if os.access(path, os.W_OK) and (dry or set_value(path, value)):
                 name = str(path.relative_to(root)).translate(str.maketrans("./", "/."))
                 differed.append({"name": name, "before": before or "", "after": value})
-            elif path.exists():  # an interface may have gone meanwhile
+            elif path.exists():  # an interface may have been removed meanwhile
                 refused = True
         if refused or not found:
             left.append(setting["name"])

@@ -1,8 +1,8 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the controller keeps of a Vault, encrypted: its keys, and the secret of the identity that manages it.
+"""Encrypted files of a Vault on the controller: its keys, and the secret of the identity that manages it.
 
-Both files stand side by side, so that whoever keeps a copy of the folder has everything.
+Both files are in one directory, so that a copy of the directory is complete.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class KeysFile:
         """`path` is absolute, `vault_secrets` are the run's ansible-vault secrets. Raises AnsibleActionFail."""
         self.path = pathlib.Path(path)
         if not self.path.is_absolute():
-            raise AnsibleActionFail(f"keys_file has to be an absolute path on the controller, not {path!r}.")
+            raise AnsibleActionFail(f"keys_file must be an absolute path on the controller, not {path!r}.")
         self.vault = VaultLib(vault_secrets)
 
     def present(self) -> bool:
-        """Return whether anything is at the path, a dangling link included: none of it may be overwritten."""
+        """Return whether the path exists, even as a dangling link: it must never be overwritten."""
         return self.path.is_symlink() or self.path.exists()
 
     def read(self) -> dict[str, t.Any]:
-        """Return what the file holds. Raises AnsibleActionFail if it is not a keys file that this run can decrypt."""
+        """Return the file's content. Raises AnsibleActionFail if it is not a keys file that this run can decrypt."""
         try:
             content = self.path.read_bytes()
             data = yaml.safe_load(self.vault.decrypt(content)) if VaultLib.is_encrypted(content) else None
@@ -52,15 +52,15 @@ class KeysFile:
         except yaml.YAMLError:
             data = None
         if not isinstance(data, dict):
-            # No cause: a parser's complaint would quote the content.
+            # No cause: a parser's message would quote the content.
             raise AnsibleActionFail(f"{self.path} is not an ansible-vault encrypted keys file.") from None
         return data
 
     def prove_possible(self) -> None:
-        """Try everything that custody needs, before there is anything to lose. Raises AnsibleActionFail."""
+        """Test that a keys file can be written, before Vault is initialised. Raises AnsibleActionFail."""
         if not self.vault.secrets:
             raise AnsibleActionFail(
-                "Vault's keys need an ansible-vault password to be encrypted with: give the run one"
+                "Vault's keys are encrypted with an ansible-vault password, and this run has none. Set one"
                 " (vault_password_file in ansible.cfg, or --vault-password-file)."
             )
         trial = self._sibling("trial")
@@ -76,7 +76,7 @@ class KeysFile:
     def write(self, text: str) -> None:
         """Put `text`, encrypted, at the path and read it back. Raises AnsibleActionFail or OSError.
 
-        A file that does not read back as it should never gets the final name.
+        A file that does not read back correctly never gets the final name.
         """
         fresh = KeysFile(str(self._sibling("new")), self.vault.secrets)
         expected = yaml.safe_load(text)
@@ -85,7 +85,7 @@ class KeysFile:
             if fresh.read() != expected:
                 raise AnsibleActionFail(f"{fresh.path} does not read back as it was written.")
             if self.present():
-                raise AnsibleActionFail(f"{self.path} has appeared meanwhile and is left as it is.")
+                raise AnsibleActionFail(f"{self.path} was created meanwhile and is not overwritten.")
             fresh.path.rename(self.path)
         except BaseException:
             with contextlib.suppress(OSError):
@@ -113,13 +113,13 @@ def keys_text(
 ) -> str:
     """Return the YAML of a keys file. Values are JSON scalars, which YAML reads as they are.
 
-    `pgp_shares` are encrypted already, for one person each; a file has those or `unseal_shares`.
+    `pgp_shares` are already encrypted, each for one holder; a file has those or `unseal_shares`.
     """
     now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     lines = [
         "---",
-        f"# Keys of the Vault on {host}, made {now}.",
-        f"# Without {unseal_threshold} of these shares nobody opens that Vault again: keep a copy elsewhere.",
+        f"# Keys of the Vault on {host}, created {now}.",
+        f"# Without {unseal_threshold} of these shares this Vault cannot be unsealed: keep a copy elsewhere.",
         f"init_id: {json.dumps(init_id)}",
         f"unseal_threshold: {json.dumps(unseal_threshold)}",
         "pgp_shares:" if pgp_shares else "unseal_shares:",
@@ -136,7 +136,7 @@ def access_text(host: str, secret_id: str) -> str:
     lines = [
         "---",
         f"# Lets Ansible manage the Vault on {host} without a root token. If it is lost, a run with the unseal shares",
-        "# makes another one.",
+        "# creates another one.",
         f"secret_id: {json.dumps(secret_id)}",
         "",
     ]
@@ -146,7 +146,7 @@ def access_text(host: str, secret_id: str) -> str:
 class CustodyAction(ActionBase):
     """Runs the module of the same name with the secrets that it needs from the controller's encrypted files.
 
-    They are read here, into the arguments of this one call, so that no playbook has them in a variable. The names of
+    They are read into the arguments of this call only, so that no playbook has them in a variable. The names of
     the files are arguments of the task: `keys_file`, and `access_file` for modules that manage an open Vault.
     """
 
@@ -168,7 +168,7 @@ class CustodyAction(ActionBase):
         return args
 
     def _access(self, args: dict[str, t.Any], keys: KeysFile, task_vars: dict[str, t.Any]) -> str | None:
-        """Return the secret of the managing identity; before a run that may install one, there has to be one."""
+        """Return the secret of the managing identity; create one before a run that may install it."""
         access = KeysFile(str(args.pop("access_file")), keys.vault.secrets)
         if access.present():
             return access.read().get("secret_id")

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Log in to a server as another user than a task does, without Ansible calling the server unreachable."""
+"""Log in to a server as another user than the task's, without Ansible marking the server as unreachable."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ import typing as t
 from ansible.errors import AnsibleConnectionFailure
 from ansible.plugins.loader import connection_loader
 
-#: What ssh says when a server was reached and did not let the user in.
+#: ssh's messages when a server was reached and refused the user.
 REFUSED = re.compile(r"permission denied|too many authentication failures|not allowed at this time", re.IGNORECASE)
-#: What ssh says when nothing listens on the port, as for a moment while sshd is reloaded.
+#: ssh's messages when the port is closed, as for a moment while sshd is reloaded.
 CLOSED = "connection refused"
-#: Nothing is shared with a login that was opened before, not even if the operator's own ssh_config says so.
+#: No connection is shared with an earlier login, even if the operator's ssh_config enables that.
 FRESH = {"ssh_args": "-o ControlMaster=no -o ControlPath=none", "control_path": "none"}
 
 
@@ -23,11 +23,11 @@ class Login(t.NamedTuple):
 
     worked: bool
     refused: bool  # the server was reached, and this user may not log in
-    message: str  # what ssh, or the command, said
+    message: str  # output of ssh or the command
 
 
 def connection_as(connection: t.Any, play_context: t.Any, user: str, **options: t.Any) -> t.Any:
-    """A connection like the task's, but for the user and the given options."""
+    """A connection like the task's, except for the user and the given options."""
     other = connection_loader.get(connection.ansible_name, play_context, None)
     other.set_options(direct=connection.get_options() | {"remote_user": user} | options)
     other.set_become_plugin(connection.become)

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a server's memory is for: the system, the services at their limits, and what runs beside them for a while."""
+"""Memory plan of a server: the system, the services at their limits, and temporary processes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-#: Debian, the container engine, Caddy and the kernel, measured on a lab host; and room for what runs there for minutes.
+#: Debian, the container engine, Caddy and the kernel, measured on a lab host; and a reserve for short-lived processes.
 SYSTEM_PARTS = {
     "Docker, containerd and a shim per container": 240,
     "Caddy, sshd, journald, systemd and the other services": 85,
@@ -17,15 +17,15 @@ SYSTEM_PARTS = {
     "one of: a run of Ansible, an upgrade of packages, a backup": 250,
 }
 SYSTEM_MB = sum(SYSTEM_PARTS.values())
-#: The nightly proof that a backup can be restored, which starts a database of its own.
+#: The nightly restore test of a backup, which starts its own database.
 RESTORE_PROOF_MB = 512
-#: Services that run to their end and are gone before a deploy or a restore proof begins.
+#: One-shots, which have exited before a deploy or a restore test begins.
 ONE_SHOTS = ("cms-setup", "vault-setup")
 WORKER = "task-worker"
-#: Limits of an App that gives none.
+#: Limits of an App without limits.
 APP_DEFAULTS = {"service": "128M", "worker": "1024M"}
-#: How much of its limit a program in Go may fill before it collects garbage as hard as it can. The rest is for what its
-#: runtime does not count: stacks, files mapped into memory, a health check beside it.
+#: Share of its limit at which a program in Go collects garbage aggressively. The rest is for memory that its runtime
+#: does not count: stacks, files mapped into memory, a health check beside it.
 GO_SHARE = 0.78
 
 MEMORY = re.compile(r"^(\d+)([bkmg]?)b?$", re.IGNORECASE)
@@ -46,7 +46,7 @@ def app_limit(app: Mapping) -> Any:
 
 @dataclass(frozen=True)
 class Plan:
-    """All in MiB. ``temporary``: what runs beside the services for a while, never two of them at once."""
+    """All in MiB. ``temporary``: temporary processes, of which at most one runs at a time."""
 
     services: dict[str, float]
     apps: dict[str, float]
@@ -70,7 +70,7 @@ class Plan:
 
 
 def make_plan(limits: Mapping[str, Any], apps: Iterable[Mapping] = ()) -> Plan:
-    """The plan for these limits. One that is not a limit counts as nothing: other checks report it."""
+    """The plan for these limits. An invalid limit counts as 0: other checks report it."""
     sizes = {service: megabytes(limit) or 0.0 for service, limit in limits.items()}
     app_sizes = {str(app.get("name")): megabytes(app_limit(app)) or 0.0 for app in apps}
     workers = [sizes.get(WORKER, 0.0)]

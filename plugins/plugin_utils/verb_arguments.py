@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What is wrong with the arguments that an operator gave to a playbook."""
+"""Problems of the arguments that an operator passed to a playbook."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ansible.module_utils.common.validation import check_type_bool, check_type_dict, check_type_int, check_type_list
 
-#: What a type is called in a message, and the check that raises TypeError for anything else.
+#: The name of each type in messages, and the check that raises TypeError for other values.
 TYPES: dict[str, tuple[str, t.Callable[[t.Any], t.Any]]] = {
     "bool": ("true or false", check_type_bool),
     "dict": ("a mapping, best given in a file with -e @file", check_type_dict),
@@ -28,7 +28,7 @@ SPEC = {
     "required": {"type": "bool", "default": False},
     "choices": {"type": "list", "elements": "str", "default": []},
 }
-#: From this likeness on a name is taken for a misspelt argument.
+#: Minimum similarity of a misspelt argument.
 ALIKE = 0.7
 _TOP_LEVEL_KEY = re.compile(r"^([a-z_]\w*):", re.MULTILINE)
 
@@ -39,18 +39,18 @@ def names_in(files: Collection[Path]) -> set[str]:
 
 
 def nearest(name: str, declared: Collection[str]) -> str:
-    """The argument that a name was probably meant to be, or an empty string."""
+    """The argument that a name is probably a misspelling of, or an empty string."""
     alike = {argument: _likeness(name, argument) for argument in declared}
     best = max(alike, key=lambda argument: alike[argument], default="")
     return best if best and alike[best] >= ALIKE else ""
 
 
 def _likeness(name: str, argument: str) -> float:
-    """From 0 to 1; a name that has only words of the argument, or all of them, is as good as equal."""
+    """Similarity from 0 to 1; a name with only words of the argument, or with all of them, counts as equal."""
     words, others = set(name.split("_")), set(argument.split("_"))
     if words <= others or others <= words:
         return 1 - abs(len(others) - len(words)) / 100
-    # A shared first word such as `openmates` or `vault` makes any two names alike.
+    # A common first word such as `openmates` or `vault` makes any two names similar.
     if name.split("_")[0] == argument.split("_")[0]:
         name, argument = name.partition("_")[2], argument.partition("_")[2]
     return difflib.SequenceMatcher(None, name, argument).ratio()
@@ -62,7 +62,7 @@ def problems(
     given: Collection[str],
     known: Collection[str],
 ) -> Iterator[str]:
-    """One sentence for each thing that is wrong.
+    """One sentence per problem.
 
     declared: the playbook's arguments, each as SPEC has it.
     values: the arguments that have a value, wherever it was set.
@@ -86,7 +86,7 @@ def problems(
 
 
 def _problem_of_value(argument: Mapping[str, t.Any], value: t.Any) -> str:
-    # A value may be secret, so a message shows only those of types that hold no secret.
+    # A value may be secret, so messages show only values of types that hold no secret.
     what, check = TYPES[argument["type"]]
     try:
         check(value)
@@ -102,7 +102,7 @@ def _problem_of_value(argument: Mapping[str, t.Any], value: t.Any) -> str:
 def explanation(
     playbook: str, wrong: Collection[str], declared: Mapping[str, Mapping[str, t.Any]], example: str
 ) -> str:
-    """What is wrong, what the arguments are, and a command that would be right."""
+    """The problems, the playbook's arguments, and a valid command."""
     lines = [f"{playbook} was not started, because of its arguments:", *(f"- {problem}" for problem in wrong)]
     if declared:
         width = max(map(len, declared))

@@ -32,7 +32,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Iterator[
 
 @pytest.fixture
 def admin(stack: Stack) -> Api:
-    """The administrator, by hand."""
+    """The administrator's session, for direct requests."""
     return Api(stack.url).log_in(stack.environment["ADMIN_EMAIL"], stack.admin_password)
 
 

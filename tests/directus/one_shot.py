@@ -1,4 +1,4 @@
-"""cms-setup.mjs as the stack runs it: a container of its own, to its end."""
+"""cms-setup.mjs as the stack runs it, in its own container."""
 
 from __future__ import annotations
 

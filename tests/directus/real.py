@@ -22,7 +22,7 @@ ADMIN = "admin@lab.openmates.org"
 
 
 def docker(*arguments: str, check: bool = True, timeout: float = 600) -> subprocess.CompletedProcess:
-    """Run the Docker client; fails the test with what it said."""
+    """Run the Docker client; fails the test with its output."""
     result = subprocess.run(["docker", *arguments], capture_output=True, text=True, timeout=timeout)
     if check and result.returncode:
         pytest.fail(f"docker {' '.join(arguments[:3])}: {result.stderr[-2000:] or result.stdout[-2000:]}")
@@ -30,7 +30,7 @@ def docker(*arguments: str, check: bool = True, timeout: float = 600) -> subproc
 
 
 def image(name: str) -> str:
-    """The lab's image of that name: its own, or upstream's where that could be pulled."""
+    """The lab's image of that name: its own, or upstream's if that could be pulled."""
     own = f"openmates-lab/{name}:latest"
     if docker("image", "inspect", own, check=False).returncode == 0:
         return own
@@ -38,7 +38,7 @@ def image(name: str) -> str:
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
-    """The condition's first true answer. Fails, saying what was waited for, after that many seconds."""
+    """The condition's first true result. Fails after that many seconds, with the description of the condition."""
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
@@ -75,7 +75,7 @@ class Stack:
             "CACHE_SCHEMA_MAX_ITERATIONS": "2",
             "LOG_LEVEL": "info",
             "TELEMETRY": "false",
-            "LOGIN_STALL_TIME": "0",  # or each login would take half a second
+            "LOGIN_STALL_TIME": "0",  # otherwise each login takes half a second
             **{f"{key}_FILE": f"/run/secrets/{key}" for key in self.secrets},
         }
         self.url = ""
@@ -159,7 +159,7 @@ class Stack:
         return docker(*command, statement).stdout.strip()
 
     def leave_schema_lock(self) -> None:
-        """What a Directus leaves in the cache that is killed while it reads its schema."""
+        """The lock that a Directus leaves in the cache if it is killed while it reads its schema."""
         ask = 'REDISCLI_AUTH="$(cat /run/secrets/REDIS_PASSWORD)" redis-cli set directus:lock:schemaCache--preparing 1'
         docker("exec", f"{self.name}-cache", "sh", "-c", ask)
 
@@ -175,7 +175,7 @@ class Stack:
 
 
 class Api:
-    """Directus's REST API as one user, by hand: what the tests use to look, and to make drift."""
+    """Directus's REST API as one user, for checks and for drift."""
 
     def __init__(self, url: str, token: str = "") -> None:
         self.url, self.token = url, token

@@ -1,4 +1,4 @@
-"""directus_config against a real Directus and a real OpenBao, up the ladder: check, run, check, run, change."""
+"""directus_config against a real Directus and a real OpenBao, in the order check, run, check, run, change."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def collections(stack) -> None:
 
 @pytest.fixture
 def configure(stack, vault, collections, run_module):
-    """Run the module with what is declared and changes to it."""
+    """Run the module with the declaration and changes to it."""
 
     def run(*, check: bool = False, diff: bool = True, vault_keeps: str = TOKEN, **changes: object) -> dict:
         vault.put("website", vault_keeps)
@@ -97,7 +97,7 @@ def configure(stack, vault, collections, run_module):
 
 @pytest.fixture
 def configured(configure):
-    """As `configure`, when everything is as declared."""
+    """As `configure`, after everything is as declared."""
     result = configure()
     assert not result.get("failed"), result["msg"]
     return configure
@@ -143,11 +143,11 @@ def test_the_service_token_works_and_is_refused_outside_of_its_policy(stack, con
     assert Api(stack.url, "x" * 40).status("GET", "/items/articles")[0] == 401
 
 
-def test_drift_by_hand_is_named_and_mended(stack, configured, admin):
+def test_drift_by_hand_is_reported_and_repaired(stack, configured, admin):
     role, policy = stable_id("role", "Editor"), stable_id("policy", "read articles")
     admin.call("PATCH", f"/roles/{role}", {"name": "Schreiber"})
     admin.call("PATCH", "/settings", {"project_name": "Something else"})
-    admin.call("PATCH", f"/users/{stable_id('user', 'website')}", {"token": "taken-over-by-somebody", "role": None})
+    admin.call("PATCH", f"/users/{stable_id('user', 'website')}", {"token": "taken-over-by-hand", "role": None})
     rule = admin.search("permissions", filter={"policy": {"_eq": policy}, "collection": {"_eq": "articles"}})[0]
     admin.call("PATCH", f"/permissions/{rule['id']}", {"permissions": {}})
     added = {"policy": policy, "collection": "articles", "action": "delete", "fields": ["*"], "permissions": {}}
@@ -193,7 +193,7 @@ def test_a_token_written_into_vault_takes_effect(stack, configured, vault):
     assert Api(stack.url, TOKEN).status("GET", "/items/articles")[0] == 401
 
 
-def test_only_what_it_owns_is_removed_and_only_when_told(configured, admin):
+def test_prune_removes_only_owned_objects(configured, admin):
     by_hand = admin.call("POST", "/roles", {"name": "By hand"})
     fewer = {
         "roles": [role for role in DECLARED["roles"] if role["name"] != "Editor"],
@@ -214,11 +214,11 @@ def test_only_what_it_owns_is_removed_and_only_when_told(configured, admin):
     users = [{"name": "website", "token": True}]
     result = configured(roles=[role for role in absent if role.get("policies") != ["read articles"]], users=users)
     assert "role Website: removed" in result["changes"]
-    assert "role By hand, which somebody else made" in result["undeclared"]
+    assert "role By hand, which was not created by this module" in result["undeclared"]
     admin.call("DELETE", f"/roles/{by_hand['id']}")
 
 
-def test_what_somebody_made_by_hand_is_adopted(configured, admin):
+def test_objects_made_by_hand_are_adopted(configured, admin):
     by_hand = admin.call("POST", "/roles", {"name": "Translator", "icon": "face"})
     try:
         result = configured(roles=[*DECLARED["roles"], {"name": "Translator", "icon": "translate", "policies": []}])
@@ -231,13 +231,13 @@ def test_what_somebody_made_by_hand_is_adopted(configured, admin):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"users": [{"name": "x", "role": "Nobody"}]}, "refers to the role Nobody"),
+        ({"users": [{"name": "x", "role": "Missing"}]}, "refers to the role Missing"),
         ({"roles": [{"name": "x", "policies": ["none"]}]}, "refers to the policy none"),
         ({"users": [{"name": "unknown", "token": True}]}, "kv/system/directus/unknown"),
         ({"settings": {"no_such": 1}}, "Directus has no setting no_such"),
         ({"settings": {"ai_openai_api_key": "sk-1234567890"}}, "is a secret"),
         ({"roles": [{"name": "twice"}, {"name": "twice"}]}, "declared twice"),
-        ({"password": "not-the-password"}, "does not let admin@lab.openmates.org in"),
+        ({"password": "not-the-password"}, "refuses the login of admin@lab.openmates.org"),
         ({"flows": [{"name": "x", "operations": [{"key": "a", "type": "log", "resolve": "a"}]}]}, "back to a"),
         ({"folders": [{"name": "a", "parent": "b"}, {"name": "b", "parent": "a"}]}, "its own parent"),
         ({"url": "http://127.0.0.1:9", "deadline": 1}, "Waited 1 s"),
@@ -251,7 +251,7 @@ def test_a_clear_error_and_nothing_more(configured, changes, message):
 def test_check_mode_where_there_is_no_directus_yet(configure):
     for url in ("http://:8055", "http://127.0.0.1:9"):
         result = configure(check=True, url=url)
-        assert result["changed"] and "not there yet" in result["changes"][0]
+        assert result["changed"] and "does not exist yet" in result["changes"][0]
 
 
 def test_a_limit_of_the_licence_is_reported_as_one(stack, configured):

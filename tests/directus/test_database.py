@@ -1,4 +1,4 @@
-"""The database's first start, cut off at any moment by a kill of its container, with start.sh and without it."""
+"""The database's first start, interrupted at any moment by a kill of its container, with start.sh and without it."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Database:
         return self.sh("pg_isready -q -h 127.0.0.1 -U directus -d directus && psql -U directus -d directus -c ''")
 
     def works(self) -> None:
-        """It comes up, has its database, takes the password over TCP, and left nothing behind."""
+        """It starts, has its database, accepts the password over TCP, and left no temporary files."""
         wait_until(self.ready, "the database is ready", 60)
         connect = (
             "PGPASSWORD=$(cat /openmates/POSTGRES_PASSWORD) psql -h 127.0.0.1 -U directus -d directus -Atc 'select 1'"
@@ -124,7 +124,7 @@ def test_what_is_stored_survives_a_kill_and_a_start(database: Database) -> None:
 
 @pytest.mark.parametrize("used", [True, False], ids=["with data", "just set up"])
 def test_a_database_of_before_this_script_is_left_as_it_is(database: Database, used: bool) -> None:
-    """It has no mark of any kind; that it holds a database of its own is enough."""
+    """It has no marker; its own database is enough."""
     database.start("docker-entrypoint.sh", "postgres")
     wait_until(database.ready, "the database is ready", 60)
     if used:
@@ -163,7 +163,7 @@ def test_the_images_own_entrypoint_never_completes_what_was_cut_off_and_this_scr
     assert "moving what it left" in database.log()
 
 
-def test_a_move_that_is_cut_off_goes_on(database: Database) -> None:
+def test_an_interrupted_move_is_continued(database: Database) -> None:
     database.start("docker-entrypoint.sh", "postgres")
     database.kill_when(f"test -s {DATA}/PG_VERSION")
     half = f"mkdir -m 0700 {DATA}/.incomplete.moving && mv {DATA}/PG_VERSION {DATA}/.incomplete.moving/"

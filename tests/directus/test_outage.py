@@ -1,4 +1,4 @@
-"""What an outage of Directus's cache does to the account that the api logs in with."""
+"""Effects of an outage of Directus's cache on the account that the api logs in with."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def allow(stack: Stack, attempts: int | None) -> None:
 
 
 def test_with_a_limit_the_outage_suspends_the_account(cms: Stack) -> None:
-    """The reason for all of this: right passwords only, and yet the account is closed afterwards."""
+    """The reason for the limit of 0: the account is suspended although every password was right."""
     allow(cms, 25)
     freeze_cache(cms)
     wait_until(lambda: status(cms) == "suspended", "the account is suspended", 60)

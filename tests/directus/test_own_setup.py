@@ -1,4 +1,4 @@
-"""OpenMates' own cms-setup, in the lab's image of it, below the wrapper that judges it, against a real Directus."""
+"""OpenMates' own cms-setup, in the lab's image of it, in its wrapper, against a real Directus."""
 
 from __future__ import annotations
 
@@ -138,7 +138,7 @@ def test_what_the_first_pass_was_refused_the_second_repairs(own):
     assert own.admin().call("GET", "/fields/pages/slug")["field"] == "slug"
 
 
-def test_the_module_finds_what_is_gone(own, run_module):
+def test_the_module_finds_missing_objects(own, run_module):
     own.works()
     connection = {"url": own.stack.url, "email": ADMIN, "password": own.stack.admin_password, "deadline": 60}
 
@@ -151,11 +151,11 @@ def test_the_module_finds_what_is_gone(own, run_module):
     admin.call("DELETE", "/fields/pages/slug")
     admin.call("DELETE", "/collections/chats")
     own.stack.sql("drop table tags cascade")  # its entry among the collections stays
-    docker("restart", f"{own.stack.name}-cms")  # Directus takes no notice of what is done to its tables otherwise
+    docker("restart", f"{own.stack.name}-cms")  # otherwise Directus does not detect changes of its tables
     wait_until(own.stack.answers, "Directus answers", 120)
     broken = reconciled()
     assert broken["incomplete"] and not broken["refused"]
-    assert "lacks what its set-up makes: chats, pages.slug, tags." in broken["msg"]
+    assert "lacks collections or fields of its set-up: chats, pages.slug, tags." in broken["msg"]
     for table in ("fields", "collections"):
         own.stack.sql(f"delete from directus_{table} where collection = 'tags'")
     docker("restart", f"{own.stack.name}-cms")
@@ -167,7 +167,7 @@ def test_the_module_finds_what_is_gone(own, run_module):
 
 
 def test_a_changed_schema_is_applied(own):
-    """A digest that is another one stands for another image's files."""
+    """Another digest stands for another image's files."""
     own.works()
     text = own.expected() | {"digest": "of another image"}
     own.as_root("sh", "-c", f"echo '{json.dumps(text)}' > /folder/schema/expected.json")
@@ -192,11 +192,11 @@ def test_the_invite_code_is_stored_and_not_printed(own):
     for secret in (CODE, own.stack.admin_password):
         assert secret not in done.stdout + done.stderr
 
-    own.stack.sql("delete from invite_codes")  # as a store that failed leaves it
+    own.stack.sql("delete from invite_codes")  # the state after a failed store
     assert "the first invite code was missing: stored" in own.works()
     assert codes(own) == [CODE]
 
-    own.stack.sql("delete from invite_codes")  # as someone leaves it who signed up with it
+    own.stack.sql("delete from invite_codes")  # the state after a sign-up with it
     own.stack.sql("update directus_users set vault_key_id = 'key'")
     assert "stored" not in own.works()
     assert codes(own) == []
@@ -213,13 +213,13 @@ def test_a_login_that_is_refused_begins_no_pass(own):
         done = own.run()
         assert done.returncode == 1
         assert "pass 1" not in done.stdout
-        assert f"does not let {ADMIN} in" in done.stderr and "openmates_admin_password" in done.stderr
+        assert f"refuses the login of {ADMIN}" in done.stderr and "openmates_admin_password" in done.stderr
     finally:
         own.write_secrets(own.stack.admin_password)
 
 
 def test_a_session_that_expires_in_the_middle_of_a_pass(own):
-    """The program's own token lives shorter than its pass; the wrapper renews its own."""
+    """The program's token expires during its pass; the wrapper renews its own."""
     own.stack.start_cms(PRESSURE_LIMITER_ENABLED="false", ACCESS_TOKEN_TTL="6s")
     output = own.works()
     first = re.search("cms-setup: pass 1 ended with exit code 0.*", output)[0]

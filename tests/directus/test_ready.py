@@ -28,7 +28,7 @@ def collections(stack):
 
 @pytest.fixture
 def probe(stack, collections, tmp_path, monkeypatch):
-    """A function that runs the probe and gives all parts and how the login went."""
+    """A function that runs the probe and returns all parts and the result of the login."""
     expected = tmp_path / "expected.json"
     expected.write_text(json.dumps({"source": "test", "collections": collections}))
     monkeypatch.setenv("CMS_URL", stack.url)

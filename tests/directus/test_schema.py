@@ -1,4 +1,4 @@
-"""directus_schema against a real Directus: compare, apply, and what is refused because data could be lost."""
+"""directus_schema against a real Directus: compare, apply, and refusals of possible losses of data."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_what_is_read_is_what_was_applied(applied):
         assert (again["changed"], again["changes"], again["undeclared"]) == (False, [], [])
 
 
-def test_drift_is_named_and_mended_and_additions_stay(stack, applied, admin):
+def test_drift_is_reported_and_repaired_and_additions_stay(stack, applied, admin):
     admin.call("DELETE", "/fields/articles/body")
     admin.call("PATCH", "/fields/articles/title", {"meta": {"note": "by hand"}})
     admin.call("POST", "/fields/articles", {"field": "by_hand", "type": "string", "schema": {}, "meta": {}})
@@ -97,14 +97,14 @@ def test_what_could_lose_data_needs_a_word(stack, applied, admin):
 def test_another_version_needs_a_word_and_rubbish_is_refused(applied):
     other = {**SAMPLE, "directus": "11.5.1"}
     refused = applied(other)
-    assert refused.get("failed") and "made by Directus 11.5.1" in refused["msg"]
+    assert refused.get("failed") and "created by Directus 11.5.1" in refused["msg"]
     assert applied(other, force=True)["changed"] is False
     for snapshot, message in (({}, "no list of collections"), ({**SAMPLE, "collections": []}, "but no collection")):
         result = applied(snapshot)
         assert result.get("failed") and message in result["msg"]
 
 
-def test_directus_config_mends_the_schema_too_and_refuses_losses(connection, applied, admin, run_module):
+def test_directus_config_repairs_the_schema_and_refuses_losses(connection, applied, admin, run_module):
     admin.call("DELETE", "/fields/pages/slug")
     for check in (True, False):
         result = run_module(directus_config.main, check=check, diff=True, **connection, schema=SAMPLE)
@@ -112,7 +112,7 @@ def test_directus_config_mends_the_schema_too_and_refuses_losses(connection, app
     refused = run_module(directus_config.main, **connection, schema=retyped())
     assert refused.get("failed") and "type from string to integer" in refused["msg"]
     missing = run_module(directus_config.main, **connection, collections=["pages", "not_there"])
-    assert missing.get("failed") and "lacks collections that have to be there: not_there" in missing["msg"]
+    assert missing.get("failed") and "lacks required collections: not_there" in missing["msg"]
 
 
 def test_both_implementations_judge_alike(stack, applied, admin, tmp_path):

@@ -16,7 +16,7 @@ def empty(stack: Stack) -> None:
 
 
 def killed_when_made(setup: Setup, table: str) -> int:
-    """Set up an empty database and kill that when the table is made; the exit code, which is 137 if it came in time."""
+    """Set up an empty database, kill the set-up once the table exists; the exit code, 137 if killed in time."""
     stack = setup.stack
     empty(stack)
     command = ["docker", "run", "--rm", "--name", f"{stack.name}-once", "--network", stack.name]
@@ -33,7 +33,7 @@ def killed_when_made(setup: Setup, table: str) -> int:
 
 @pytest.mark.parametrize("moment", ["directus_fields", "directus_users", "directus_migrations", "directus_access"])
 def test_killed_while_it_sets_up_the_next_run_ends_well(setup, moment):
-    """Each moment is the table that has just been made when the container is killed."""
+    """Each moment is the newest table when the container is killed."""
     stack = setup.stack
     assert any(killed_when_made(setup, moment) == 137 for _ in range(5)), "it always ended before it could be killed"
     assert stack.sql("select to_regclass('public.directus_collections')"), "killed too early to prove anything"
@@ -53,7 +53,7 @@ def test_set_up_and_then_nothing_more(setup):
     assert "its schema as in the file" in second
 
 
-def test_what_is_expected_is_written_down_where_that_is_asked_for(done, tmp_path):
+def test_the_expected_file_is_written_if_requested(done, tmp_path):
     tmp_path.chmod(0o777)
     options = (*done.options, "--volume", f"{tmp_path}:/cms-schema")
     asked = {"CMS_SETUP_EXPECTED": "/cms-schema/expected.json", "CMS_SETUP_SOURCE": "lab.json"}
@@ -109,7 +109,7 @@ def test_broken_and_foreign_schema_files_are_refused_before_anything_is_touched(
         for snapshot, message in (
             ({"collections": []}, "no list of fields"),
             ("text", "no list of collections"),
-            (other, "was made by Directus 11.5.1, and this is"),
+            (other, "was created by Directus 11.5.1, and this is"),
         ):
             done.schema(snapshot)
             assert message in done.fails()

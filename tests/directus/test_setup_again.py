@@ -1,4 +1,4 @@
-"""cms-setup.mjs on a database that is in use: upgrades, the administrator, what was changed by hand, no database."""
+"""cms-setup.mjs on a database that is in use: upgrades, the administrator, changes by hand, no database."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from real import Api, Stack, docker
 
 
 def older(stack: Stack, steps: int) -> None:
-    """Take the database back by that many of Directus's own migrations."""
+    """Revert that many of Directus's own migrations."""
     for _ in range(steps):
         done = stack.once("node", "cli.js", "database", "migrate:down")
         assert done.returncode == 0, done.stderr
@@ -27,7 +27,7 @@ def test_migrations_are_all_done_or_none(done):
     older(stack, 3)
     before = newest(stack)
     assert before < latest
-    # The last of the three cannot be done: somebody has made its table already.
+    # The last of the three fails: its table already exists.
     table = "directus_deployment_runs"
     assert not stack.sql(f"select to_regclass('public.{table}')"), "choose a table that the last migrations make"
     stack.sql(f"create table {table} (id int)")
@@ -48,8 +48,8 @@ def test_a_database_of_a_newer_directus_is_left_alone(done):
     done.works()
 
 
-def test_nobody_is_left_who_can_log_in(done):
-    """Collections and items are there, so nothing is thrown away: an administrator is made."""
+def test_no_other_user_can_log_in(done):
+    """Collections and items exist, so nothing is removed: an administrator is created."""
     stack = done.stack
     stack.sql("insert into tags (name) values ('kept')")
     stack.sql("delete from directus_users; delete from directus_access; delete from directus_roles")
@@ -66,7 +66,7 @@ def cms(done: Setup) -> Iterator[Setup]:
 
 
 def test_password_and_address_of_the_inventory_take_effect(cms):
-    """Whatever somebody did to the administrator in the meantime."""
+    """Changes of the administrator by hand."""
     stack = cms.stack
     Api(stack.url).log_in(stack.environment["ADMIN_EMAIL"], stack.admin_password)
     stack.secrets["ADMIN_PASSWORD"] = "another-" + stack.admin_password

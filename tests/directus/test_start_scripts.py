@@ -1,4 +1,4 @@
-"""Scripts that run in front of an image's own program: Grafana's password, and the question of vault-setup."""
+"""Scripts that run before an image's own program: Grafana's password, and vault-setup."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ QUIET = {
 
 @pytest.fixture
 def name(worker_id: str) -> Iterator[str]:
-    """A name for a container and for a volume or network, which the test leaves to be removed."""
+    """A name for a container and for a volume or network, which are removed after the test."""
     name = f"openmates-start-test-{worker_id}"
 
     def remove() -> None:

@@ -1,4 +1,4 @@
-"""The two faults: a service's processes are frozen, or its network drops every packet without a word."""
+"""The two faults: a service's processes are frozen, or its network drops every packet silently."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from lab_host import HostError, LabHost
 
 
 class Frozen:
-    """SIGSTOP to every process of a service. The kernel still takes its connections; nothing answers on them."""
+    """SIGSTOP to every process of a service. The kernel still accepts its connections, but nothing answers."""
 
     name = "frozen"
 
@@ -19,7 +19,7 @@ class Frozen:
         self._signal("STOP")
 
     def keep(self) -> None:
-        """Nothing: what is started meanwhile is a cure, not the fault."""
+        """Nothing: a process that is started meanwhile belongs to the recovery."""
 
     def in_force(self) -> bool:
         states = self.host.shell(f"cat {' '.join(f'/proc/{pid}/stat' for pid in self.stopped)}", check=False).stdout
@@ -55,7 +55,7 @@ class CutOff:
             self.links.add(link)
 
     def keep(self) -> None:
-        """A container that restarts gets another link, and stays cut off."""
+        """A restarted container gets another link, and stays disconnected."""
         self.apply()
 
     def in_force(self) -> bool:

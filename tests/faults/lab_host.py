@@ -1,4 +1,4 @@
-"""A provisioned lab host, seen from its console: it works whatever becomes of its network."""
+"""A provisioned lab host, by its console, which works without its network."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ class LabHost:
         return found
 
     def backend(self) -> str:
-        """Whose backend runs, for the record: the lab's sample says of itself that it is a stand-in."""
+        """The backend that runs, for the record: the lab's sample identifies itself as a stand-in."""
         for container in self.containers("api", running=False):
             stands_in = container["Config"]["Labels"].get("org.openmates.lab.stand-in")
             return "sample" if stands_in else container["Config"]["Image"].rpartition("/")[2]
         raise HostError(f"{self.name} has no api: provision it with site.yml first")
 
     def images(self) -> list[str]:
-        """What runs, as facts for the record's digest."""
+        """The running software, for the record's digest."""
         return sorted({entry["Image"] for service in self.services() for entry in self.containers(service)})
 
     def readiness(self) -> tuple[bool, dict[str, str]]:

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Break a provisioned lab host as outages do, and prove that it is ready again with no one acting.
+"""Simulate outages on a provisioned lab host, and prove that it recovers without an operator.
 
 A service is frozen or cut off for five minutes and released; the readiness probe has to report ready within 180 s. Or a
 service is killed at a moment of its first start; the run of site.yml that is under way, or the next, has to end green.
@@ -80,7 +80,7 @@ def outage(host: LabHost, service: str, fault_name: str, options: argparse.Names
                 say(f"  {service} {fault.name}, {left:.0f} s left")
                 shown = time.monotonic()
             fault.keep()
-            # What visitors do goes on: this is what uses up attempts.
+            # Client requests continue: they use up attempts.
             host.shell(f"for i in 1 2 3 4 5; do {visit(host)} & done; wait", check=False)
             time.sleep(min(2, max(left, 0)))
     finally:
@@ -134,7 +134,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="show the cases and end")
     parser.add_argument("case", nargs="*", help="a case, or what one begins or ends with: cache, frozen, killed")
     options = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGINT):  # the fault is released whatever ends this
+    for number in (signal.SIGTERM, signal.SIGINT):  # release the fault on any signal
         signal.signal(number, lambda number, _: sys.exit(128 + number))
     failed = []
     try:

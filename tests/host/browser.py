@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from ports import free_port
 
-# Chromium as root in a container, and quiet: it is to speak with the page under test and with nobody else.
+# Chromium as root in a container, without requests other than to the page under test.
 FLAGS = [
     *("--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync", "--disable-extensions"),

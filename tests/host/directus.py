@@ -1,4 +1,4 @@
-"""Directus as it is asked on a lab host: from inside the network, where alone production lets anybody ask."""
+"""Requests to Directus on a lab host, from inside the network, since production does not publish its port."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the tests of a provisioned lab host share: the guidelines' tables, and ways to look and act as its operator."""
+"""Shared code for tests of a provisioned lab host: the guidelines' tables, and commands of its operator."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ SERVICE_PORTS = {
 
 
 class NoAnswer(Exception):
-    """What was asked does not answer, which while it starts is no failure yet."""
+    """No answer, which is not a failure during a start."""
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
-    """The condition's first true answer. Fails, saying what was waited for, after that many seconds."""
+    """The condition's first true result. Fails after that many seconds, with the description of the condition."""
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(NoAnswer):
@@ -81,9 +81,9 @@ class Server:
         return self.run(f"cd {STACK} && docker compose {command} 2>&1")
 
     def readiness(self) -> dict:
-        """What the sample backend says of its dependencies: {ready, checks: {name: {ok, detail}}}. Raises NoAnswer.
+        """The sample backend's report of its dependencies: {ready, checks: {name: {ok, detail}}}. Raises NoAnswer.
 
-        Only the lab has this; what the product goes by is openmates-ready.
+        Only the lab has this; the product uses openmates-ready.
         """
         ask = "curl -sf -m 8 http://127.0.0.1:{}/sample/dependencies"
         asked = self.host.run(f"{ask.format(8000)} || {ask.format(8001)}")

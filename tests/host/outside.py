@@ -1,4 +1,4 @@
-"""The server seen from outside: from the controller, as the internet would, and from a neighbour on its network."""
+"""Access to the server from outside: from the controller, as from the internet, and from a neighbour on its network."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def answers(server, *targets: str) -> set[str]:
 
 @contextmanager
 def without_the_table(server) -> Iterator[None]:
-    """The firewall gone, and what would bring it back held off; then as before."""
+    """Removes the firewall, with its watch stopped, and restores both afterwards."""
     server.run("systemctl stop openmates-firewall-watch.timer openmates-firewall-watch.service")
     try:
         server.run("nft delete table inet openmates")

@@ -1,4 +1,4 @@
-"""Asking a lab host's front door as a client on the internet does."""
+"""Requests to a lab host's public port, as from a client on the internet."""
 
 from __future__ import annotations
 

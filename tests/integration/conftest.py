@@ -1,4 +1,4 @@
-"""Hosts with a Vault, and what was seen of them. Each file has its own, so that files can run side by side."""
+"""Hosts with a Vault, and their output. Each file has its own, so that files can run at the same time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vault_site import SEED, Bao, Site
 
 @pytest.fixture(scope="module")
 def seen():
-    """All that was printed and all that was secret."""
+    """All output, and all secrets."""
     return {"outputs": [], "secrets": {SEED}, "folders": []}
 
 
@@ -46,7 +46,7 @@ def leaks(texts: list[str], secrets: set[str]) -> list[str]:
 
 @pytest.fixture
 def search_for_secrets(seen) -> Callable[[], None]:
-    """A function that fails if a secret is in anything that was printed, or in a file that is not the place for it."""
+    """A function that fails if a secret is in the output, or in a file where it does not belong."""
 
     def search() -> None:
         assert len(seen["secrets"]) > 10, "run this test with the others"

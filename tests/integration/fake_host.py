@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""What a host's systemd does for its Vault, for a machine without one. Called by the name of the command it stands for.
+"""Stand-in for a host's systemd commands, for a machine without it. Called by the name of the command that it replaces.
 
 `systemctl restart` runs the service's program with its credentials, as systemd would; FAKE_HOST names the folder with
 units, FAKE_VAULT where Vault listens, FAKE_PATIENCE for how many seconds the program waits for it.
@@ -19,7 +19,7 @@ HOST = Path(os.environ["FAKE_HOST"])
 
 
 def scramble(text: bytes) -> bytes:
-    """Something that hides the text from a search, and that says so if it was damaged."""
+    """Encodes a text so that a search does not find it, and detects damage."""
     return bytes(byte ^ 0x5A for byte in text)
 
 

@@ -1,4 +1,4 @@
-"""Shares that somebody hands in while the host's own unit is at it too: each ends the other's attempt."""
+"""Shares from an operator while the host's own unit is unsealing: each attempt ends the other."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ Disturbed = Callable[..., Calls]
 
 
 class Vault(Bao):
-    """A server with a Vault, and what is known of it."""
+    """A server with a Vault, and its keys."""
 
     def initialise(self) -> None:
         self.start()
@@ -48,7 +48,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
 
 @pytest.fixture
 def disturbed(server: Vault, monkeypatch: pytest.MonkeyPatch) -> Disturbed:
-    """A function that has the host do something before some of the module's calls, all of which it returns."""
+    """A function that makes the host act before some of the module's calls; returns all calls."""
     submit = Seal.submit_unseal_key
 
     def start(moments: dict[int, list[str]]) -> Calls:
@@ -78,7 +78,7 @@ def test_vault_is_opened_whatever_the_host_does_meanwhile(
     assert result.get("sealed") is False, result
 
 
-def test_wrong_shares_are_told_after_two_tries_and_no_number_of_them_is_endless(
+def test_wrong_shares_are_reported_after_two_attempts(
     server: Vault, disturbed: Disturbed, run_module: Callable
 ) -> None:
     server.restart()

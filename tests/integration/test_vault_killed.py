@@ -1,4 +1,4 @@
-"""Runs that were killed while Vault was initialised, unsealed or seeded: the next one ends well and loses nothing."""
+"""Runs that were killed while Vault was initialised, unsealed or seeded: the next run succeeds and loses nothing."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def init_task(site: Site) -> dict:
 
 
 def test_killed_before_and_after_the_initialisation(make_site):
-    """The marker is there, first with an empty Vault, then with one whose answer was lost."""
+    """The marker exists, first with an empty Vault, then with one whose answer was lost."""
     site = make_site("killed")
     site.mark("an earlier run")
     answer = site.bao.client().sys.initialize(3, 2)

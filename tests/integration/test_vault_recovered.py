@@ -1,4 +1,4 @@
-"""A Vault that was sealed, whose tokens or logins were lost, or that has to come back from a snapshot."""
+"""A Vault that was sealed, whose tokens or logins were lost, or that is restored from a snapshot."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def test_a_sealed_vault_is_unsealed_and_a_lost_token_replaced(provisioned):
     assert site.keys_file.read_bytes() == keys
 
 
-def test_the_way_in_when_all_else_is_lost(provisioned):
-    """The managing identity's secret is gone, and somebody needs a root token: the shares are enough for both."""
+def test_a_root_token_from_the_shares_alone(provisioned):
+    """The managing identity's secret is lost, and an operator needs a root token: the shares are enough for both."""
     site = provisioned
     site.access_file.unlink()
-    mended = site.play()
-    assert mended.code == 0 and "because the managing identity cannot log in" in mended.output, mended.output
+    repaired = site.play()
+    assert repaired.code == 0 and "because the managing identity cannot log in" in repaired.output, repaired.output
     made = site.role("root")
     assert made.code == 0, made.output
     token = site.keys(site.folder / "keys" / "keys.root.yml")["root_token"]
@@ -94,7 +94,7 @@ def test_the_host_unseals_vault_and_keeps_the_token_by_itself(provisioned):
     assert site.service("unseal")[0] == 0
 
 
-def test_a_service_that_fails_is_told_in_its_own_words(provisioned):
+def test_a_failed_service_is_reported_with_its_log(provisioned):
     site = provisioned
     script = "echo the first >&2; echo the reason >&2; exit 1"
     unit = f"ExecStart=/bin/sh -c '{script}'\nLoadCredentialEncrypted=openmates-vault-api\n"

@@ -1,4 +1,4 @@
-"""The vault role up the ladder: check, run, check, run, change; and what is and is not allowed afterwards."""
+"""The vault role in the order check, run, check, run, change; and what is and is not allowed afterwards."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_after_check_and_run_both_change_nothing(provisioned):
 def test_drift_is_foretold_and_put_right_and_rotated_secrets_stay(provisioned):
     site, root = provisioned, provisioned.root()
     root.sys.create_or_update_acl_policy("api-service", 'path "secret/*" { capabilities = ["read"] }')
-    root.sys.create_or_update_acl_policy("somebody-elses", 'path "secret/*" { capabilities = ["read"] }')
+    root.sys.create_or_update_acl_policy("of-another-operator", 'path "secret/*" { capabilities = ["read"] }')
     root.secrets.kv.v2.create_or_update_secret("providers/sample", {"api_key": "rotated"}, mount_point="kv")
     root.secrets.kv.v2.create_or_update_secret("providers/other", {"api_key": "by hand"}, mount_point="kv")
     root.secrets.kv.v2.create_or_update_secret("providers/gone", {"api_key": "x"}, mount_point="kv")
@@ -79,7 +79,7 @@ def test_drift_is_foretold_and_put_right_and_rotated_secrets_stay(provisioned):
     )
     read = root.secrets.kv.v2.read_secret_version
     assert "secret/*" not in root.sys.read_acl_policy("api-service")["data"]["policy"]
-    assert "secret/*" in root.sys.read_acl_policy("somebody-elses")["data"]["policy"]
+    assert "secret/*" in root.sys.read_acl_policy("of-another-operator")["data"]["policy"]
     assert read("providers/sample", mount_point="kv", raise_on_deleted_version=False)["data"]["data"] == {
         "api_key": "rotated"
     }
@@ -89,7 +89,7 @@ def test_drift_is_foretold_and_put_right_and_rotated_secrets_stay(provisioned):
     site.variables.update(changed)
 
 
-def test_the_service_token_is_what_the_contract_says(provisioned):
+def test_the_service_token_follows_the_contract(provisioned):
     root, token = provisioned.root(), provisioned.token()
     found = root.auth.token.lookup(token)["data"]
     assert found["orphan"] is True

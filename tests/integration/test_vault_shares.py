@@ -1,4 +1,4 @@
-"""The unseal shares and the keys file: in whose hands they are, and one clear error for each misfit."""
+"""The unseal shares and the keys file: who holds them, and a clear error for each mismatch."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def gpg(tmp_path) -> Iterator[list[str]]:
     subprocess.run(["gpgconf", *home, "--kill", "all"], check=True)  # its agent would live on
 
 
-def test_shares_that_nobody_sees(make_site, gpg):
+def test_pgp_encrypted_shares(make_site, gpg):
     """With PGP keys the shares are encrypted before they leave Vault, and their holders are asked for them."""
     site = make_site("pgp")
     subprocess.run([*gpg, "--quick-generate-key", "holder@example.org", "default", "default"], check=True)

@@ -100,7 +100,7 @@ class Bao:
         pytest.fail(f"OpenBao did not start, or not within 120 s:\n{self.log.read_text()}")
 
     def stop(self) -> None:
-        """End the server as a power cut would."""
+        """Kill the server as a power failure would."""
         if self.process:
             self.process.kill()
             self.process.wait(20)
@@ -112,7 +112,7 @@ class Bao:
         self.start()
 
     def reset(self) -> None:
-        """What the role does with container and volume."""
+        """Container and volume operations of the role."""
         self.stop()
         shutil.rmtree(self.data)
         self.start()
@@ -124,7 +124,7 @@ class Bao:
 
 @dataclass
 class Run:
-    """What one ansible-playbook run did."""
+    """The result of one ansible-playbook run."""
 
     code: int
     output: str
@@ -189,7 +189,7 @@ class Site:
         }
 
     def kill(self, moment: str) -> None:
-        """Start the role and kill it with all that it started, at a moment like "before vault_unseal"."""
+        """Start the role and kill it and its descendants, at a moment like "before vault_unseal"."""
         hold, held = (self.folder / "connection" / name for name in ("hold", "held"))
         hold.write_text(moment)
         held.unlink(missing_ok=True)
@@ -212,7 +212,7 @@ class Site:
         )
 
     def service(self, name: str, patience: int = 60) -> tuple[int, str]:
-        """Run one of the host's units, which waits for Vault so many seconds; its exit code and its words."""
+        """Run one of the host's units, which waits that many seconds for Vault; its exit code and output."""
         command = [self.commands / "systemctl", "restart", f"openmates-vault-{name}.service"]
         done = subprocess.run(command, env={**self.environment(), "FAKE_PATIENCE": str(patience)})
         return done.returncode, (self.host / f"openmates-vault-{name}.service.said").read_text()
@@ -239,7 +239,7 @@ class Site:
         return Run(done.returncode, done.stdout + done.stderr)
 
     def tidy_up(self) -> None:
-        """Remove what only the command was for: its variables hold seeds."""
+        """Remove the command's variables file, which holds seeds."""
         for name in ("variables.json", "play.yml"):
             (self.folder / name).unlink()
 
@@ -258,7 +258,7 @@ class Site:
         return [*command, playbook], self.environment()
 
     def keys(self, file: Path | None = None) -> dict:
-        """What the keys file, or another encrypted one, holds."""
+        """The content of the keys file, or of another encrypted one."""
         content = VaultLib([("default", VaultSecret(PASSWORD))]).decrypt((file or self.keys_file).read_bytes())
         return yaml.safe_load(content)
 
@@ -284,7 +284,7 @@ class Site:
         self.policy = self.root().sys.read_acl_policy("openmates-manage")["data"]["policy"]
 
     def learn_secrets(self) -> None:
-        """Remember every secret there is now, in each form that it could be printed in."""
+        """Record every current secret, in each form that could be printed."""
         if self.token_file.exists():
             self.secrets.add(self.token())
         if self.keys_file.exists():

@@ -35,7 +35,7 @@ def sleep(seconds):
 def initialise(**_):
     time.sleep(float(os.environ["INITIALISATION"]))
 """
-# Runs ready.py as openmates-ready does, and adds what it cost.
+# Runs ready.py as openmates-ready does, and adds its cost.
 MEASURED = """
 import json, resource, subprocess, sys, time
 began = time.monotonic()
@@ -56,7 +56,7 @@ def docker(*arguments: str, check: bool = True) -> str:
 
 
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
-    """The condition's first true answer. Fails, saying what was waited for, after that many seconds."""
+    """The condition's first true result. Fails after that many seconds, with the description of the condition."""
     deadline = time.monotonic() + seconds
     while True:
         if answer := condition():
@@ -97,7 +97,7 @@ class Cell:
 
     @contextlib.contextmanager
     def worker(self, initialisation: float = 0) -> Iterator[None]:
-        """A worker of two processes for the queues email and push, whose processes need that long to come up."""
+        """A worker of two processes for the queues email and push, whose processes need that long to start."""
         options = ["--name", f"{NAME}-worker", "--network", NAME, "--env", f"INITIALISATION={initialisation}"]
         options += [*self.environment(), "--volume", f"{self.folder}:/w:ro", "--workdir", "/w", "--user", "1000:1000"]
         command = ["celery", "-A", "application", "worker", "--concurrency=2", "--queues=email,push", "--loglevel=info"]
@@ -122,7 +122,7 @@ class Cell:
         return int(self.cache("hlen", "unacked") or 0)
 
     def probe(self, *arguments: str, password: str = "") -> dict:
-        """What ready.py says: its parts by name, and what it cost."""
+        """The result of ready.py: its parts by name, and its cost."""
         options = [
             "--network",
             NAME,

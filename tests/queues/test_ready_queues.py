@@ -67,7 +67,7 @@ def test_a_frozen_and_a_stopped_worker(cell, worker):
     assert cell.cache("llen", "email") == "0"
 
 
-def test_a_worker_whose_processes_never_come_up_is_dead_although_it_answers_pings(cell, worker):
+def test_a_worker_whose_processes_never_start_is_dead_although_it_answers_pings(cell, worker):
     docker("rm", "--force", f"{NAME}-worker")
     with cell.worker(initialisation=6):  # longer than worker_proc_alive_timeout, which counts for replacements
         assert wait_until(lambda: cell.probe("--queues", "email")["parts"]["queue:email"][0], "the first ones come up")

@@ -1,4 +1,4 @@
-"""What a browser does with the api, over HTTPS and through Caddy: sign up, log in, ask for the session."""
+"""A browser's requests to the api, over HTTPS and through Caddy: sign up, log in, read the session."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import uuid
 
 
 class ClientError(Exception):
-    """The api refused, or answered what it must not."""
+    """The api refused, or gave an unexpected answer."""
 
 
 def _hash(text: str) -> str:
@@ -25,7 +25,7 @@ def _random(size: int) -> str:
 
 
 def new_account() -> dict[str, str]:
-    """A person that does not exist yet. What the browser would encrypt is random: the api only stores it."""
+    """A new account. The values that a browser would encrypt are random: the api only stores them."""
     name = secrets.token_hex(4)
     email = f"person-{name}@example.net"
     return {
@@ -87,7 +87,7 @@ class Browser:
         self.post("/v1/auth/setup_password", body)
 
     def log_in(self, account: dict[str, str]) -> str:
-        """Log in; the user name that the api says. It has it encrypted by Vault, under the user's own key."""
+        """Log in; returns the user name, which the api stores encrypted by Vault, under the user's own key."""
         body = {name: account[name] for name in ("hashed_email", "lookup_hash", "session_id")}
         found = self.post("/v1/auth/login", body | {"login_method": "password", "email_encryption_key": _random(32)})
         if found.get("tfa_required") and not (found.get("user") or {}).get("id"):
@@ -95,6 +95,6 @@ class Browser:
         return (found.get("user") or {}).get("username") or ""
 
     def session(self, account: dict[str, str]) -> str:
-        """The user name of the session that the cookies carry."""
+        """The user name of the cookies' session."""
         found = self.post("/v1/auth/session", {"session_id": account["session_id"]})
         return (found.get("user") or {}).get("username") or ""

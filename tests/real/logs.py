@@ -1,4 +1,4 @@
-"""What of a service's log speaks against it: every CRITICAL line, and every ERROR that repeats."""
+"""Problems in a service's log: every CRITICAL line, and every ERROR that repeats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 LEVEL = re.compile(r"\b(CRITICAL|ERROR)\b")
-# What differs between two messages of one kind.
+# Parts that differ between messages of one kind.
 VARIABLE = re.compile(
     r"\d{4}-\d\d-\d\d[T ][\d:.,+Z]+|[0-9a-f]{8}-[0-9a-f-]{27}|\b[0-9a-f]{12,}\b|0x[0-9a-f]+|\d+(\.\d+)?", re.IGNORECASE
 )
@@ -20,7 +20,7 @@ ABSENT = re.compile(
     r"|client (is )?not (initialized|available)|client initialization failed",
     re.IGNORECASE,
 )
-# What has another cause outside of this project, and which.
+# Messages with a cause outside of this project, and the cause.
 OUTSIDE = {
     "the lab reaches no third party": re.compile(r"Name or service not known|Temporary failure in name resolution"),
     "OpenMates: a skill or app that cannot be imported": re.compile(r"books\.translate|FAILED to load: \['3d'\]"),
@@ -31,7 +31,7 @@ OUTSIDE = {
 
 @dataclasses.dataclass
 class Judgement:
-    """Messages by what they mean, each kind once with its number."""
+    """Messages by kind, each with its count."""
 
     against: list[str]
     absent: list[str]
@@ -54,7 +54,7 @@ def parsed(line: str) -> tuple[str, str, str] | None:
 
 
 def judged(lines: Iterable[str]) -> Judgement:
-    """What a service's log says, judged."""
+    """The evaluation of a service's log."""
     kinds: Counter[tuple[str, str]] = Counter()
     example: dict[tuple[str, str], tuple[str, str]] = {}
     for line in lines:

@@ -70,7 +70,7 @@ class Proof:
         return f"ghcr.io/glowingkitty/openmates-{name}:local-{self.identities[name]}"
 
     def setting(self, name: str) -> object:
-        """What the inventory gives this host, worked out by Ansible."""
+        """A setting of this host's inventory, as Ansible evaluates it."""
         if name not in self.settings:
             command = ["ansible", self.host.name, "-i", "inventories/lab", "--playbook-dir", "playbooks"]
             command += ["-m", "ansible.builtin.debug", "-a", f"msg={{{{ {name} }}}}", "-e", "ansible_connection=local"]
@@ -78,7 +78,7 @@ class Proof:
                 [*command, *self.extra()], cwd=ROOT, capture_output=True, text=True, check=False, env=_environment()
             )
             if done.returncode:
-                raise HostError(f"{name} cannot be worked out: {(done.stdout + done.stderr)[-500:]}")
+                raise HostError(f"{name} cannot be evaluated: {(done.stdout + done.stderr)[-500:]}")
             self.settings[name] = json.loads(done.stdout[done.stdout.index("{") :])["msg"]
         return self.settings[name]
 
@@ -100,7 +100,7 @@ class Proof:
         return ", ".join(f"{self.images[name]} ({identity})" for name, identity in self.identities.items())
 
     def provision(self) -> str:
-        """site.yml from what the host is now, its verify included."""
+        """site.yml from the host's current state, including verify."""
         empty = not self.host.shell("docker ps --quiet", check=False).stdout.strip()
         output = self.playbook("site.yml")
         return f"site.yml green in {output.seconds:.0f} s, from {'an empty server' if empty else 'what ran before'}"
@@ -113,7 +113,7 @@ class Proof:
         return "verify green, probe ready"
 
     def sign_up(self) -> str:
-        """A person signs up with the inventory's invite code; the e-mail's code comes from the cache."""
+        """A user signs up with the inventory's invite code; the e-mail's code comes from the cache."""
         account, browser, code = new_account(), self.browser(), self.setting("openmates_first_invite_code")
         browser.check_invite_code(code)
         browser.ask_for_email_code(account, code)
@@ -124,7 +124,7 @@ class Proof:
         return "invite code valid; e-mail code made by a Celery task on the queue email; account made"
 
     def log_in(self) -> str:
-        """Log in anew; the user name comes back, which the database has only encrypted by Vault."""
+        """Log in again; the user name is returned, which the database has only encrypted by Vault."""
         account, browser = self.recall("account"), self.browser()
         stored = self.host.run(
             "cd /opt/openmates && docker compose exec --no-TTY cms-database psql -U directus -d directus -Atqc"
@@ -155,7 +155,7 @@ class Proof:
         return f"changed=0 in {output.seconds:.0f} s; the session works on"
 
     def quiet(self) -> str:
-        """Ten minutes of log with no CRITICAL and no repeated ERROR beside absent keys."""
+        """Ten minutes of log without CRITICAL and without repeated ERROR, except for absent keys."""
         since = self.recall("quiet")["since"]
         while (left := since + QUIET_SECONDS - time.time()) > 0:
             say(f"  collecting the log, {left:.0f} s left")
@@ -223,7 +223,7 @@ class Proof:
         return f"{total:.0f} MiB at idle; docs/measured.md"
 
     def broken(self) -> str:
-        """Each dependency broken by itself: the host tests of the readiness, on the real backend."""
+        """Each dependency broken separately: the host tests of the readiness, on the real backend."""
         command = [sys.executable, "-m", "pytest", "-q", "--color=no", "tests/host/prod/test_readiness.py"]
         command += [f"--hosts=docker://openmates-lab-{self.host.name}", "-p", "no:cacheprovider"]
         done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, env=_environment())
@@ -299,7 +299,7 @@ class Proof:
 
 
 class Done:
-    """A playbook that ended well."""
+    """A playbook that succeeded."""
 
     def __init__(self, text: str, seconds: float, log: str) -> None:
         self.text, self.seconds, self.log = text, seconds, log

@@ -1,4 +1,4 @@
-"""A made-up backend that has one of each thing the contract gate looks at, and a project that gives it all it needs."""
+"""A sample backend with one item of each kind that the contract gate checks, and a project that provides all."""
 
 from __future__ import annotations
 

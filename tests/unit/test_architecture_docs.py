@@ -1,4 +1,4 @@
-"""docs/architecture.md has every row of the guidelines' tables, and what it names exists."""
+"""docs/architecture.md has every row of the guidelines' tables, and the paths that it names exist."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def table(heading: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("environment", EXPOSURE)
-def test_every_service_has_a_row_that_says_what_the_guidelines_say(environment: str) -> None:
+def test_every_service_has_a_row_like_the_guidelines(environment: str) -> None:
     rows = table(f"Service exposure ({environment})")
     assert {service.strip("`"): (internet, port) for service, internet, port, *_ in rows} == EXPOSURE[environment]
     assert len(rows) == len(EXPOSURE[environment])
@@ -79,7 +79,7 @@ def test_every_detail_has_a_row(heading: str) -> None:
 
 
 @pytest.mark.parametrize("heading", HEADINGS)
-def test_every_row_names_a_proof_or_says_that_there_is_none(heading: str) -> None:
+def test_every_row_names_a_proof_or_states_that_there_is_none(heading: str) -> None:
     for *_, made_true_in, proof in table(heading):
         assert made_true_in
         assert re.search(r"`(tests|extensions/molecule)/", proof) or proof.startswith("no test:"), proof

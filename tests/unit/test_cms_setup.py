@@ -1,4 +1,4 @@
-"""The wrapper around OpenMates' own cms-setup, with a program and a Directus of the test's own."""
+"""The wrapper of OpenMates' own cms-setup, with a fake program and a fake Directus."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ sys.exit(int(os.environ.get("EXIT", "0")))
 
 
 class Handler(BaseHTTPRequestHandler):
-    """As much of Directus as the wrapper asks, and what the program above tells."""
+    """The parts of Directus that the wrapper and the program above use."""
 
     protocol_version = "HTTP/1.1"
 
@@ -104,7 +104,7 @@ class Handler(BaseHTTPRequestHandler):
     do_GET = do_POST = do_SEARCH = answer
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 class Fake:
@@ -227,7 +227,7 @@ def test_another_schema_or_program_is_another_pass(setup):
     assert setup.fake.passes == 3
 
 
-def test_what_is_gone_is_made_again_by_a_pass_for_that_alone(setup):
+def test_missing_objects_are_created_by_a_pass_for_them_only(setup):
     setup.works()
     setup.fake.collections["chats"].remove("title")
     output = setup.works()
@@ -243,7 +243,7 @@ def test_a_pass_that_was_refused_is_repeated_for_what_is_left(setup):
 
 
 def test_what_was_refused_without_a_trace_is_repeated_too(setup):
-    """A permission or a correction of something that is there: nothing is missing, but something was refused."""
+    """A refused permission or correction: nothing is missing, but a request was refused."""
     setup.works(SKIP=skip(chats__other=(0, "")), PRINT="")
     setup.fake.passes = 0
     (setup.folder / "out/expected.json").unlink()
@@ -304,7 +304,7 @@ def test_a_program_that_ends_badly_is_no_success_even_if_nothing_is_missing(setu
     assert "nothing is missing, but the program did not end well" in setup.fails(EXIT="3")
 
 
-def test_a_busy_directus_is_asked_again_when_it_says(setup):
+def test_a_busy_directus_is_asked_again_after_retry_after(setup):
     setup.fake.refusals["GET /fields"] = [(503, "SERVICE_UNAVAILABLE", {"Retry_After": "1"})] * 2
     setup.fake.refusals["POST /auth/login"] = [(503, "SERVICE_UNAVAILABLE", {"Retry_After": "0"})]
     setup.works()
@@ -322,7 +322,7 @@ def test_an_expired_session_is_opened_again(setup):
 def test_a_refused_login_is_not_repeated_and_begins_no_pass(setup):
     setup.secret("DATABASE_ADMIN_PASSWORD", "wrong-" + PASSWORD)
     message = setup.fails()
-    assert "does not let admin@openmates.org in" in message and "openmates_admin_password" in message
+    assert "refuses the login of admin@openmates.org" in message and "openmates_admin_password" in message
     assert setup.fake.asked.count("POST /auth/login") == 1 and setup.fake.passes == 0
 
 

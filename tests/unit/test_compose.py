@@ -1,4 +1,4 @@
-"""The Compose files, rendered through Ansible's own templar with the project's group_vars and read as Compose would."""
+"""The Compose files, rendered by Ansible's templar with the project's group_vars and read like Compose."""
 
 from __future__ import annotations
 
@@ -224,7 +224,7 @@ def test_programs_in_go_know_their_limit(tmp_path: Path) -> None:
         assert 0.75 < share < 0.8, name
 
 
-def test_the_cache_logs_to_docker_keeps_one_snapshot_file_and_calls_no_one(tmp_path: Path) -> None:
+def test_the_cache_logs_to_docker_keeps_one_snapshot_file_and_makes_no_calls(tmp_path: Path) -> None:
     command = merged(render("prod", tmp_path))["cache"]["command"]
     assert {"--logtostderr", "--nodf_snapshot_format", "--version_check=false"} <= set(command)
     flags = dict(flag.split("=", 1) for flag in command if "=" in flag)
@@ -672,7 +672,7 @@ def test_the_workers_of_apps_are_restarted_with_a_new_vault_token(tmp_path: Path
     assert consumers == ["api", "task-worker", "task-scheduler", "app-ai-worker", "app-docs-worker"]
 
 
-def test_the_readiness_probe_is_told_the_queues_of_every_worker(tmp_path: Path) -> None:
+def test_the_readiness_probe_gets_the_queues_of_every_worker(tmp_path: Path) -> None:
     worker = {"name": "app-docs-worker", "kind": "worker", "queues": ["app_docs"], "task_limit": "0"}
     files = render("prod", tmp_path, openmates_apps=[worker, {"name": "app-one", "image": "x/one:1"}])
     told = json.loads(files["config/ready/ready.json"])

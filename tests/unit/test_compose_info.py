@@ -41,7 +41,7 @@ HASHES = {"web": "aaa", "setup": "bbb"}
 
 
 def container(service: str, created: str = "2026-01-01T10:00:00.5Z", **changes: object) -> dict:
-    """What ``docker inspect`` says of a service's container when all is well; changes go into its state or labels."""
+    """``docker inspect`` of a healthy service's container; changes go into its state or labels."""
     state = {"Status": "running", "ExitCode": 0, "Health": {"Status": "healthy"}}
     if service == "setup":
         state = {"Status": "exited", "ExitCode": 0}
@@ -85,7 +85,7 @@ class Host:
             (self.answers / name).write_text(text)
 
     def runs(self, *containers: dict) -> None:
-        """Have exactly these containers."""
+        """Set the containers of the host."""
         ids = "".join(f"id{number}\n" for number, _ in enumerate(containers))
         self.answer(ids=ids, inspect=json.dumps(containers))
 
@@ -189,9 +189,9 @@ def test_a_project_without_any_container(host: Host) -> None:
         ("web", {"Status": "exited"}, "it is exited"),
         ("web", {"Status": "created"}, "it is created"),
         ("web", {"Status": "paused"}, "it is paused"),
-        ("setup", {"ExitCode": 3}, "it has not ended well (state exited, exit code 3)"),
-        ("setup", {"Status": "created"}, "it has not ended well (state created, exit code 0)"),
-        ("setup", {"Status": "running"}, "it has not ended well (state running, exit code 0)"),
+        ("setup", {"ExitCode": 3}, "it did not exit with 0 (state exited, exit code 3)"),
+        ("setup", {"Status": "created"}, "it did not exit with 0 (state created, exit code 0)"),
+        ("setup", {"Status": "running"}, "it did not exit with 0 (state running, exit code 0)"),
     ],
 )
 def test_an_outdated_service_has_a_reason(host: Host, service: str, changes: dict, reason: str) -> None:
@@ -289,7 +289,7 @@ def test_a_network_that_is_not_there_yet_is_compose_s_to_make(host: Host) -> Non
         ),
     ],
 )
-def test_a_network_with_other_options_is_told_with_the_difference(host: Host, changes: dict, said: str) -> None:
+def test_a_network_with_other_options_is_reported_with_the_difference(host: Host, changes: dict, said: str) -> None:
     result = with_network(host, **changes)
     assert (result["converged"], result["stale_networks"]) == (False, {"demo": said})
 
@@ -316,7 +316,7 @@ def test_a_volume_belongs_to_whom_its_label_names(host: Host, tmp_path: Path) ->
         assert (result["converged"], result["stale_volumes"]) == (False, [stale])
 
 
-def test_only_the_service_that_is_a_vault_is_asked_what_it_is(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_vault_service_is_queried_for_its_version(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compose_info.vault_version, "ask", lambda address: f"asked at {address}")
     assert all("reported" not in service for service in host.info()["services"].values())
     assert host.info(vault="web")["services"]["web"]["reported"] == "asked at 172.30.0.2"

@@ -58,7 +58,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def test_it_waits_and_shows_how_far_the_one_shot_is(clock, shown):
+def test_it_waits_and_shows_the_one_shots_progress(clock, shown):
     result = Action(clock, ends=100).run(task_vars={"inventory_hostname": "prod1"})
     assert result["services"]["cms-setup"]["state"] == "exited" and 100 <= result["waited"] < 106
     assert shown[0].startswith("[prod1] cms-setup, after 1") and "s: pass 1: 1" in shown[0]
@@ -70,7 +70,7 @@ def test_what_has_ended_is_not_waited_for(clock, shown):
     assert shown == []
 
 
-def test_it_stops_at_its_time_and_says_what_still_runs(clock, shown):
+def test_it_stops_at_its_timeout_and_reports_what_still_runs(clock, shown):
     result = Action(clock, ends=1000, timeout=30).run()
     assert result["services"]["cms-setup"]["state"] == "running" and 30 <= result["waited"] < 36
 

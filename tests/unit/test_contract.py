@@ -1,4 +1,4 @@
-"""The contract gate: each kind of gap is found, and gone when it is cured; sources, acceptances and exit codes."""
+"""The contract gate: each kind of gap is found, and gone once it is fixed; sources, acceptances and exit codes."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_the_container_may_ask_in_several_ways(probe: str) -> None:
     assert found(compose=old) == {"routes/health"}
 
 
-def test_a_finding_says_where_it_is_on_both_sides() -> None:
+def test_a_finding_names_its_place_on_both_sides() -> None:
     findings = program.findings(sample.upstream(), sample.project(**compose_without(r"LINKS: .*")))
     (finding,) = [entry for entry in findings if entry.identity == "environment/api/LINKS"]
     assert finding.upstream.startswith("backend/core/api/main.py:7")

@@ -1,4 +1,4 @@
-"""The parts of the directus_* modules that can be judged without a Directus."""
+"""The parts of the directus_* modules that can be tested without a Directus."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ansible_collections.openmates.server.plugins.modules import directus_backup
 # ---------------------------------------------------------------- ids
 
 
-def test_an_id_follows_from_kind_and_name_and_says_whose_it_is():
+def test_an_id_is_derived_from_kind_and_name_and_shows_its_origin():
     assert api.stable_id("role", "Editor") == "505e3ec7-945e-8748-88d9-49b5c705118f"  # for ever: servers hold it
     assert api.stable_id("policy", "Editor") != api.stable_id("role", "Editor")
     assert api.is_owned(api.stable_id("role", "Editor"))
@@ -39,8 +39,8 @@ def refused(status: int, body: object) -> api.Refused:
     return api.refusal("POST /users", HTTPError("http://x", status, "", {}, io.BytesIO(text)))
 
 
-def test_a_limit_of_the_licence_is_told_as_one():
-    """In the words that Directus 12.1 uses, as its issue 27833 quotes them; not seen live."""
+def test_a_limit_of_the_licence_is_reported_as_a_licence_problem():
+    """The message of Directus 12.1, as quoted in its issue 27833; not tested with that version."""
     error = {
         "message": "collections limit exceeded.",
         "extensions": {"code": "LIMIT_EXCEEDED", "category": "collections"},
@@ -55,7 +55,7 @@ def test_a_limit_of_the_licence_is_told_as_one():
     [
         (429, {"errors": [{"message": "Slow.", "extensions": {"code": "REQUESTS_EXCEEDED"}}]}, "rate limiter"),
         (403, {"errors": [{"message": "No.", "extensions": {"code": "FORBIDDEN"}}]}, "No. (FORBIDDEN)"),
-        (502, b"<html>Bad gateway</html>", "it gave no reason. (HTTP status 502)"),
+        (502, b"<html>Bad gateway</html>", "no reason given. (HTTP status 502)"),
         (500, {"errors": []}, "(HTTP status 500)"),
     ],
 )
@@ -67,7 +67,7 @@ def test_other_refusals(status, body, told):
 
 
 class FakeDirectus(BaseHTTPRequestHandler):
-    """Answers with what `answers` of the server holds for the path, one after the other; the last one for ever."""
+    """Answers with the server's `answers` for the path, one after the other, and then repeats the last."""
 
     def answer(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
@@ -85,7 +85,7 @@ class FakeDirectus(BaseHTTPRequestHandler):
     do_GET = do_POST = do_SEARCH = answer
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 def error(code: str) -> dict:
@@ -195,7 +195,7 @@ def test_nothing_is_nothing_however_directus_writes_it_and_lists_of_words_are_se
     assert differing(wanted, found) == {"admin_access": False}
 
 
-def test_changes_are_told_without_secrets():
+def test_changes_are_reported_without_secrets():
     changes = Changes()
     changes.created("user website", {"token": "t0ken", "password": "s3cret", "role": "r"})
     changes.corrected("user person", {"password": None, "status": "active"}, {"password": "s3cret", "status": "x"})
@@ -240,7 +240,7 @@ def test_what_the_snapshot_lacks_is_named_and_kept_out_of_what_is_applied():
     assert schema.additions(diff) == {"collections": [added], "fields": [], "systemFields": [], "relations": []}
     anew = {"fields": [gone, new]}
     assert schema.additions(anew)["fields"] == [] and schema.removals(anew) == []
-    assert schema.losses(anew) == ["field articles.title would be made anew"]
+    assert schema.losses(anew) == ["field articles.title would be removed and created again"]
 
 
 def test_a_part_of_the_meta_data_that_goes_is_a_correction():
@@ -266,7 +266,7 @@ class FakeVault(BaseHTTPRequestHandler):
         self.wfile.write(json.dumps({"data": {"data": secrets.get(name)}}).encode())
 
     def log_message(self, *_: object) -> None:
-        """Stay silent."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -286,23 +286,23 @@ def test_a_token_is_read(source):
 @pytest.mark.parametrize(
     ("name", "changes", "told"),
     [
-        ("nobody", {}, "kv/system/directus/nobody is missing"),
+        ("absent", {}, "kv/system/directus/absent is missing"),
         ("short", {}, "no field token of at least 32 characters"),
         ("empty", {}, "no field token of at least 32 characters"),
-        ("sealed", {}, "is it unsealed?"),
+        ("sealed", {}, "Check that it is unsealed"),
         ("website", {"token_file": "/nonexistent"}, "/nonexistent cannot be read"),
-        ("website", {"token_file": "/dev/null"}, "does not let us read"),
+        ("website", {"token_file": "/dev/null"}, "refuses access to"),
         ("website", {"url": "http://127.0.0.1:9"}, "does not answer"),
     ],
 )
-def test_why_there_is_no_token(source, name, changes, told):
+def test_reasons_for_a_missing_token(source, name, changes, told):
     with pytest.raises(api.DirectusProblem, match=told.replace("?", r"\?")):
         directus_tokens.read({**source, **changes}, [name], lenient=False)
     assert directus_tokens.read({**source, **changes}, [name], lenient=True) == {}
 
 
 def test_without_a_source_no_user_can_have_a_token():
-    with pytest.raises(api.DirectusProblem, match="does not say where from"):
+    with pytest.raises(api.DirectusProblem, match="tokens_from is not set"):
         directus_tokens.read(None, ["website"], lenient=False)
 
 

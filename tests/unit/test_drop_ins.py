@@ -1,4 +1,4 @@
-"""The drop_ins module on real files, up the ladder check, run, check, run, change."""
+"""The drop_ins module on real files, in the order check, run, check, run, change."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.gete
 
 @pytest.fixture
 def etc(tmp_path: Path) -> Path:
-    """What a distribution brings: a directory with odd permissions, and a file of settings."""
+    """Files of a distribution: a directory with unusual permissions, and a file of settings."""
     etc = tmp_path / "etc"
     (etc / "secret.d").mkdir(parents=True, mode=0o750)
     (etc / "login.defs").write_text("# UMASK 022\nUMASK 022\nUID_MIN 1000\n")
@@ -80,7 +80,7 @@ def test_check_run_check_run_change(run: Run, etc: Path) -> None:
 
 
 @pytest.mark.parametrize("wrong", [0o666, 0o400])
-def test_wrong_permissions_of_a_file_of_ours_are_mended(run: Run, etc: Path, wrong: int) -> None:
+def test_wrong_permissions_of_a_declared_file_are_corrected(run: Run, etc: Path, wrong: int) -> None:
     files = [{"path": "ours", "content": "a\n"}]
     run(files=files)
     (etc / "ours").chmod(wrong)
@@ -95,7 +95,7 @@ def test_a_text_that_the_command_refuses_is_never_in_place(run: Run, etc: Path) 
     wanted = {"files": [{"path": "sudoers", "content": "bad\n"}], "validate": {"sudoers": "grep -q good %s"}}
     for check in (True, False):
         result = run(**wanted, check=check)
-        assert result["failed"] and "sudoers was left as it is: grep refuses" in result["msg"]
+        assert result["failed"] and "sudoers was not changed: grep refuses" in result["msg"]
         assert (etc / "sudoers").read_text() == "good\n"
     wanted["files"][0]["content"] = "good again\n"
     assert run(**wanted)["changed"] and (etc / "sudoers").read_text() == "good again\n"
@@ -125,7 +125,7 @@ def test_what_is_not_there_is_left_out(run: Run, etc: Path) -> None:
     missing = str(etc / "crontab")
     result = run(
         lines=[{"path": missing, "match": "a", "line": "a"}],
-        permissions=[{"path": missing, "mode": "0600", "owner": "nobody-of-that-name"}],
+        permissions=[{"path": missing, "mode": "0600", "owner": "no-such-user"}],
     )
     assert not result["changed"] and not Path(missing).exists()
 
@@ -165,5 +165,5 @@ def test_a_path_that_is_not_below_dest_is_refused(run: Run, path: str) -> None:
 
 
 def test_an_unknown_owner_is_named(run: Run, etc: Path) -> None:
-    result = run(permissions=[{"path": str(etc / "login.defs"), "mode": "0600", "owner": "nobody-of-that-name"}])
-    assert result["failed"] and "nobody-of-that-name" in result["msg"]
+    result = run(permissions=[{"path": str(etc / "login.defs"), "mode": "0600", "owner": "no-such-user"}])
+    assert result["failed"] and "no-such-user" in result["msg"]

@@ -1,4 +1,4 @@
-"""The file_tree module on real directories, up the ladder check, run, check, run, change; and its action plugin."""
+"""The file_tree module on real directories, in the order check, run, check, run, change; and its action plugin."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tree(run_module: Callable[..., dict], dest: Path) -> Tree:
 
 
 def snapshot(folder: Path) -> dict[str, tuple]:
-    """All that is below a folder: kind, permissions, inode and text."""
+    """Everything below a directory: kind, permissions, inode and text."""
     return {
         str(path.relative_to(folder)): (
             stat.filemode(path.lstat().st_mode),
@@ -124,7 +124,7 @@ def test_a_file_gets_its_owner_and_a_wrong_one_is_corrected(tree: Tree, dest: Pa
 # ---------------------------------------------------------------- purge
 
 
-def test_purge_removes_what_nobody_declared_and_keeps_what_it_is_told_to(tree: Tree, dest: Path) -> None:
+def test_purge_removes_undeclared_files_and_keeps_listed_ones(tree: Tree, dest: Path) -> None:
     tree(FILES)
     for path in ("stale.txt", "app/stale.yml", "state/a", "state/b/c", "marker"):
         (dest / path).parent.mkdir(parents=True, exist_ok=True)

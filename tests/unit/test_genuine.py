@@ -1,4 +1,4 @@
-"""lab/genuine.py: what is repeated, what Go is new enough, and what a report must name."""
+"""lab/genuine.py: repetition, Go's version, and the content of a report."""
 
 from __future__ import annotations
 
@@ -71,8 +71,8 @@ def test_the_image_has_the_product_s_name_for_it(genuine: ModuleType) -> None:
 
 def test_a_report_without_the_server_s_own_version_fails(genuine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(genuine, "binary_version", lambda: "HashiCorp Vault 1.21.0")
-    assert genuine.reported("  vault  ok  HashiCorp Vault 1.21.0 (asked of the server)\n")
-    for report in ("vault ok OpenBao 2.7.2 (asked of the server)", "vault ok HashiCorp Vault 1.21.0"):
+    assert genuine.reported("  vault  ok  HashiCorp Vault 1.21.0 (reported by the server)\n")
+    for report in ("vault ok OpenBao 2.7.2 (reported by the server)", "vault ok HashiCorp Vault 1.21.0"):
         with pytest.raises(genuine.CaseFailed, match="does not name HashiCorp Vault"):
             genuine.reported(report)
 
@@ -117,14 +117,14 @@ def scenario(genuine: ModuleType, monkeypatch: pytest.MonkeyPatch) -> Scenario:
     return play
 
 
-def test_a_scenario_goes_on_where_it_failed_and_is_not_repeated(scenario: Scenario) -> None:
+def test_a_failed_scenario_is_continued_and_not_repeated(scenario: Scenario) -> None:
     assert scenario("two") == ["one", "two", "two failed"]
     assert scenario() == ["two", "three"]
     assert scenario() == []
     assert scenario(force=True) == ["one", "two", "three"]
 
 
-def test_a_scenario_begins_anew_without_its_host_or_with_another_binary(
+def test_a_scenario_starts_over_without_its_host_or_with_another_binary(
     scenario: Scenario, genuine: ModuleType
 ) -> None:
     assert scenario("three") == ["one", "two", "three", "three failed"]

@@ -1,4 +1,4 @@
-"""The guarded_files module on real directories: the ladder, refusals, cut-off runs, and the rollback's own clock."""
+"""The guarded_files module on real directories: check, run, change, refusals, interrupted runs, and the rollback."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Guarded = Callable[..., dict]
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A host of its own: the guard's directories, and a systemctl that only writes down what it is asked for."""
+    """A fake host: the guard's directories, and a systemctl that records its calls."""
     for name, folder in (("STATE", "state"), ("PROGRAM", "program"), ("UNIT", "guard@.service")):
         monkeypatch.setattr(guarded_files, name, tmp_path / folder)
     (tmp_path / "bin").mkdir()
@@ -137,7 +137,7 @@ def test_what_is_refused_is_put_back_and_was_never_in_effect(
 ) -> None:
     (place / "conf").write_text("old\n")
     result = guarded(validate=["sh -c 'echo line 1: what is this >&2; exit 1'"])
-    assert result["failed"] and "line 1: what is this" in result["msg"] and "in effect all along" in result["msg"]
+    assert result["failed"] and "line 1: what is this" in result["msg"] and "in effect the whole time" in result["msg"]
     assert (place / "conf").read_text() == "old\n"
     assert effective(place) == [] and guard.snapshot() is None
 
@@ -161,7 +161,7 @@ def test_an_own_command_makes_the_former_files_effective(guarded: Guarded, place
 def test_what_cannot_be_put_back_stays_armed(guarded: Guarded, guard: rollback.Guard) -> None:
     guarded(rollback=["false"])
     result = guarded(state="restored")
-    assert result["failed"] and "goes on trying" in result["msg"]
+    assert result["failed"] and "keeps trying" in result["msg"]
     assert guard.snapshot()
 
 
@@ -175,7 +175,7 @@ def test_without_its_service_nothing_is_changed(guarded: Guarded, place: Path, g
 def test_an_owner_who_does_not_exist_is_a_change_in_a_dry_run_and_refused_in_a_real_one(
     guarded: Guarded, place: Path
 ) -> None:
-    files = [{"path": str(place / "conf"), "content": "x", "owner": "nobody-of-that-name"}]
+    files = [{"path": str(place / "conf"), "content": "x", "owner": "no-such-user"}]
     assert guarded(files=files, check=True)["changed"]
     result = guarded(files=files)
     assert result["failed"] and "owner" in result["msg"] and not (place / "conf").exists()
@@ -205,13 +205,13 @@ def test_files_that_are_right_but_not_in_effect_are_made_so(guarded: Guarded, pl
 # ---------------------------------------------------------------- runs that were cut off
 
 
-def test_the_next_run_goes_on_with_the_last_proven_state_to_return_to(
+def test_the_next_run_keeps_the_last_confirmed_state_for_a_rollback(
     guarded: Guarded, place: Path, guard: rollback.Guard
 ) -> None:
     (place / "conf").write_text("proven\n")
     guarded("first try\n")
     first = guard.snapshot()
-    # Killed here. The files are right by now, and still nobody has proven them.
+    # Killed here. The files are as declared by now, but not confirmed.
     assert guarded("first try\n", check=True)["changed"]
     again = guarded("first try\n", seconds=500)
     assert again["armed"] and again["resumed"] and again["written"] == []
@@ -274,7 +274,7 @@ def test_the_installed_program_restores_when_the_time_is_over(guarded: Guarded, 
     (place / "conf").write_text("old\n")
     guarded(seconds=1)
     output, _ = on_its_own(place).communicate(timeout=60)
-    assert "Nobody proved" in output
+    assert "was not confirmed in time" in output
     assert (place / "conf").read_text() == "old\n" and effective(place) == ["new", "old"]
 
 
@@ -288,8 +288,8 @@ def test_the_program_ends_quietly_when_the_proof_came(
         sleep=lambda _: guarded(state="proven"),
     )
     monkeypatch.setattr(rollback, "time", proof)
-    assert "was proven" in guard.restore_in_time()
-    assert "was proven" in on_its_own(place).communicate(timeout=60)[0]
+    assert "was confirmed" in guard.restore_in_time()
+    assert "was confirmed" in on_its_own(place).communicate(timeout=60)[0]
     assert (place / "conf").read_text() == "new\n"
 
 
@@ -307,7 +307,7 @@ def test_a_late_rollback_finds_that_the_next_run_put_it_off(
     assert (place / "conf").read_text() == "new\n" and guard.snapshot()
 
 
-def test_after_a_reboot_the_time_starts_anew(guarded: Guarded, place: Path, guard: rollback.Guard) -> None:
+def test_after_a_reboot_the_full_time_starts_again(guarded: Guarded, place: Path, guard: rollback.Guard) -> None:
     guarded(seconds=1)
     guard.file.write_text(json.dumps({**guard.snapshot(), "boot": "an earlier one", "deadline": 10**9}))
     assert "restored" in guard.restore_in_time()

@@ -1,4 +1,4 @@
-"""The watcher that repairs what an outage leaves behind: when it probes, what it restarts, and what it leaves alone."""
+"""The watcher that repairs services after an outage: when it probes, what it restarts, and what it does not."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def program():
 
 
 class FakeHost:
-    """A server whose state a test sets; remembers what was done to it."""
+    """A server whose state a test sets; records repairs."""
 
     def __init__(self, program) -> None:
         self.program = program
@@ -84,7 +84,7 @@ class FakeHost:
 
 @pytest.fixture
 def server(program):
-    """The watcher of a server that has been well for hours, and a clock to turn."""
+    """The watcher of a server that has been healthy for hours, and its clock."""
     host = FakeHost(program)
     words: list[str] = []
     now = SimpleNamespace(time=1_000_000.0)
@@ -92,7 +92,7 @@ def server(program):
     watcher = program.Watcher(host, words.append, lambda: now.time)
 
     def run(seconds: float, until: str = "") -> float:
-        """Turn the clock in the program's rounds; stop when something was done. The seconds that it took."""
+        """Advance the clock in the program's rounds until a repair; returns the seconds."""
         begun = now.time
         while now.time - begun < seconds:
             watcher.round()
@@ -186,7 +186,7 @@ def test_a_wrong_password_is_no_reason_to_restart_directus(server) -> None:
     assert host.done == []
 
 
-def test_a_directus_that_lets_no_one_in_is_restarted_after_a_while(server) -> None:
+def test_a_directus_that_accepts_no_login_is_restarted_after_a_while(server) -> None:
     host = server.host
     host.failing = {"directus_login": "timed out"}
     host.cut_off = {"cms"}
@@ -243,13 +243,13 @@ def test_a_worker_for_all_queues_counts_for_each(server) -> None:
 
 
 def test_a_service_that_stays_unhealthy_while_all_it_needs_is_well_is_restarted(server) -> None:
-    """The scheduler, of which the probe says nothing."""
+    """The scheduler, which the probe does not cover."""
     server.host.status["task-scheduler"] = "Up 2 hours (unhealthy)"
     assert 180 <= server.run(300, "restart task-scheduler") <= 200
     assert server.host.done == ["restart task-scheduler"]
 
 
-def test_a_service_whose_dependency_is_ill_too_is_not(server) -> None:
+def test_a_service_with_an_unhealthy_dependency_is_not_restarted(server) -> None:
     host = server.host
     host.status["cms"] = host.status["cms-database"] = "Up 2 hours (unhealthy)"
     host.failing = {"directus_login": "timed out"}
@@ -363,7 +363,7 @@ def test_queues_of_a_container(program, command, environment, queues) -> None:
         (0, {"other": 1}, False, {"probe"}),
     ],
 )
-def test_what_the_probe_says(program, tmp_path, code, output, ready, failing) -> None:
+def test_results_of_the_probe(program, tmp_path, code, output, ready, failing) -> None:
     ready_program = tmp_path / "ready"
     text = output if isinstance(output, str) else json.dumps(output)
     ready_program.write_text(f"#!/bin/sh\necho '{text}'\nexit {code}\n")

@@ -1,4 +1,4 @@
-"""The health checks that are scripts of their own."""
+"""The health checks that are separate scripts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ spec.loader.exec_module(worker_alive)
 
 
 class Api(BaseHTTPRequestHandler):
-    """Answers as its path says, and keeps what it was asked."""
+    """Answers by its path, and records the requests."""
 
     seen: ClassVar[list[tuple[str, str | None]]] = []
 
@@ -60,7 +60,7 @@ def test_nothing_there_is_not_alive(port: int) -> None:
 
 @pytest.mark.parametrize(("status", "alive"), [(200, True), (301, False), (503, False)])
 def test_the_check_of_an_app_runs_as_it_is_written(port: int, status: int, alive: bool) -> None:
-    """Taken out of the template: what a health check is worth shows only when it runs with its own options."""
+    """Extracted from the template, so that the health check runs with its own options."""
     template = (BIN.parents[1] / "docker-compose.yml.j2").read_text()
     option, _, rest = (
         template.partition("# an App's image has Python")[2].partition("- python3\n")[2].partition("- |\n")

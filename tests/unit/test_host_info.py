@@ -1,4 +1,4 @@
-"""How the host_info module reads what a host says of itself."""
+"""The host_info module's parsers."""
 
 from __future__ import annotations
 

@@ -86,7 +86,7 @@ def test_wanted_adds_parents_and_refuses_strangers() -> None:
         catalogue.wanted(["nginx"], rows)
 
 
-def test_the_program_runs_from_anywhere_and_tells_what_is_wrong(tmp_path: Path) -> None:
+def test_the_program_runs_from_any_directory_and_reports_errors(tmp_path: Path) -> None:
     command = [sys.executable, str(LAB / "images.py"), "list", "nginx"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 1 and done.stderr.startswith("images: no such image: nginx; there are base, python,")
@@ -180,7 +180,7 @@ def test_only_the_controllers_own_authorities_count(tmp_path: Path) -> None:
 
 
 class _Recorder(builder.Builder):
-    """A builder that only notes what it would make."""
+    """A builder that only records what it would build."""
 
     def __init__(self, failing: str = "") -> None:
         self.rows, self.order, self.failing = ROWS, [], failing
@@ -201,7 +201,7 @@ def test_parents_are_made_first_then_the_catalogues_order() -> None:
     assert builder.order == ["base", "app", "other"]
 
 
-def test_a_failure_ends_the_work_and_is_told() -> None:
+def test_a_failure_ends_the_work_and_is_reported() -> None:
     builder = _Recorder(failing="app")
     with pytest.raises(LabError, match="app is broken"):
         builder.make_all(list(ROWS.values()), None, jobs=1)

@@ -1,4 +1,4 @@
-"""The controller's part: which user a server lets in, and how a guarded change is proven or taken back."""
+"""The controller's part: which user a server accepts, and how a guarded change is confirmed or reverted."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CLOSED = Login(False, False, "ssh: connect to host 198.51.100.11 port 22: Connec
 
 
 class Connection(SimpleNamespace):
-    """As much of a connection as the plugins look at."""
+    """The parts of a connection that the plugins use."""
 
     transport = "ssh"
     _shell = SimpleNamespace(tmpdir="/nowhere")
@@ -43,7 +43,7 @@ def action(plugin: type, arguments: dict, user: str = "root") -> object:
         ("Host key verification failed.", False),
     ],
 )
-def test_an_attempt_tells_a_refusal_from_silence(said: str, refused: bool) -> None:
+def test_an_attempt_distinguishes_a_refusal_from_silence(said: str, refused: bool) -> None:
     def fail(*_: object, **__: object) -> None:
         raise AnsibleConnectionFailure(said)
 
@@ -78,25 +78,25 @@ def test_the_first_user_who_gets_in_is_the_answer(monkeypatch: pytest.MonkeyPatc
     assert (result["user"], tried, result["changed"]) == ("root", ["admin", "root"], False)
 
 
-def test_a_silent_server_is_not_asked_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_server_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     result, tried = who(monkeypatch, {"admin": SILENT})
     assert tried == ["admin"] and result["failed"]
     for words in (
         "prod1 (198.51.100.11, port 22) cannot be reached",
         "as admin: Connection timed out",
-        "Is the server up",
+        "Check that the server is up",
     ):
         assert words in result["msg"]
 
 
-def test_a_server_that_refuses_everybody_says_what_to_do(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_refuses_all_users_is_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     result, _ = who(monkeypatch, {"admin": REFUSED, "root": REFUSED})
-    for words in ("lets nobody in", "as admin:", "as root:", "ansible_ssh_private_key_file"):
+    for words in ("accepts none of the users", "as admin:", "as root:", "ansible_ssh_private_key_file"):
         assert words in result["msg"]
 
 
 def test_a_closed_port_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "Does sshd run there" in who(monkeypatch, {"admin": CLOSED})[0]["msg"]
+    assert "Check that sshd listens on this port" in who(monkeypatch, {"admin": CLOSED})[0]["msg"]
 
 
 def test_a_changed_host_key_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_what_changes_nothing_needs_no_proof(change: Change) -> None:
     assert not result["changed"] and seen == ["root present"]
 
 
-def test_a_proven_change_is_disarmed_by_the_one_who_has_a_way_in(change: Change) -> None:
+def test_a_confirmed_change_is_disarmed_by_the_user_who_logged_in(change: Change) -> None:
     result, seen = change({"present": ARMED, "proven": {"changed": True}}, [IN])
     assert result == {**ARMED, "armed": False}
     assert seen == ["root present", "admin sudo -n true", "admin proven"]
@@ -188,7 +188,7 @@ def test_a_port_that_stays_closed_is_taken_back(change: Change, monkeypatch: pyt
 
 def test_without_a_connection_the_hosts_own_rollback_is_waited_for(change: Change) -> None:
     result, _ = change({"present": BROKEN, "restored": BROKEN}, [SILENT, SILENT, SILENT, IN])
-    assert result["failed"] and "rolled back by the host itself, and admin can log in as before" in result["msg"]
+    assert result["failed"] and "rolled back by the host's timer, and admin can log in as before" in result["msg"]
 
 
 def test_a_host_that_stays_silent_is_given_up(change: Change) -> None:

@@ -50,7 +50,7 @@ def test_the_documentation_shows_this_plan() -> None:
 
 
 @pytest.mark.parametrize(("limit", "expected"), [("384M", "299MiB"), ("1G", "798MiB"), ("128m", "99MiB")])
-def test_go_programs_are_told_their_limit(limit: str, expected: str) -> None:
+def test_go_programs_get_their_limit(limit: str, expected: str) -> None:
     assert go_memory_limit(limit) == expected
 
 

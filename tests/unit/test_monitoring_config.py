@@ -1,4 +1,4 @@
-"""Monitoring is wired to services of this stack, by their names on the internal network, and to nothing else."""
+"""Monitoring uses only services of this stack, by their names on the internal network."""
 
 from __future__ import annotations
 

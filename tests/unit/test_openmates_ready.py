@@ -52,7 +52,7 @@ def stamp(at: float) -> str:
 
 
 class Host:
-    """A host with an api container whose parts are all well."""
+    """A host with an api container whose parts are all ok."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.began = folder, time.time() - 300
@@ -204,7 +204,7 @@ def test_a_state_that_is_no_state_is_replaced(host):
 # ---------------------------------------------------------------- the log
 
 
-def test_a_critical_failure_of_the_start_is_remembered_after_its_line_is_gone(host):
+def test_a_critical_failure_of_the_start_is_remembered_after_its_log_line_is_rotated(host):
     host.world["log"].append([host.began + 20, FAILED])
     expected = "Failed during critical service initialization: Permission denied"
     assert expected in host.parts()["initialisation"]
@@ -276,7 +276,7 @@ def test_what_cannot_be_asked_is_red_part_by_part(host, change, words):
         assert "queue:email" in {part["name"] for part in result["parts"]}
 
 
-def test_without_its_settings_it_says_how_to_get_them(host):
+def test_without_its_settings_it_reports_the_remedy(host):
     (host.folder / "project/config/ready/ready.json").write_text("{}")
     assert "site.yml --tags stack" in host.parts()["cache"]
 

@@ -1,4 +1,4 @@
-"""The outside probe against sockets that are really there, on this machine's loopback addresses."""
+"""The outside probe against real sockets on this machine's loopback addresses."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def listener(address: str, listens: bool = True) -> Iterator[int]:
 
 @contextlib.contextmanager
 def silent_port() -> Iterator[tuple[int, Callable[[], None]]]:
-    """A port whose queue is full, so that the kernel answers nothing more, and what makes room in it."""
+    """A port whose queue is full, so that the kernel stops answering, and a function that empties it."""
     with socket.socket() as server, contextlib.ExitStack() as queue:
         server.bind(("127.0.0.1", 0))
         server.listen(0)
@@ -66,7 +66,7 @@ def probe(addresses: list[str], ports: str, **more: object) -> dict:
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1", "::1"])
-def test_open_and_closed_ports_are_told_apart(address: str) -> None:
+def test_open_and_closed_ports_are_distinguished(address: str) -> None:
     with listener(address) as first, listener(address) as second, listener(address, listens=False) as closed:
         seen = probe([address], f"{first},{second},{closed}")["addresses"][address]
     assert seen["open"] == sorted([first, second])
@@ -118,7 +118,7 @@ def test_a_lost_packet_hides_no_port(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (seen["open"], seen["silent"]) == ([port], 0)
 
 
-def test_what_a_router_says_no_to_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ports_that_a_router_refused_are_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
     tries: list[list[int]] = []
 
     def sweep(self: tcp_scan.Scanner, ports: object, _timeout: float) -> list[int]:
@@ -161,7 +161,7 @@ def test_an_address_without_a_route_is_unreachable_with_its_reason(monkeypatch: 
     assert (seen["2001:db8::1"]["reachable"], seen["2001:db8::1"]["reason"]) == (False, reason)
 
 
-def test_no_way_explains_what_the_system_says(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_route_is_explained_with_the_systems_error(monkeypatch: pytest.MonkeyPatch) -> None:
     def connect(_self: object, _target: object) -> None:
         raise OSError(tcp_scan.errno.ENETUNREACH, "Network is unreachable")
 

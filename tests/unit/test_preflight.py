@@ -1,4 +1,4 @@
-"""What preflight refuses, and that it names the variable, the file and the remedy for each."""
+"""Problems that preflight reports, each with the variable, the file and the remedy."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ INTERNAL = [
 
 
 def good(environment: str) -> dict:
-    """Settings that can work."""
+    """Valid settings."""
     prod = environment == "prod"
     outer = (
         {"api": "proxy", "cms": "internal", "grafana": "internal"}
@@ -257,7 +257,7 @@ BAD = [
     ("prod", {"openmates_domain": "https://api.openmates.test/"}, SETTINGS, ["openmates_domain", "Leave out https://"]),
     ("prod", {"openmates_domain": "api_1.openmates.test"}, SETTINGS, ["openmates_domain", "not a domain name"]),
     ("prod", {"openmates_domain": "198.51.100.11"}, SETTINGS, ["openmates_domain", "not a domain name"]),
-    ("prod", {"openmates_domain": "api.localhost"}, SETTINGS, ["openmates_domain", "own name for itself"]),
+    ("prod", {"openmates_domain": "api.localhost"}, SETTINGS, ["openmates_domain", "a local name of this machine"]),
     ("prod", {"openmates_exposure": {"api": "published"}}, EXPOSURE, ["api is published", "forbid", "`api: proxy`"]),
     ("prod", {"openmates_exposure": {"api": "internal"}}, EXPOSURE, ["api is internal", "forbid"]),
     ("prod", {"openmates_exposure": {"grafana": "proxy"}}, EXPOSURE, ["grafana is proxy", "forbid", "SSH tunnel"]),
@@ -736,10 +736,10 @@ def test_undefined_settings_are_problems_not_errors() -> None:
     assert "not set" in problems(missing)[0]
     broken = Lazy(good("prod") | {"openmates_ports": KeyError("'dict object' has no attribute 'api'")})
     assert ["openmates_ports" in text for text in problems(broken)] == [True]
-    assert "cannot be worked out" in problems(broken)[0]
+    assert "cannot be evaluated" in problems(broken)[0]
 
 
-def test_everything_missing_is_told_without_an_error() -> None:
+def test_missing_settings_are_reported_without_an_exception() -> None:
     found = preflight.preflight_problems({})
     for name in ("openmates_environment", "openmates_admin_email", "openmates_admin_password", HOST):
         assert any(name in text for text in found), name

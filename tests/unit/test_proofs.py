@@ -57,7 +57,7 @@ def test_a_case_keeps_one_row_with_its_last_result(project) -> None:
     assert "1 h 01 min | a/b not ready |" in rows(project)[1]
 
 
-def test_the_row_tells_commit_and_machine_but_no_name(project) -> None:
+def test_the_row_has_commit_and_machine_but_no_host_name(project) -> None:
     project.record("x", "passed")
     commit = project._git("rev-parse", "--short=10", "HEAD").strip()
     assert f"| {commit} |" in rows(project)[0]

@@ -1,4 +1,4 @@
-"""Images are pulled before anything is stopped; one that cannot be had or would not run is named with its setting."""
+"""Images are pulled before anything is stopped; one that cannot be pulled or would not run is reported."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""ready.py against a Directus and a Vault that are no more than their answers. tests/queues has real workers."""
+"""ready.py against a fake Directus and a fake Vault. tests/queues has real workers."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ EXPECTED = {"users": ["id", "email"], "chats": ["id", "title"], "folder": []}
 
 
 class Fake:
-    """Answers by method and path, and keeps what it was asked."""
+    """Answers by method and path, and records the requests."""
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str, dict, dict]] = []
@@ -337,7 +337,7 @@ class FakeInspect:
 
 
 def worker(queue: str = "email", ages: tuple = (), slots: int = 2, **more: object) -> dict:
-    """What a worker says that runs tasks of these ages."""
+    """The answer of a worker that runs tasks of these ages."""
     active = [{"name": "work", "worker_pid": pid, "time_start": NOW - age} for pid, age in enumerate(ages, 1)]
     pool = {"max-concurrency": slots, "processes": list(range(1, slots + 1))}
     return {"queues": [{"name": queue}], "active": active, "stats": {"pool": pool, "total": {"work": 7}}, **more}

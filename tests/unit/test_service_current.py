@@ -77,7 +77,7 @@ def test_what_cannot_be_enabled_is_only_started(state: str) -> None:
 def test_several_services_in_one_call_each_by_its_own_files(
     run_module: Callable[..., dict], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`systemctl` is a script that knows two running units and writes down what it is asked for."""
+    """`systemctl` is a script with two running units that records its calls."""
     script, asked, changed = tmp_path / "systemctl", tmp_path / "asked", tmp_path / "changed"
     shown = "".join(f"{key}={value}\n" for key, value in {**RUNNING, "LoadState": "loaded"}.items())
     script.write_text(f'#!/bin/sh\n[ "$1" = show ] && cat <<E\n{shown}E\n[ "$1" = show ] || echo "$@" >> {asked}\n')

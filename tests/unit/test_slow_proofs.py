@@ -1,4 +1,4 @@
-"""make faults and make real: which cases there are, how they are chosen, and what of a log speaks against a service."""
+"""make faults and make real: the cases, their selection, and the evaluation of a service's log."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def test_logs(lines: list[str], against: int) -> None:
     assert len(logs.judged(lines).against) == against
 
 
-def test_absent_keys_are_told_apart() -> None:
+def test_absent_keys_are_distinguished() -> None:
     assert logs.judged(["ERROR no API key for brave"] * 3).absent == ["3 x ERROR no API key for brave"]
 
 

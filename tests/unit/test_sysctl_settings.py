@@ -59,7 +59,7 @@ def test_check_run_check_run_change(run: Run, kernel: Path, tmp_path: Path) -> N
     assert promised["applied"] == ["kernel.kptr_restrict"] and values(kernel)["kernel/kptr_restrict"] == "1"
 
 
-def test_a_value_that_was_changed_by_hand_is_noticed_and_mended(run: Run, kernel: Path) -> None:
+def test_a_value_that_was_changed_by_hand_is_detected_and_corrected(run: Run, kernel: Path) -> None:
     run(REDIRECTS)
     (kernel / "net/ipv4/conf/eth0/accept_redirects").write_text("1\n")
     assert run(REDIRECTS, check=True)["applied"] == ["net.ipv4.conf.eth0.accept_redirects"]

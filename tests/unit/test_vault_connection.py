@@ -1,4 +1,4 @@
-"""A Vault is on the host itself: the modules ask it and no proxy, whatever the host's environment says."""
+"""The modules connect to Vault on the host without a proxy, regardless of the host's environment."""
 
 from __future__ import annotations
 

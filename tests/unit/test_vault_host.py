@@ -1,4 +1,4 @@
-"""The program that a server looks after its Vault with: what it does in each state, without a Vault or a Docker."""
+"""The program with which a server maintains its Vault: its actions in each state, without a Vault or a Docker."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def program():
 
 
 class FakeVault:
-    """Answers by a table; remembers what it was asked. A sealed one opens with the right shares."""
+    """Answers by a table, and records the requests. A sealed one is unsealed with the right shares."""
 
     def __init__(self, program, health: int, answers: dict | None = None, opens_with: list | None = None) -> None:
         self.program, self.state, self.answers, self.opens_with = program, health, answers or {}, opens_with
@@ -54,7 +54,7 @@ class FakeVault:
 
 @pytest.fixture
 def run(program, tmp_path, monkeypatch, capsys):
-    """A function that runs one command against a Vault and containers, and returns its exit code and words."""
+    """A function that runs one command against a Vault and containers, and returns its exit code and output."""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "openmates-vault-shares").write_text(json.dumps({"shares": SHARES}))
     (tmp_path / "openmates-vault-api").write_text(json.dumps({"role_id": "r", "secret_id": "s"}))
@@ -106,7 +106,7 @@ def test_shares_of_another_vault_are_said_to_be_and_never_shown(program, run, tm
     assert code == 1 and "missing or damaged" in said and "site.yml" in said
 
 
-def test_without_shares_on_the_server_it_says_who_must_act(program, run, tmp_path):
+def test_without_shares_on_the_server_an_operator_must_unseal(program, run, tmp_path):
     sealed = FakeVault(program, program.SEALED)
     assert run(sealed, *token_arguments(tmp_path / "token"))[:2] == (0, "")
     code, said, _ = run(sealed, *token_arguments(tmp_path / "token", "--unseal", "operator"))
@@ -146,7 +146,7 @@ def test_a_token_is_renewed_when_half_of_its_time_is_over(program, run, tmp_path
     assert file.read_text() == "old"
 
 
-def test_a_refused_login_is_told_and_the_old_token_stays(program, run, tmp_path):
+def test_a_refused_login_is_reported_and_the_old_token_stays(program, run, tmp_path):
     file = tmp_path / "api.token"
     file.write_text("old")
     answers = {"auth/token/lookup-self": (403, {}), "auth/approle/login": (400, {})}

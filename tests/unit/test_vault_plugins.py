@@ -44,7 +44,7 @@ def secrets() -> list:
         ("sealed", "unreadable", None, "reset"),
     ],
 )
-def test_every_state_a_killed_run_leaves_is_mended(state, marker, keys_id, expected):
+def test_every_state_of_a_killed_run_is_repaired(state, marker, keys_id, expected):
     verdict = vault_custody.verdict(
         state=state, marker=marker, keys_file="/k", keys_present=keys_id is not None, keys_init_id=keys_id
     )
@@ -134,7 +134,7 @@ def test_an_existing_keys_file_is_never_overwritten(tmp_path, secrets):
     path.symlink_to(tmp_path / "elsewhere")
     keys = action.KeysFile(str(path), secrets)
     assert keys.present()
-    with pytest.raises(AnsibleActionFail, match="left as it is"):
+    with pytest.raises(AnsibleActionFail, match="is not overwritten"):
         keys.write(action.keys_text("prod1", "one", **CUSTODY))
     assert path.is_symlink()
     assert [entry.name for entry in tmp_path.iterdir()] == ["keys.yml"]
@@ -222,7 +222,7 @@ def test_the_result_has_no_key_and_the_marker_goes_only_after_custody(run_action
     assert kept["unseal_shares"] == SHARES
 
 
-def test_a_lost_custody_says_what_happens_next_and_leaves_the_marker(run_action, monkeypatch):
+def test_lost_keys_are_reported_and_the_marker_stays(run_action, monkeypatch):
     monkeypatch.setattr(action.KeysFile, "write", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     result, calls, path = run_action({**INITIALISED, "custody": dict(CUSTODY)})
     assert "No space left" in str(result) and "run again" in str(result)
@@ -230,7 +230,7 @@ def test_a_lost_custody_says_what_happens_next_and_leaves_the_marker(run_action,
     assert not any(secret in str(result) for secret in [*SHARES, CUSTODY["root_token"]])
 
 
-def test_a_failure_on_the_host_is_told(run_action):
+def test_a_failure_on_the_host_is_reported(run_action):
     result, calls, path = run_action({"failed": True, "msg": "no python", "module_stderr": "sh: not found"})
     assert str(result) == "no python sh: not found"
     assert len(calls) == 1 and not path.exists()

@@ -1,4 +1,4 @@
-"""The timers that look after Vault on the host: what vault_host asks systemd, and what it makes of the answer."""
+"""The timers that maintain Vault on the host: vault_host's queries of systemd, and how it uses the answers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every playbook checks its arguments before it connects, and its message names what is wrong."""
+"""Every playbook checks its arguments before it connects, and its message names the problems."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def test_variable_names_are_those_at_the_top_level(tmp_path: Path) -> None:
 
 
 class Operator:
-    """Runs playbooks against a server on a documentation address, and notices every attempt to connect."""
+    """Runs playbooks against a server on a documentation address, and detects attempts to connect."""
 
     def __init__(self, folder: Path) -> None:
         self.connected = folder / "connected"
@@ -156,7 +156,7 @@ def test_a_misspelt_or_missing_argument_ends_a_playbook_before_it_connects(opera
         assert re.search(rf"Example: ansible-playbook \S*{verb} -i prod .*-e {required}=", output)
 
 
-def test_right_arguments_let_a_playbook_go_on_to_the_server(operator: Operator, tmp_path: Path) -> None:
+def test_with_valid_arguments_a_playbook_continues(operator: Operator, tmp_path: Path) -> None:
     snapshot = tmp_path / "a.snap"
     snapshot.touch()
     output = operator.run("vault_restore.yml", "-e", f"vault_snapshot_file={snapshot}")

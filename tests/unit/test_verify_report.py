@@ -1,4 +1,4 @@
-"""The report on a live server, and the problems it names."""
+"""The report on a live server, and its problems."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def asked(**failing: str) -> dict:
 
 @pytest.fixture
 def seen() -> dict:
-    """A server on which all is well."""
+    """A server without problems."""
     return {
         "host": "prod1",
         "environment": "prod",
@@ -86,17 +86,17 @@ def test_a_good_server_has_no_problem(seen: dict) -> None:
     assert not verify.verify_ask_host(seen)
 
 
-def test_the_report_says_everything_at_a_glance(seen: dict) -> None:
+def test_the_report_shows_everything(seen: dict) -> None:
     text = "\n".join(verify.verify_report(seen))
     for words in (
-        "prod1 (prod): everything is as it should be",
+        "prod1 (prod): no problems",
         f"IPv4 {V4}",
         f"IPv6 {V6}",
         "caddy (https)",
         "certificate by Lab CA, 89 days left",
         "OpenMates is ready",
         "queue:email     ok  fine",
-        "Services: 3 of 3 as they should be, 1 stand-ins",
+        "Services: 3 of 3 without problems, 1 stand-ins",
         "STAND-IN for Loki",
     ):
         assert words in text
@@ -106,7 +106,7 @@ def test_the_report_says_everything_at_a_glance(seen: dict) -> None:
 def test_the_report_names_what_a_server_itself_answers(seen: dict) -> None:
     seen["services"]["vault"] = service(image="hashicorp/vault:9.9", reported="HashiCorp Vault 1.21.0")
     text = "\n".join(verify.verify_report(seen))
-    assert "HashiCorp Vault 1.21.0 (asked of the server)" in text and "hashicorp/vault:9.9" not in text
+    assert "HashiCorp Vault 1.21.0 (reported by the server)" in text and "hashicorp/vault:9.9" not in text
     seen["services"]["vault"]["reported"] = ""
     assert "hashicorp/vault:9.9" in "\n".join(verify.verify_report(seen))
 
@@ -128,7 +128,12 @@ NO_ROUTE = "this machine has no IPv6 route to it (Network is unreachable)"
 @pytest.mark.parametrize(
     ("path", "value", "problem_words", "report_words"),
     [
-        (f"probe/addresses/{V6}/open", [22, 80, 443, 5432], ["Port 5432", V6, "must not be"], "OPEN, MUST NOT BE"),
+        (
+            f"probe/addresses/{V6}/open",
+            [22, 80, 443, 5432],
+            ["Port 5432", V6, "must be closed"],
+            "OPEN, MUST BE CLOSED",
+        ),
         (f"probe/addresses/{V4}/open", [22, 80], ["Port 443 (caddy (https))", V4], "NOT OPEN"),
         (
             f"probe/addresses/{V6}",
@@ -139,12 +144,12 @@ NO_ROUTE = "this machine has no IPv6 route to it (Network is unreachable)"
         (
             f"probe/addresses/{V4}",
             found(22, 80, 443, reliable=False, reason="too much"),
-            [V4, "cannot be relied on"],
+            [V4, "is not reliable"],
             "",
         ),
         (f"probe/addresses/{V4}", found(answered=False), ["Nothing answered", V4], "NOT OPEN"),
         ("probe/web/1", answer(V6, ok=False, error="the certificate is not valid: expired"), [V6, "expired"], "FAILED"),
-        ("probe/web/0", answer(V4, days_left=3), ["ends in 3 days"], "3 days left"),
+        ("probe/web/0", answer(V4, days_left=3), ["expires in 3 days"], "3 days left"),
         (
             "ready",
             asked(collections="1 of 2 are missing: users"),
@@ -174,7 +179,7 @@ NO_ROUTE = "this machine has no IPv6 route to it (Network is unreachable)"
         (
             "probe/web/0",
             answer(ok=False, status=503, error="status 503 instead of 200"),
-            [V4, "status 503", "OpenMates is ready, but Caddy takes", "journalctl -u caddy"],
+            [V4, "status 503", "OpenMates is ready, but Caddy considers", "journalctl -u caddy"],
             "FAILED",
         ),
         ("services/api", service(health="unhealthy"), ["Service api", "unhealthy"], "2 of 3"),
@@ -191,7 +196,7 @@ NO_ROUTE = "this machine has no IPv6 route to it (Network is unreachable)"
         ("expected_services", ["api", "vault"], ["Service vault", "no container"], "3 of 4"),
     ],
 )
-def test_what_is_wrong_is_named(
+def test_problems_are_reported(
     seen: dict, path: str, value: object, problem_words: list[str], report_words: str
 ) -> None:
     bad = change(seen, path, value)
@@ -220,7 +225,7 @@ def test_an_unexpected_port_is_traced_to_process_and_container(seen: dict) -> No
     assert "harmless" not in problem
 
 
-def test_a_missing_port_says_whether_anything_listens(seen: dict) -> None:
+def test_a_closed_port_is_reported_with_its_listener(seen: dict) -> None:
     bad = change(seen, f"probe/addresses/{V6}/open", [22, 80])
     listening = bad | {"listeners": [{"address": "::", "port": 443, "name": "caddy", "pid": 12}]}
     assert "process caddy (pid 12)" in verify.verify_problems(listening)[0]

@@ -1,4 +1,4 @@
-"""What a web server says, and what is wrong with its certificate."""
+"""Answers of a web server, and problems of its certificate."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers like an api behind a proxy, and tells the Host header it saw."""
+    """Answers like an api behind a proxy, with the Host header that it received."""
 
     failures = 0
 
@@ -174,7 +174,7 @@ def test_a_server_that_never_answers_is_cut_off() -> None:
     assert not answer["ok"] and answer["error"]
 
 
-def test_a_port_where_nobody_listens_is_said_so() -> None:
+def test_a_port_without_a_listener_is_reported() -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         answer = web_request.ask("127.0.0.1", request(taken.getsockname()[1]), 2.0)

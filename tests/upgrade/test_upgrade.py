@@ -1,4 +1,4 @@
-"""From Directus 11.16 to the present one, with data: nothing is lost, and a dump of before is there.
+"""Upgrade from Directus 11.16 to the current version, with data: nothing is lost, and a dump was made before.
 
 Slow: the earlier Directus has to be built (lab/directus_before.sh). `make upgrade-proof` does both.
 """
@@ -20,7 +20,7 @@ SCRIPTS = ROOT / "files/compose/config/cms-setup"
 
 
 def set_up(stack: Stack, folder: Path, image: str, force: bool) -> str:
-    """Run cms-setup in that image; what it said."""
+    """Run cms-setup in that image; returns its output."""
     for script in SCRIPTS.glob("*.mjs"):
         (folder / script.name).write_text(script.read_text())
     (folder / "setup.json").write_text(json.dumps({"schema": SAMPLE, "force": force}))

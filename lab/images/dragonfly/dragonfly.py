@@ -146,7 +146,7 @@ def configuration(values: dict[str, str | bool], cores: int) -> str:
     lines = [
         f"port {_number(values, 'port', 1, 65535)}",
         f"bind {values['bind'] or '* -::*'}",
-        # Dragonfly answers everybody who knows the password, or everybody if there is none.
+        # Dragonfly answers every client with the password, or every client if there is none.
         "protected-mode no",
         f"databases {_number(values, 'dbnum', 1, 1024)}",
         f"maxclients {min(_number(values, 'maxclients', 1, 1000000), 10000)}",

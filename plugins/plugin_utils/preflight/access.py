@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Who may log in to the server, and from where."""
+"""Login users, keys and networks of the server."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, integer
 
 USER = re.compile(r"^[a-z_][a-z0-9_-]{0,30}$")
-# What sshd is told to take. An RSA key of 3072 bits has 407 bytes.
+# Key types that sshd is configured to accept. An RSA key of 3072 bits has 407 bytes.
 KEY_TYPES = ("ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ssh-rsa")
 RSA_BYTES = 400
 BASTION = re.compile(r"^([a-z_][a-z0-9._-]*@)?([a-z0-9.-]+|\[[0-9a-f:]+\])(:\d{1,5})?$", re.IGNORECASE)
@@ -40,7 +40,7 @@ def check_ssh_user(run: Preflight) -> Iterator[str]:
             )
     if run.get("openmates_ssh_user") == "root":
         yield run.problem(
-            "openmates_ssh_user", "root cannot log in on a hardened server", "Name another user; site.yml makes it"
+            "openmates_ssh_user", "root cannot log in on a hardened server", "Set another user; site.yml creates it"
         )
 
 
@@ -55,10 +55,10 @@ def check_ssh_keys(run: Preflight) -> Iterator[str]:
     for number, key in enumerate(keys, start=1):
         text = str(key).strip()
         if "PRIVATE KEY" in text:
-            yield run.problem(name, f"key {number} is a private key", f"Keep that to yourself. {remedy}")
+            yield run.problem(name, f"key {number} is a private key", f"Keep private keys secret. {remedy}")
         elif not _is_public_key(text):
             yield run.problem(
-                name, f"key {number} is not a public key that sshd takes (ed25519, RSA of 3072 bits)", remedy
+                name, f"key {number} is not a public key that sshd accepts (ed25519, RSA of 3072 bits)", remedy
             )
 
 

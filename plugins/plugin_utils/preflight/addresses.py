@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Names and addresses of the outside world."""
+"""Public names and addresses."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run imp
     is_placeholder_domain,
 )
 
-# Top-level domains that no mail can be sent to; Directus would refuse them halfway through its first start.
+# Top-level domains without mail; Directus would refuse them in the middle of its first start.
 SPECIAL_DOMAINS = ("test", "local", "localhost", "internal", "lan", "home", "invalid", "example")
 EMAIL = re.compile(r"^[^@\s<>,;:\"']+@([^@\s]+)$")
 REGISTRY = re.compile(r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?$", re.IGNORECASE)
 ORIGIN = re.compile(r"^(https?)://([^/\s:,]+)(:\d+)?(/[^\s,]*)?$", re.IGNORECASE)
-# Names that OpenMates takes for imitations of its own. Its encrypted list has more.
+# Names that OpenMates rejects as imitations of its own. Its encrypted list has more.
 OWN_NAME = re.compile(r"[o0]penmates|open[-_]+mates")
 LOCAL = re.compile(r"^(localhost|[\d.]+)$")
 # Some of the two-label public suffixes. Browsers refuse a cookie for them.
@@ -56,7 +56,7 @@ def check_acme_email(run: Preflight) -> Iterator[str]:
 
 def _check_email(run: Preflight, name: str, required: bool) -> Iterator[str]:
     value = str(run.get(name, "")).strip()
-    remedy = "Set it to an address that a person reads"
+    remedy = "Set it to an address whose mail is read"
     if name in run.broken or (not value and not required):
         return
     match = EMAIL.match(value)
@@ -67,7 +67,7 @@ def _check_email(run: Preflight, name: str, required: bool) -> Iterator[str]:
     elif is_placeholder_domain(match[1]) or re.search(r"change-?me|^your", value, re.I):
         yield run.problem(name, f"{value!r} is a placeholder", remedy)
     elif match[1].rpartition(".")[2].lower() in SPECIAL_DOMAINS:
-        yield run.problem(name, f"Directus takes no address under .{match[1].rpartition('.')[2]}", remedy)
+        yield run.problem(name, f"Directus accepts no address under .{match[1].rpartition('.')[2]}", remedy)
 
 
 def check_domain(run: Preflight) -> Iterator[str]:
@@ -82,11 +82,11 @@ def check_domain(run: Preflight) -> Iterator[str]:
     if is_placeholder_domain(domain):
         yield run.problem(name, f"{domain!r} is a placeholder", remedy)
     elif "/" in domain or ":" in domain:
-        yield run.problem(name, f"{domain!r} is more than a name", "Leave out https://, the port and the path")
+        yield run.problem(name, f"{domain!r} is not only a name", "Leave out https://, the port and the path")
     elif not _is_domain(domain):
         yield run.problem(name, f"{domain!r} is not a domain name", remedy)
     elif run.environment == "prod" and domain.endswith(".localhost"):
-        yield run.problem(name, f"{domain!r} is this machine's own name for itself", remedy)
+        yield run.problem(name, f"{domain!r} is a local name of this machine", remedy)
     elif not domain.endswith(".localhost"):
         yield from _check_resolution(run, name, domain)
 
@@ -97,7 +97,7 @@ def _is_domain(domain: str) -> bool:
 
 
 def _check_resolution(run: Preflight, name: str, domain: str) -> Iterator[str]:
-    if run.resolved is None:  # the host could not be asked
+    if run.resolved is None:  # the host could not resolve it
         return
     if not run.resolved:
         yield run.problem(
@@ -117,12 +117,12 @@ def _check_resolution(run: Preflight, name: str, domain: str) -> Iterator[str]:
         yield run.problem(
             name,
             f"{domain} resolves to {', '.join(elsewhere)}, which is not this host (its addresses: {mine})",
-            "Correct the DNS record, or set openmates_domain_elsewhere: true if a load balancer or NAT passes it on",
+            "Correct the DNS record, or set openmates_domain_elsewhere: true if a proxy or NAT forwards requests",
         )
 
 
 def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether a person would recognise the address as the host's: not its loopback, link-local or bridges' ones."""
+    """Whether to show the address as the host's: not one of loopback, link-local or bridges."""
     docker = ipaddress.ip_network("172.16.0.0/12")
     return not (address.is_loopback or address.is_link_local or (address.version == 4 and address in docker))
 
@@ -162,13 +162,13 @@ def check_frontends(run: Preflight) -> Iterator[str]:
             )
         elif is_placeholder_domain(match[2]):
             yield run.problem(
-                name, f"{url!r} is a placeholder", "Set it to where your web app runs, or to [] without one"
+                name, f"{url!r} is a placeholder", "Set it to your web app's address, or to [] without one"
             )
         elif run.environment == "prod" and match[1].lower() == "http":
             yield run.problem(name, f"{url!r} is not encrypted", "Use https:// in production")
         elif (sent := _as_sent(match)) != url:
             yield run.problem(
-                name, f"browsers do not send {url!r}, and the api compares letter by letter", f"Write {sent}"
+                name, f"browsers do not send {url!r}, and the api compares origins exactly", f"Write {sent}"
             )
 
 
@@ -179,7 +179,7 @@ def _as_sent(match: re.Match) -> str:
 
 
 def check_hosting_name(run: Preflight) -> Iterator[str]:
-    """OpenMates does not start under a name that could be taken for its own."""
+    """OpenMates does not start under a name that resembles its own."""
     host, name = hosting_name(run)
     if not OWN_NAME.search(host) or host == OFFICIAL:
         return
@@ -187,7 +187,7 @@ def check_hosting_name(run: Preflight) -> Iterator[str]:
     if run.environment == "prod":
         remedy = "Give the frontend another name, first in openmates_frontend_urls"
     elif name == "openmates_frontend_urls":
-        remedy = "Remove it, or put another one that is not localhost ahead of it"
+        remedy = "Remove it, or put one that is not localhost before it"
     else:
         remedy = "Use another name or the address, or put providers/stripe into openmates_vault_seeds"
     if name == "ansible_host":
@@ -197,7 +197,7 @@ def check_hosting_name(run: Preflight) -> Iterator[str]:
 
 
 def check_cookie_domain(run: Preflight) -> Iterator[str]:
-    """The login cookie's domain has to hold both the frontend's name and the api's."""
+    """The login cookie's domain must contain both the frontend's name and the api's."""
     name, cookie = "openmates_cookie_domain", run.get("openmates_cookie_domain", "")
     domain, urls = str(run.get("openmates_domain", "")).strip().lower(), run.get("openmates_frontend_urls", [])
     if name in run.broken or not isinstance(urls, list):
@@ -207,14 +207,14 @@ def check_cookie_domain(run: Preflight) -> Iterator[str]:
         return
     if cookie and not domain:
         yield run.problem(
-            name, "the api has no name of its own to share it", "Set openmates_domain, or leave this empty"
+            name, "the api has no domain name that could share it", "Set openmates_domain, or leave this empty"
         )
         return
     if not _is_domain(domain) or is_placeholder_domain(domain) or domain.endswith(".localhost"):
-        return  # by address, where the cookie has no domain, or refused above
+        return  # an IP address, whose cookie has no domain, or refused above
     if cookie and not _within(domain, cookie):
         yield run.problem(
-            name, f"{cookie} does not hold the api's name {domain}", "Write the part that it shares with the frontend"
+            name, f"{cookie} does not include the api's {domain}", "Write the part that it shares with the frontend"
         )
         return
     for host in (host_of(str(url)) for url in urls):

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""OpenMates itself: its version and collections, its Apps and queues, who may sign up, and what it reads besides."""
+"""OpenMates' settings: version, collections, Apps, queues, sign-up, and further environment variables."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ APP_KEYS = {
     "service": ("name", "kind", "image", "memory", "user"),
     "worker": ("name", "kind", "image", "memory", "queues", "concurrency", "stop_grace_period", "task_limit"),
 }
-# The queues of OpenMates v0.14 without which no one can sign up or chat, or which the scheduler fills without end.
+# The queues of OpenMates v0.14 that sign-up and chat need, or that the scheduler fills without limit.
 NEEDED_QUEUES = (
     "email",
     "user_init",
@@ -38,7 +38,7 @@ NEEDED_QUEUES = (
 LOCAL_NAMES = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104 - a name to compare with
 SIGNUP_MODES = ("invite_only", "domain_allowlist", "invite_and_domain")
 OFFICIAL = "openmates.org"
-# What the Compose file sets for the api and its workers, by the setting that decides it.
+# Variables that the Compose file sets for the api and its workers, with the setting that defines each.
 BACKEND_ENVIRONMENT = {
     "PRODUCTION_URL": "openmates_frontend_urls",
     "FRONTEND_URLS": "openmates_frontend_urls",
@@ -62,7 +62,7 @@ BACKEND_ENVIRONMENT = {
     "VAULT_URL": "the Compose file",
     "OTEL_TRACING_ENABLED": "the Compose file",
 }
-# The secrets that it gets as files, by the setting that decides each.
+# Secrets that the api gets as files, with the setting that defines each.
 BACKEND_SECRETS = {
     "DATABASE_ADMIN_PASSWORD": "openmates_admin_password",
     "DIRECTUS_SECRET": "openmates_directus_secret",
@@ -80,7 +80,7 @@ def check_version(run: Preflight) -> Iterator[str]:
 
 
 def check_collections(run: Preflight) -> Iterator[str]:
-    """The api needs OpenMates' collections: either its own cms-setup makes them, or a schema file."""
+    """The api needs OpenMates' collections, from its own cms-setup or from a schema file."""
     setup, schema = run.get("openmates_cms_setup_image", ""), str(run.get("openmates_directus_schema", ""))
     name = "openmates_cms_setup_image"
     if name in run.broken:
@@ -98,7 +98,7 @@ def check_collections(run: Preflight) -> Iterator[str]:
     elif setup and Path(schema).is_file():
         yield run.problem(
             "openmates_directus_schema",
-            f"{schema} exists, but OpenMates' own cms-setup makes the collections, so the file would have no effect",
+            f"{schema} exists, but OpenMates' own cms-setup creates the collections, so the file would have no effect",
             'To go by the file, set openmates_cms_setup_image: ""; otherwise move it away or set '
             'openmates_directus_schema: ""',
         )
@@ -108,7 +108,7 @@ def check_setup_timeout(run: Preflight) -> Iterator[str]:
     name, value = "openmates_cms_setup_timeout", run.get("openmates_cms_setup_timeout", 3600)
     seconds = integer(value)
     if name not in run.broken and (seconds is None or seconds < 60):
-        yield run.problem(name, f"{value!r} is not a number of seconds from 60 on", "Write it as 3600, for an hour")
+        yield run.problem(name, f"{value!r} is not a number of seconds, 60 or more", "Write it as 3600, for an hour")
 
 
 def check_apps(run: Preflight) -> Iterator[str]:
@@ -200,13 +200,13 @@ def _check_queue_names(run: Preflight, name: str, what: str, queues: Any) -> Ite
 
 
 def check_queues(run: Preflight) -> Iterator[str]:
-    """Each queue has one consumer, and those that matter have one at all."""
+    """Each queue has at most one consumer, and each required queue has one."""
     name, queues = "openmates_worker_queues", run.get("openmates_worker_queues")
     if name in run.broken or queues is None:
         return
     if not queues:
         yield run.problem(
-            name, "it is empty, which the worker takes for all queues", "Name at least one, e.g. [persistence]"
+            name, "it is empty, which means all queues to the worker", "Name at least one, e.g. [persistence]"
         )
         return
     yield from _check_queue_names(run, name, "it" if isinstance(queues, list) else "the queues", queues)
@@ -230,16 +230,16 @@ def check_queues(run: Preflight) -> Iterator[str]:
     if missing:
         yield run.problem(
             name,
-            f"no worker consumes {', '.join(missing)}: what OpenMates sends there is never done",
-            "Add what is missing to it, or to the queues of an app of `kind: worker`",
+            f"no worker consumes {', '.join(missing)}: tasks on these queues are never executed",
+            "Add the missing queues to it, or to the queues of an app of `kind: worker`",
         )
 
 
 def hosting_name(run: Preflight) -> tuple[str, str]:
     """The name that OpenMates' domain check reads, and the setting that gives it; both empty if there is none.
 
-    In production it is the first frontend's. In development it is the first that is not this machine's; without one,
-    the server's own name, which is added to the frontends so that the api does not ask for Stripe's keys.
+    In production it is the first frontend's. In development it is the first that is not localhost; without one, the
+    server's own name, which is added to the frontends so that the api does not require Stripe's keys.
     """
     name, urls = "openmates_frontend_urls", run.get("openmates_frontend_urls", [])
     if not isinstance(urls, list):
@@ -295,7 +295,7 @@ def check_signup(run: Preflight) -> Iterator[str]:
         yield run.problem(
             "openmates_signup_limit",
             f"it has an effect on {OFFICIAL} only",
-            "Remove it; openmates_signup_mode says who may sign up",
+            "Remove it; openmates_signup_mode defines who may sign up",
         )
 
 
@@ -334,7 +334,7 @@ def check_translations(run: Preflight) -> Iterator[str]:
     elif _in_openmates_directory(run, path):
         yield run.problem(
             name,
-            f"{path} is in openmates_directory, where a run removes what is not its own",
+            f"{path} is in openmates_directory, where a run removes files that it did not write",
             "Keep the locales elsewhere, e.g. in /srv/openmates-locales",
         )
 
@@ -347,7 +347,7 @@ def check_source(run: Preflight) -> Iterator[str]:
         yield run.problem(
             name,
             "production runs the code of its images only",
-            "Remove it here; in development it replaces the images' code by a checkout's",
+            "Remove it here; in development it replaces the images' code with a checkout's",
         )
     elif not re.match(r"^(/[A-Za-z0-9._-]+)+$", str(path)):
         yield run.problem(
@@ -356,7 +356,7 @@ def check_source(run: Preflight) -> Iterator[str]:
     elif _in_openmates_directory(run, path):
         yield run.problem(
             name,
-            f"{path} is in openmates_directory, where a run removes what is not its own",
+            f"{path} is in openmates_directory, where a run removes files that it did not write",
             "Keep the checkout elsewhere, e.g. in /srv/OpenMates",
         )
 

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What may be reached from outside, and at which port."""
+"""Services that are reachable from outside, and their ports."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ DEVELOPMENT_SERVICES = ("api", "cms", "grafana")
 def check_exposure(run: Preflight) -> Iterator[str]:
     name, exposure = "openmates_exposure", run.get("openmates_exposure")
     if name in run.broken or (exposure is None and run.environment not in ENVIRONMENTS):
-        return  # without an environment there is none
+        return  # reported as an unknown environment
     if not isinstance(exposure, dict):
         yield run.problem(name, "it is not a table of services", "Restore the file from the project")
         return
@@ -43,7 +43,7 @@ def check_exposure(run: Preflight) -> Iterator[str]:
     for service, mode in exposure.items():
         if service not in SERVICES:
             close = difflib.get_close_matches(str(service), SERVICES, n=1)
-            hint = f"Did you mean {close[0]}?" if close else "Remove it; apps belong into openmates_apps"
+            hint = f"Did you mean {close[0]}?" if close else "Remove it; apps belong in openmates_apps"
             yield run.problem(name, f"{service!r} is not a service", hint)
         elif mode not in EXPOSURES:
             yield run.problem(name, f"{service} is {mode!r}", f"Use one of {', '.join(EXPOSURES)}")
@@ -108,7 +108,7 @@ def check_ports_differ(run: Preflight) -> Iterator[str]:
             for port in host_ports(entry["host"]):
                 users.setdefault(port, []).append(service)
         except (KeyError, TypeError, ValueError):
-            continue  # check_ports has said so
+            continue  # reported by check_ports
     clashes: dict[tuple[str, ...], list[int]] = {}
     for port, names in users.items():
         if len(names) > 1:
@@ -117,7 +117,7 @@ def check_ports_differ(run: Preflight) -> Iterator[str]:
         numbers = ", ".join(map(str, sorted(ports)))
         yield run.problem(
             "openmates_ports",
-            f"{' and '.join(names)} both want host port {numbers}",
+            f"{' and '.join(names)} both use host port {numbers}",
             "Give one of them another host port",
         )
 

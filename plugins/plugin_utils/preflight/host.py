@@ -17,7 +17,7 @@ def check_operating_system(run: Preflight) -> Iterator[str]:
     version = str(run.facts.get("distribution_major_version") or run.facts.get("distribution_version") or "")
     if (system, version.partition(".")[0]) != ("Debian", "13"):
         yield run.host_problem(
-            f"it runs {system} {version}".rstrip(), "Install Debian 13 (trixie), the only system this is tested on"
+            f"it runs {system} {version}".rstrip(), "Install Debian 13 (trixie), the only tested system"
         )
 
 
@@ -25,7 +25,7 @@ def check_architecture(run: Preflight) -> Iterator[str]:
     architecture = run.facts.get("architecture", "unknown")
     if architecture not in ARCHITECTURES:
         yield run.host_problem(
-            f"its architecture is {architecture}", f"Use {' or '.join(ARCHITECTURES)}: there are no images for others"
+            f"its architecture is {architecture}", f"Use {' or '.join(ARCHITECTURES)}: there are no other images"
         )
 
 

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Whether each image names one fixed version."""
+"""Whether each image is pinned to a version."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run imp
 REFERENCE = re.compile(r"^[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?$", re.IGNORECASE)
 VERSION = re.compile(r"^v?(\d+(?:\.\d+)*)(?:-[a-z][a-z0-9.]*)?$", re.IGNORECASE)
 MOVING = ("latest", "stable", "edge", "nightly", "main", "master", "lts", "alpine")
-#: Whose versions have two numbers; all others have three.
+#: Images whose versions have two numbers; all others have three.
 TWO_NUMBERS = ("postgres",)
 
 
 def moves(reference: str) -> bool:
-    """Whether the publisher of an image points its reference at another version from time to time."""
+    """Whether an image's reference is a moving tag."""
     name, at, _digest = reference.partition("@")
     if at:
         return False
@@ -44,7 +44,7 @@ def check_images(run: Preflight) -> Iterator[str]:
                 f"the image of {service} is {reference!r}",
                 "Write it as registry/path:tag, with @sha256: and 64 digits behind it if you know its digest",
             )
-        elif run.environment == "prod" and moves(str(reference)):  # a developer's own image may be called anything
+        elif run.environment == "prod" and moves(str(reference)):  # a developer's own image may have any tag
             yield run.problem(
                 name,
                 f"the image of {service} is {reference}, a tag that its publisher moves to other versions",

@@ -15,12 +15,12 @@ from ansible_collections.openmates.server.plugins.plugin_utils.memory_plan impor
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.exposure import SERVICES
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, integer
 
-#: What is judged when a host does not report its memory: the smallest server this is made for.
+#: Assumed memory of a host that does not report it: the smallest supported server.
 SMALLEST_SERVER_MB = 7700
 
 
 def usable_memory(run: Preflight) -> int | None:
-    """What the services may be planned for, in MB; None when neither the settings nor the host tell."""
+    """The memory to plan for, in MB; None if neither the settings nor the host define it."""
     declared, reported = integer(run.get("openmates_host_memory_mb", 0)), integer(run.facts.get("memtotal_mb"))
     return declared if declared and declared > 0 else reported
 
@@ -31,7 +31,7 @@ def check_host_memory(run: Preflight) -> Iterator[str]:
     if name in run.broken:
         return
     if declared is None or declared < 0:
-        yield run.problem(name, f"{run.get(name)!r} is not a number", "Set it to megabytes, or to 0 for all there is")
+        yield run.problem(name, f"{run.get(name)!r} is not a number", "Set it to megabytes, or to 0 for all memory")
     elif reported is not None and declared > reported:
         yield run.problem(
             name,
@@ -75,7 +75,7 @@ def check_limits(run: Preflight) -> Iterator[str]:
                 "Write it as 256M or 1G",
             )
     plan, have = make_plan(limits, apps), usable_memory(run) or SMALLEST_SERVER_MB
-    too_small = have < (integer(run.get("openmates_min_memory_mb", 7000)) or 0)  # which is a problem of its own
+    too_small = have < (integer(run.get("openmates_min_memory_mb", 7000)) or 0)  # reported as a separate problem
     if plan.total > have and not too_small:
         of_apps = f", {sum(plan.apps.values()):.0f} for openmates_apps" if plan.apps else ""
         yield run.problem(

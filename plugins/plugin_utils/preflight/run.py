@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every check is given, and what several of them ask."""
+"""The input of every check, and helpers that several checks use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 ENVIRONMENTS = ("dev", "prod")
-# Each secret with the shortest value that is taken, in characters.
+# The minimum length of each secret, in characters.
 SECRETS = {
     "openmates_admin_password": 12,
     "openmates_database_password": 16,
@@ -27,7 +27,7 @@ LABEL = re.compile(r"^(?!-)[a-z0-9-]{1,63}(?<!-)$", re.IGNORECASE)
 
 
 class Preflight:
-    """One run of the checks: the settings that could be worked out, the host's facts, and where settings stand."""
+    """One run of the checks: the settings that could be evaluated, the host's facts, and the settings' files."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Preflight:
         self.settings: dict[str, Any] = _plain(values)
         self.broken: dict[str, str] = dict(unresolved)
         for name in settings:
-            # A setting may lean on one that is missing: that is a finding, not a reason to stop.
+            # A setting may refer to a missing one: that is a problem to report, not a reason to stop.
             try:
                 self.settings[name] = _plain(settings[name])
             except Exception as error:
@@ -56,7 +56,7 @@ class Preflight:
         return default if value is None else value
 
     def usable(self, name: str, kind: type | tuple[type, ...]) -> bool:
-        """Whether a setting is there and of a kind that further checks can look into."""
+        """Whether a setting is defined and has a type that further checks can use."""
         return isinstance(self.settings.get(name), kind)
 
     @property
@@ -64,7 +64,7 @@ class Preflight:
         return str(self.get("openmates_environment", ""))
 
     def file(self, name: str) -> str:
-        """The file that a setting belongs in, as a person would open it from the project's root."""
+        """The file that a setting belongs in, relative to the project's root."""
         if (
             name.split()[0].rstrip(",") in SECRETS or name == "openmates_vault_seeds"
         ):  # several secrets may share a problem
@@ -81,7 +81,7 @@ class Preflight:
 
 
 def _plain(value: Any) -> Any:
-    """A deep copy without Ansible's lazy templating, so that every error shows here and not inside a check."""
+    """A deep copy without Ansible's lazy templating, so that errors are raised here and not inside a check."""
     if isinstance(value, Mapping):
         return {key: _plain(value[key]) for key in value}
     if isinstance(value, (list, tuple)):

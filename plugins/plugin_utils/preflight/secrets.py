@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Secrets: there, strong, and each its own."""
+"""Secrets: defined, strong, and different from each other."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import SECRETS, Preflight
 
-# Anchored where a random value could hold the same few characters by chance.
+# Anchored where a random value could contain the same characters by chance.
 PLACEHOLDER = re.compile(
     r"^<.*>$|^x{3,}|^[.*?_-]+$|^(todo|tbd|fixme|123456|abcdef|qwert|letmein)"
     r"|^(none|null|secret|password|test|admin|default)[!?.0-9]*$"
@@ -18,7 +18,7 @@ PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 INVITE_CODE = "openmates_first_invite_code"
-# OpenMates' web app lets no other one be typed in.
+# OpenMates' web app accepts no other form.
 INVITE_CODE_FORM = re.compile(r"^[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}$")
 
 
@@ -47,7 +47,7 @@ def check_secrets(run: Preflight) -> Iterator[str]:
                 name,
                 "it is not set",
                 f"`ansible-playbook playbooks/secrets.yml -i {inventory}` adds it, or `ansible-vault edit"
-                f" {run.file(name)}` one of your own",
+                f" {run.file(name)}` your own value",
             )
             continue
         if not isinstance(value, str):
@@ -56,13 +56,13 @@ def check_secrets(run: Preflight) -> Iterator[str]:
         if name == INVITE_CODE and not INVITE_CODE_FORM.match(value):
             yield run.problem(
                 name,
-                "it is not of the form XXXX-XXXX-XXXX, of capital letters and digits, which is all that the web app"
+                "it is not of the form XXXX-XXXX-XXXX, of capital letters and digits, the only form that the web app"
                 " accepts",
-                f"Remove it: `ansible-playbook playbooks/secrets.yml -i {inventory}` then makes another one",
+                f"Remove it: `ansible-playbook playbooks/secrets.yml -i {inventory}` then creates another one",
             )
         elif PLACEHOLDER.search(value):
             yield run.problem(
-                name, "it still is a placeholder", "Give it a random value, e.g. from `openssl rand -hex 32`"
+                name, "it is still a placeholder", "Give it a random value, e.g. from `openssl rand -hex 32`"
             )
         elif len(value) < shortest:
             yield run.problem(
@@ -77,7 +77,7 @@ def check_secrets(run: Preflight) -> Iterator[str]:
         if value != value.strip() or any(ord(character) < 32 or ord(character) == 127 for character in value):
             yield run.problem(
                 name,
-                "it holds a line break, a control character or a space at an end, which files and flags cannot carry",
+                "it contains a line break, a control character or a space at an end, which files and flags cannot hold",
                 "Use printable characters only, and `|-` or quotation marks in YAML",
             )
 
@@ -92,7 +92,7 @@ def check_secrets_differ(run: Preflight) -> Iterator[str]:
             yield run.problem(
                 " and ".join(names),
                 "they have the same value",
-                "Give each its own: whoever learns one then knows only that one",
+                "Give each a different value, so that a leak exposes only one",
             )
 
 
@@ -101,7 +101,7 @@ def check_cache_password(run: Preflight) -> Iterator[str]:
     if run.usable(name, str) and "/" in run.settings[name]:
         yield run.problem(
             name,
-            "it holds a slash, which OpenMates' workers take for the end of the cache's address",
+            "it contains a slash, which OpenMates' workers parse as the end of the cache's address",
             "Use letters and digits, e.g. a value from `openssl rand -hex 32`",
         )
 

@@ -25,7 +25,7 @@ def check_paths(run: Preflight) -> Iterator[str]:
     if not re.match(r"^(/[A-Za-z0-9._-]+){2,}$", directory):
         yield run.problem(
             "openmates_directory",
-            f"{directory!r} is not a directory of its own",
+            f"{directory!r} is not a separate directory",
             "Use an absolute path such as /opt/openmates",
         )
 
@@ -45,7 +45,7 @@ def check_subnet(run: Preflight) -> Iterator[str]:
         if address is not None and address.version == subnet.version and address in subnet:
             yield run.problem(
                 name,
-                f"{subnet} holds {address}, which the host's own network uses",
+                f"{subnet} contains {address}, which the host's own network uses",
                 "Choose a private range that the host's network does not use, e.g. 172.31.0.0/24",
             )
             return

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What Vault is to hold, and who unseals it."""
+"""Vault's secrets, and who unseals it."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ def check_vault_seeds(run: Preflight) -> Iterator[str]:
             for value in fields.values()
         ):
             yield run.problem(
-                name, f"{path} still holds a placeholder", "Set the key, or remove the entry to add it later"
+                name, f"{path} still contains a placeholder", "Set the key, or remove the entry to add it later"
             )
 
 
 def check_vault_unseal(run: Preflight) -> Iterator[str]:
-    """Who unseals Vault, and whether the shares are in a form that they can."""
+    """Who unseals Vault, and whether the shares are in a form that allows it."""
     name, mode = "openmates_vault_unseal", run.get("openmates_vault_unseal", "host")
     if mode not in VAULT_UNSEAL:
         yield run.problem(name, f"{mode!r} is unknown", f"Use one of {', '.join(VAULT_UNSEAL)}")
@@ -44,23 +44,23 @@ def check_vault_unseal(run: Preflight) -> Iterator[str]:
     if not keys or name in run.broken:
         return
     if not isinstance(keys, list):
-        yield run.problem(name, "it is not a list of keys", "Write one base64 text a share")
+        yield run.problem(name, "it is not a list of keys", "Write one base64 text per share")
         return
     wanted = 5 if run.environment == "prod" else 1
     if len(keys) != wanted:
         yield run.problem(
-            name, f"it holds {len(keys)} keys for {wanted} shares", "Give one key a share; a person may hold several"
+            name, f"it has {len(keys)} keys for {wanted} shares", "Give one key per share; a person may hold several"
         )
     for number, key in enumerate(keys, start=1):
         try:
             base64.b64decode(str(key), validate=True)
         except ValueError:
-            yield run.problem(name, f"key {number} is not base64", "Make it with `gpg --export NAME | base64 -w0`")
+            yield run.problem(name, f"key {number} is not base64", "Create it with `gpg --export NAME | base64 -w0`")
     if mode == "host":
         yield run.problem(
             name,
-            "the shares would be encrypted for people, and the server is to unseal Vault with them",
-            "Set openmates_vault_unseal: operator, or leave the keys away",
+            "the shares would be encrypted for their holders, so the server could not unseal Vault with them",
+            "Set openmates_vault_unseal: operator, or remove the keys",
         )
 
 

@@ -1,4 +1,4 @@
-"""What each container may do is what is typed here: its user, rights, limits, and what it sees of the host."""
+"""Each container has the user, rights, limits and mounts that are typed here."""
 
 from __future__ import annotations
 
@@ -194,7 +194,7 @@ def test_every_container_is_in_the_table(containers):
 
 
 @pytest.mark.parametrize("service", sorted(EXPECTED))
-def test_docker_was_told_what_the_container_may_do(containers, table, service):
+def test_docker_has_the_containers_options(containers, table, service):
     container, expected = containers[service], table[service]
     told = container["HostConfig"]
     assert container["Config"]["User"] == expected.user

@@ -1,4 +1,4 @@
-"""The Docker daemon: its settings are in force, and restarting it disturbs nobody."""
+"""The Docker daemon: its settings are in force, and a restart does not disturb containers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def run_container(server, image):
 
 @pytest.fixture
 def network(server):
-    """A network that nobody gave any options."""
+    """A network without options."""
     server.run("docker network create strangers")
     yield "strangers"
     server.run("docker network rm strangers")
@@ -86,7 +86,7 @@ def test_only_root_may_use_the_socket(server):
     assert server.run("getent group docker").endswith(":")
 
 
-def test_somebody_in_the_group_docker_is_refused(server):
+def test_a_member_of_the_group_docker_is_refused(server):
     server.run("gpasswd --add nobody docker")
     try:
         run = server.playbook("site.yml", "--tags", "docker")

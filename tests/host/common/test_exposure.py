@@ -1,4 +1,4 @@
-"""What the internet can reach is what the guidelines' tables say, seen in four layers."""
+"""The exposed ports match the guidelines' tables, in four layers."""
 
 from __future__ import annotations
 

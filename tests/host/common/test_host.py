@@ -1,4 +1,4 @@
-"""The host itself: what base and hardening declare is in force, is noticed when it is not, and is mended."""
+"""The host itself: what base and hardening declare is in force, and drift is detected and repaired."""
 
 from __future__ import annotations
 
@@ -166,7 +166,7 @@ def test_modules_that_nothing_needs_cannot_be_loaded(server):
     assert not blocked & {"overlay", "br_netfilter", "bridge", "veth", "vxlan", "ip_vs", "nf_tables", "zram"}
 
 
-def test_nothing_runs_from_where_everybody_may_write(server):
+def test_programs_do_not_run_from_world_writable_directories(server):
     for folder in ("/tmp", "/dev/shm"):
         refused = server.host.run(f"cp /bin/true {folder}/openmates-run && {folder}/openmates-run")
         server.run(f"rm -f {folder}/openmates-run")
@@ -192,7 +192,7 @@ def test_permissions(server):
 
 
 def look_at_the_files(server, expected: str) -> tuple[bool, str]:
-    """Whether all was well, and what the journal holds of this look once it has the expected words."""
+    """Whether the check succeeded, and its journal once it has the expected text."""
     now = server.run("journalctl --lines=0 --show-cursor").split("cursor: ")[1].strip()
     server.run("systemctl reset-failed openmates-integrity")  # or the fifth look within ten seconds is refused
     well = server.host.run("systemctl start openmates-integrity").rc == 0
@@ -201,7 +201,7 @@ def look_at_the_files(server, expected: str) -> tuple[bool, str]:
     return well, server.run(said)
 
 
-def test_a_changed_file_is_told_of_once_and_a_changed_program_until_it_is_mended(server):
+def test_a_changed_file_is_reported_once_and_a_changed_program_until_it_is_repaired(server):
     planted = "/usr/local/bin/openmates-planted"
     program = "/usr/share/doc/aide/copyright"  # as good as a program: debsums knows what it has to be
     look_at_the_files(server, "End timestamp")
@@ -225,7 +225,7 @@ def test_the_timer_looks_every_night(server):
 
 # ---------------------------------------------------------------- drift
 
-DRIFT = {  # what somebody does by hand -> how it looks, and what the dry run says of it
+DRIFT = {  # change by hand -> command that shows it, and output of the dry run
     "chmod 0777 /etc/cron.daily": ("stat --format %a /etc/cron.daily", "permissions of /etc/cron.daily"),
     "sysctl -qw net.ipv4.conf.all.accept_redirects=1": (
         "cat /proc/sys/net/ipv4/conf/all/accept_redirects",
@@ -234,11 +234,14 @@ DRIFT = {  # what somebody does by hand -> how it looks, and what the dry run sa
     "rm /etc/apt/apt.conf.d/52openmates": ("ls /etc/apt/apt.conf.d", "after: /etc/apt/apt.conf.d/52openmates"),
     "sed -i s/^UMASK.*/UMASK\\ 022/ /etc/login.defs": ("grep ^UMASK /etc/login.defs", "-UMASK 022"),
     "systemctl disable --now -q apt-daily-upgrade.timer": ("systemctl is-active apt-daily-upgrade.timer", None),
-    "mount -o remount,exec /dev/shm": ("findmnt -no OPTIONS /dev/shm", "where everybody may write"),
+    "mount -o remount,exec /dev/shm": (
+        "findmnt -no OPTIONS /dev/shm",
+        "=> (item=/dev/shm)",
+    ),
 }
 
 
-def test_what_was_changed_by_hand_is_told_by_a_dry_run_and_mended_by_a_run(server):
+def test_drift_is_reported_by_a_dry_run_and_repaired_by_a_run(server):
     looks = {look for look, _ in DRIFT.values()}
 
     def state() -> dict[str, str]:

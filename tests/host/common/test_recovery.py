@@ -1,4 +1,4 @@
-"""Running site.yml again puts things right, and verify sees when they are not."""
+"""Running site.yml again repairs drift, and verify detects it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from outside import without_the_table
 from lab import STACK, wait_until
 
 
-def test_a_restarted_vault_is_open_again_with_nobody_acting(server):
+def test_a_restarted_vault_is_unsealed_without_an_operator(server):
     began = server.run("date +%s")
     server.run("docker restart openmates-vault-1")  # a Vault that starts is sealed
     journal = f"journalctl --unit=openmates-vault-unseal --since=@{began}"

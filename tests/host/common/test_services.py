@@ -1,4 +1,4 @@
-"""All 14 services of the guidelines are there, and each is in the state it should be in."""
+"""All 14 services of the guidelines exist and are in their expected state."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_long_running_service_is_healthy(server, service):
 
 
 @pytest.mark.parametrize("service", sorted(ONE_SHOTS))
-def test_one_shot_ended_well(server, service):
+def test_one_shot_exited_with_0(server, service):
     state = server.containers()[service]["State"]
     assert (state["Status"], state["ExitCode"]) == ("exited", 0)
 

@@ -1,4 +1,4 @@
-"""Vault after a run: nobody holds more than they need, and the host looks after it."""
+"""Vault after a run: each identity has only the permissions that it needs, and the host maintains Vault."""
 
 from __future__ import annotations
 

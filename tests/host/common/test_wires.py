@@ -1,4 +1,4 @@
-"""Whichever dependency is cut off, the sample backend notices, and verify fails naming it."""
+"""The sample backend detects each disconnected dependency, and verify fails with its name."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ NOTICED = 30
 
 
 @pytest.fixture
-def mended(server):
+def repaired(server):
     """After the test, the api must be ready again."""
     yield
     server.wait_until_ready(180)
 
 
 @pytest.mark.parametrize("service", sorted(STOPPED))
-def test_a_stopped_service_is_noticed(server, mended, service):
+def test_a_stopped_service_is_noticed(server, repaired, service):
     server.compose(f"stop {service}")
     try:
         seconds = 75 if service == "task-scheduler" else NOTICED  # its heartbeat may be 45 s old
@@ -36,9 +36,9 @@ def test_a_stopped_service_is_noticed(server, mended, service):
         server.compose(f"start {service}")
 
 
-def test_a_wrong_token_is_noticed_and_mended(server, mended):
+def test_a_wrong_token_is_detected_and_repaired(server, repaired):
     token = f"{STACK}/secrets/vault-data/api.token"
-    # Otherwise its timer might mend it at that very moment.
+    # Otherwise its timer might repair it at the same time.
     server.run("systemctl stop openmates-vault-token.timer openmates-vault-token.service")
     server.run(f"cp -p {token} {token}.aside && printf wrong > {token}")
     try:
@@ -47,7 +47,7 @@ def test_a_wrong_token_is_noticed_and_mended(server, mended):
         server.run(f"mv {token}.aside {token} && systemctl start openmates-vault-token.timer")
 
 
-def test_verify_fails_naming_the_cut_wire(server, mended):
+def test_verify_fails_naming_the_cut_wire(server, repaired):
     server.compose("stop task-worker")
     try:
         wait_until(lambda: "worker" in server.failing_checks(), "the worker is missed", NOTICED)

@@ -1,4 +1,4 @@
-"""A person works in Directus: in a real browser, on the port that development publishes."""
+"""A user works in Directus: in a real browser, on the port that development publishes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lab import ROOT
 SCREENSHOTS = ROOT / ".lab/screenshots"
 COLLECTIONS = ("Articles", "Authors", "Categories", "Pages", "Tags")
 EMAIL = "admin@lab.openmates.org"
-# Directus asks at first login who owns the project and takes its licence: for a person to answer, not for a test.
+# At first login Directus asks for the project's owner and licence, which a test does not answer.
 LATER = "//button[contains(., 'Remind Later')]"
 SAVE = "//header//button[.//*[@data-icon='check']]"
 

@@ -1,4 +1,4 @@
-"""Drift in Directus is named and mended; a change of its database is prepared for, or refused where it could harm."""
+"""Drift in Directus is reported and repaired; a change of its database is prepared, or refused if it loses data."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def run(server, *arguments: str):
     return server.playbook("site.yml", "--tags", "directus", *arguments)
 
 
-def test_drift_made_by_hand_is_named_and_mended(server, admin):
+def test_drift_is_reported_and_repaired(server, admin):
     role = next(role for role in admin.search("roles") if role["name"] == "Editor")
     policy = next(policy for policy in admin.search("policies") if policy["name"] == "read articles")
     admin.call("PATCH", f"/roles/{role['id']}", {"name": "Schreiber"})
@@ -42,23 +42,23 @@ def test_drift_made_by_hand_is_named_and_mended(server, admin):
         assert [name for name in names if name not in foretold.stdout] == []
         assert admin.call("GET", f"/roles/{role['id']}")["name"] == "Schreiber", "check mode changed something"
 
-        mended = run(server, "--diff")
-        assert mended.returncode == 0, mended.stdout[-3000:]
-        assert '-  name: "Schreiber"' in mended.stdout and '+  name: "Editor"' in mended.stdout
+        repaired = run(server, "--diff")
+        assert repaired.returncode == 0, repaired.stdout[-3000:]
+        assert '-  name: "Schreiber"' in repaired.stdout and '+  name: "Editor"' in repaired.stdout
         assert admin.call("GET", f"/roles/{role['id']}")["name"] == "Editor"
         assert admin.call("GET", "/settings")["project_name"] == "OpenMates"
         assert admin.call("GET", "/fields/pages/slug")["field"] == "slug"
 
         again = run(server)
         assert recap(again.stdout)["changed"] == 0, again.stdout[-3000:]
-        assert names[-1] in again.stdout, "what nobody declared is still named"
+        assert names[-1] in again.stdout, "additions are still reported"
         pruned = run(server, "-e", "directus_prune=true")
         assert recap(pruned.stdout)["changed"] == 1, pruned.stdout[-3000:]
     finally:
         admin.status("DELETE", f"/permissions/{permission}")
 
 
-def test_an_administrator_changed_by_hand_is_let_in_again(server, admin):
+def test_a_changed_administrator_can_log_in_again(server, admin):
     me = admin.call("GET", "/users/me")["id"]
     admin.call("PATCH", f"/users/{me}", {"password": "set-by-hand-in-directus"})
     assert admin.status("GET", "/users/me")[0] == 401
@@ -73,7 +73,7 @@ def test_a_schema_file_that_could_harm_stops_the_run_and_nothing_else(server, ad
     title["type"], title["schema"]["data_type"], title["schema"]["max_length"] = "integer", "integer", None
     cases = {
         "lossy": (json.dumps(sample), "type from string to integer"),
-        "foreign": (SCHEMA.read_text().replace('"directus": "11.', '"directus": "10.'), "was made by Directus 10."),
+        "foreign": (SCHEMA.read_text().replace('"directus": "11.', '"directus": "10.'), "was created by Directus 10."),
         "rubbish": ('{"collections": []}', "no list of fields"),
     }
     for name, (text, message) in cases.items():
@@ -88,7 +88,7 @@ def test_a_schema_file_that_could_harm_stops_the_run_and_nothing_else(server, ad
     server.wait_until_ready()
 
 
-def test_a_dump_was_made_before_the_database_was_worked_on(server):
+def test_the_database_was_dumped_before_it_was_changed(server):
     """By the runs above, each of which had another schema file for cms-setup."""
     dumps = server.run(f"ls {DUMPS}").split()
     assert dumps and len(dumps) <= 6

@@ -1,4 +1,4 @@
-"""Development without a domain has no front door: its three services have ports of their own."""
+"""Development without a domain has no proxy: its three services have published ports."""
 
 
 def test_no_proxy_runs(server):

@@ -1,4 +1,4 @@
-"""Development's ports are published on purpose, on both families, and hide nobody's address."""
+"""Development's ports are published on both families, and preserve the client's address."""
 
 from __future__ import annotations
 

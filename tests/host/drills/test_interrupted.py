@@ -7,6 +7,7 @@ import subprocess
 import threading
 
 from killing import kill_with_all_it_started
+from moments import MOMENTS, Moment
 
 from lab import ROOT
 
@@ -14,27 +15,6 @@ COMMAND = ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", "
 ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
 KEYS = ROOT / "inventories/vault-keys/lab/prod2.yml"
 
-#: The run is killed when this task has begun and, where there is a command, when that succeeds on the host.
-MOMENTS = [
-    ("Install the packages that are missing", None),
-    ("Install the packages", "pidof dpkg"),
-    ("Let in whom sshd should, and nobody else", None),
-    ("Set the kernel's settings, now and at boot", None),
-    ("Open what the environment declares, and nothing else", None),
-    ("Configure the Docker daemon, if it accepts the configuration", None),
-    ("Configure Caddy, if it accepts the configuration", None),
-    ("Write each service's secrets where only that service can read them", None),
-    ("Write the Compose files and the services' configuration", None),
-    ("Start it", "docker images --quiet | grep -q ."),
-    ("Initialise Vault unless it is, with its keys encrypted on the controller", None),
-    ("Unseal Vault and wait until it serves requests", None),
-    ("Reconcile the open Vault", None),
-    ("Write the first version of each secret, unless somebody was faster", None),
-    ("Let the host unseal Vault and keep the services' token valid", None),
-    ("Start it and wait until it is healthy", "docker ps --all | grep -q cms-setup"),
-    ("Reconcile Directus's schema, access, users, settings, folders and flows", None),
-    ("Start it and wait until it is healthy", "docker ps | grep -q task-worker"),
-]
 DEADLINE = 900
 
 
@@ -42,7 +22,7 @@ def on_host(host, command: str) -> bool:
     return host.run(command).rc == 0
 
 
-def run_and_kill(host, task: str, condition: str | None) -> None:
+def run_and_kill(host, moment: Moment) -> None:
     """Start site.yml and kill it, with everything it started, at the moment given. Fails if the moment never comes."""
     process = subprocess.Popen(COMMAND, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     watchdog = threading.Timer(DEADLINE, kill_with_all_it_started, (process.pid,))
@@ -50,9 +30,9 @@ def run_and_kill(host, task: str, condition: str | None) -> None:
     begun = False
     try:
         for line in process.stdout:
-            begun = begun or (line.startswith("TASK [") and task in line)
+            begun = begun or moment.begins_with(line)
             if begun:
-                while condition and process.poll() is None and not on_host(host, condition):
+                while moment.command and process.poll() is None and not on_host(host, moment.command):
                     pass  # the command on the host takes its time: this does not spin
                 break
     finally:
@@ -61,16 +41,16 @@ def run_and_kill(host, task: str, condition: str | None) -> None:
         if killed:
             kill_with_all_it_started(process.pid)
         process.wait()
-    assert begun and killed, f"the run never was in the middle of {task!r}"
+    assert begun and killed, f"the run never was in the middle of {moment}"
 
 
 def test_killed_at_any_moment_it_ends_converged_with_nothing_lost(host):
     keys = None
-    for task, condition in MOMENTS:
-        run_and_kill(host, task, condition)
+    for moment in MOMENTS:
+        run_and_kill(host, moment)
         if keys is not None:
-            assert KEYS.read_bytes() == keys, f"the Vault keys changed after a kill at {task!r}"
-        elif KEYS.exists() and task.startswith("Unseal"):
+            assert KEYS.read_bytes() == keys, f"the Vault keys changed after a kill at {moment}"
+        elif KEYS.exists() and moment.keyword == "openmates.server.vault_unseal":
             keys = KEYS.read_bytes()
 
     final = subprocess.run(COMMAND, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)

@@ -11,7 +11,7 @@ from outside import LAB
 
 @pytest.fixture
 def through_the_bastion(neighbour, tmp_path: Path) -> dict:
-    """The settings of an operator whose way leads over the neighbour."""
+    """The settings of an operator who connects through the neighbour."""
     key = neighbour.run("cat /etc/ssh/ssh_host_ed25519_key.pub").rpartition(" ")[0]
     known = (LAB / "known_hosts").read_text()
     (tmp_path / "known").write_text(f"{known}{neighbour.addresses[0]} {key}\n")

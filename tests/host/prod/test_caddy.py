@@ -1,4 +1,4 @@
-"""Caddy's own confinement on the host: what a hole in it would give away."""
+"""Caddy's sandbox on the host."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def test_systemd_rates_the_unit_as_confined(server):
     assert float(score[1]) <= 1.5  # as packaged: 8.8
 
 
-def test_nobody_else_reaches_the_admin_interface(server):
+def test_only_caddys_user_reaches_the_admin_interface(server):
     assert server.run("ss -Hltn sport = :2019") == ""
     assert server.run("stat -c '%a %U' /run/caddy") == "700 caddy"
     curl = "curl -sS --max-time 5 --unix-socket /run/caddy/admin.sock -H 'Host;' http://x/config/"

@@ -1,4 +1,4 @@
-"""OpenMates' cms-setup on a server: what it made is proven, repaired when it is gone, and its log holds no secret."""
+"""OpenMates' cms-setup on a server: its result is verified, missing parts are restored, and its log has no secret."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_the_first_invite_code_is_stored_and_in_no_log(server, admin, secrets):
     assert code not in logs and password not in logs
 
 
-def test_what_is_gone_is_named_and_made_again(server, admin):
+def test_missing_objects_are_reported_and_created_again(server, admin):
     admin.call("DELETE", "/fields/pages/slug")
     admin.call("DELETE", "/collections/chat_tasks")
     foretold = run(server, "--check")
@@ -68,7 +68,7 @@ def test_what_is_gone_is_named_and_made_again(server, admin):
     assert recap(again.stdout)["changed"] == 0, again.stdout[-3000:]
 
 
-def test_an_administrator_changed_by_hand_is_let_in_again(server, admin):
+def test_a_changed_administrator_can_log_in_again(server, admin):
     me = admin.call("GET", "/users/me")["id"]
     admin.call("PATCH", f"/users/{me}", {"password": "set-by-hand-in-directus"})
     assert admin.status("GET", "/users/me")[0] == 401

@@ -1,4 +1,4 @@
-"""Only declared ports can be reached, whatever runs on the host and whatever happens to its rules."""
+"""Only declared ports are reachable, for any service on the host and after any change of its rules."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lab import OPEN_FROM_OUTSIDE, wait_until
 
 DECLARED = OPEN_FROM_OUTSIDE["prod"]
 METADATA = "169.254.169.254"
-#: What somebody might start by mistake, each of them a container: port and how it gets it.
+#: Containers that an operator might start by mistake: port and how it is published.
 PLANTED = {
     5432: "--publish 0.0.0.0:5432:5432 --publish 0.0.0.0:5432:5432/udp",
     6379: "--publish [::]:6379:6379 --publish [::]:6379:6379/udp",
     9999: "--network host",
 }
-#: The same without any container.
+#: The same, without a container.
 LISTENER = 9998
 
 
@@ -33,7 +33,7 @@ def in_container(server, name: str, *targets: str) -> set[str]:
 
 @contextmanager
 def keeping_the_labs_names(server) -> Iterator[None]:
-    """A container's name server is a few rules among the host's, and nothing but its engine would bring them back."""
+    """A container's name server is a few rules of the host, which only the engine can restore."""
     rules = server.run("iptables-save -t nat | grep -e '^:DOCKER_' -e '^-A DOCKER_' -e 127.0.0.11")
     try:
         yield
@@ -73,7 +73,7 @@ def test_without_the_firewall_the_binds_are_right_by_themselves(server):
 
 
 def test_without_the_firewall_what_is_planted_answers(server, planted):
-    """Otherwise the tests below could not fail. Without IPv6 for containers nobody is behind [::]:6379 anyway."""
+    """Otherwise the tests below could not fail. Without IPv6 for containers there is no listener behind [::]:6379."""
     ipv4, ipv6 = server.addresses
     expected = {f"{target.split()[0]} {ipv4} {target.split()[1]}" for target in planted if "6379" not in target}
     expected |= {f"{kind} {ipv6} {port}" for kind in ("tcp", "udp") for port in (9999, LISTENER)}
@@ -115,7 +115,7 @@ def test_within_a_minute_after_all_rules_are_flushed_everything_is_as_before(ser
 
 
 def test_rules_that_are_flushed_again_while_docker_brings_its_own_back_come_back_too(server):
-    """Nor does systemd's limit of starts, here as strict as it can be, keep Docker down."""
+    """Systemd's start limit, here as strict as possible, does not keep Docker down either."""
     drop_ins = "/run/systemd/system/docker.service.d"
     command = f"sh -c 'nft flush ruleset; rm {drop_ins}/flush.conf; systemctl daemon-reload'"
     server.run(
@@ -171,7 +171,7 @@ def test_forged_packets_for_the_loopback_address_are_dropped(server, neighbour, 
         def received() -> bool:
             return server.host.file("/run/forged").exists
 
-        # A table of its own: the watch would take a chain in the firewall's for somebody's tampering.
+        # A separate table: the watch would revert a chain in the firewall's table.
         server.run("nft add table inet counting")
         server.run("nft 'add chain inet counting forged { type filter hook prerouting priority raw; }'")
         server.run("nft add rule inet counting forged ip daddr 127.0.0.1 iif != lo counter")
@@ -246,7 +246,7 @@ def test_docker_needs_it_and_it_comes_before_the_network(server):
 
 
 def test_the_watch_leaves_no_trace_while_all_is_well(server):
-    """It looks every ten seconds."""
+    """The watch runs every ten seconds."""
     last = "systemctl show openmates-firewall-watch.service --property=ExecMainExitTimestamp"
     traces = "journalctl --boot --no-pager | grep -c openmates-firewall-watch || true"
     looked, lines = server.run(last), server.run(traces)

@@ -1,4 +1,4 @@
-"""A wrong setting never locks the operator out: the former state comes back, by itself if need be."""
+"""A wrong setting never locks the operator out: the former state is restored, by the host if necessary."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from lab import ROOT, recap, wait_until
 DROP_IN = "/etc/ssh/sshd_config.d/00-openmates.conf"
 RULES = "/etc/openmates/firewall.nft"
 SNAPSHOT = "/var/lib/openmates-guard/{}/snapshot.json"
-#: Mistakes that an operator can make: which part of the run makes it, the setting, what the message has to name.
-REFUSES_THE_ADMINISTRATOR = {"ssh_options": {"AllowGroups": "nobody-at-all"}, "ssh_rollback_seconds": 40}
+#: Mistakes of an operator: the part of the run, the setting, and text of the message.
+REFUSES_THE_ADMINISTRATOR = {"ssh_options": {"AllowGroups": "no-such-group"}, "ssh_rollback_seconds": 40}
 CLOSES_SSH = {"openmates_ssh_sources": ["203.0.113.0/24"], "firewall_rollback_seconds": 40}
 
 
@@ -29,7 +29,7 @@ def settings(values: dict) -> list[str]:
 
 @contextmanager
 def an_open_session(server, ssh) -> Iterator[None]:
-    """A login that was there before, which has to answer before, during and after."""
+    """An existing session, which must answer before, during and after."""
     process = subprocess.Popen(
         ssh.command(server.name, "cat"), stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     )
@@ -57,7 +57,7 @@ def an_open_session(server, ssh) -> Iterator[None]:
 
 @contextmanager
 def logins_all_along(ssh) -> Iterator[None]:
-    """New logins, one after the other, each of which has to work."""
+    """New logins, one after the other, each of which must succeed."""
     results, done = [], threading.Event()
 
     def log_in() -> None:
@@ -94,7 +94,7 @@ def test_a_broken_configuration_never_reaches_sshd(server, ssh):
     before = server.run(read)
     with an_open_session(server, ssh), logins_all_along(ssh):
         run = server.playbook("site.yml", "--tags", "ssh", *settings({"ssh_options": {"NoSuchOption": "yes"}}))
-    assert run.returncode != 0 and "NoSuchOption" in run.stdout and "in effect all along" in run.stdout
+    assert run.returncode != 0 and "NoSuchOption" in run.stdout and "in effect the whole time" in run.stdout
     assert server.run(read) == before
 
 
@@ -103,14 +103,14 @@ def test_broken_rules_never_reach_the_kernel(server, ssh):
         run = server.playbook(
             "site.yml", "--tags", "firewall", *settings({"firewall_closed_to_containers": ["no address"]})
         )
-    assert run.returncode != 0 and "was refused" in run.stdout and "in effect all along" in run.stdout
+    assert run.returncode != 0 and "was refused" in run.stdout and "in effect the whole time" in run.stdout
 
 
 @pytest.mark.parametrize(
     ("part", "mistake", "reason"),
     [("ssh", REFUSES_THE_ADMINISTRATOR, "Permission denied"), ("firewall", CLOSES_SSH, "timed out")],
 )
-def test_a_change_that_keeps_the_administrator_out_is_taken_back(server, ssh, part, mistake, reason):
+def test_a_change_that_locks_the_administrator_out_is_reverted(server, ssh, part, mistake, reason):
     with an_open_session(server, ssh):
         run = server.playbook("site.yml", "--tags", part, *settings(mistake))
     assert run.returncode != 0
@@ -126,7 +126,7 @@ def test_a_change_that_keeps_the_administrator_out_is_taken_back(server, ssh, pa
 
 
 def kill_a_run_before_its_proof(server, part: str, mistake: dict, sign: str) -> None:
-    """A run that is killed when its mistake is written, which the sign shows, and nobody has taken it back yet."""
+    """A run that is killed once its mistake is written, which the sign shows, and before it is reverted."""
     file = {"ssh": DROP_IN, "firewall": RULES}[part]
     command = ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", server.name, "--tags", part]
     process = subprocess.Popen(
@@ -150,13 +150,13 @@ def test_a_run_killed_before_its_proof_is_taken_back_by_the_server_itself(server
     wait_until(lambda: not server.host.file(SNAPSHOT.format("firewall")).exists, "the server takes it back", 90)
     assert ssh.works()
     journal = "journalctl --boot --no-pager --unit openmates-guard@firewall"
-    wait_until(lambda: "Nobody proved" in server.run(journal), "the server says so", 30)
+    wait_until(lambda: "was not confirmed in time" in server.run(journal), "the server reports it", 30)
 
 
 def test_a_reboot_before_the_proof_does_not_lock_out_either(server, ssh):
-    """What a reboot does to the guard: its service ends, the boot is another one, and the service starts with it."""
+    """The effect of a reboot on the guard: its service ends, the boot id changes, and the service starts again."""
     kill_a_run_before_its_proof(
-        server, "ssh", {**REFUSES_THE_ADMINISTRATOR, "ssh_rollback_seconds": 25}, "nobody-at-all"
+        server, "ssh", {**REFUSES_THE_ADMINISTRATOR, "ssh_rollback_seconds": 25}, "no-such-group"
     )
     server.run("systemctl stop openmates-guard@ssh")
     server.run(f'sed -i \'s/"boot": "[^"]*/"boot": "another/\' {SNAPSHOT.format("ssh")}')

@@ -1,4 +1,4 @@
-"""Lynis, an auditor from outside the project, on a completely provisioned server."""
+"""An audit by Lynis of a completely provisioned server."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ SECTION = "## What Lynis still suggests"
 @pytest.fixture(scope="module")
 def report(server: Server) -> list[str]:
     """The lines of a new audit's report."""
-    # A server does not need Lynis: it comes for the test and goes with it.
+    # A server does not need Lynis: it is installed for the test and removed after it.
     before = server.host.run("command -v lynis").rc == 0
     if not before:
         server.run("apt-get -o DPkg::Lock::Timeout=300 install --yes --quiet=2 --no-install-recommends lynis 2>&1")
-        # What Lynis needs brings a directory of cron jobs, as any package may: the next run closes it.
+        # A dependency of Lynis creates a directory of cron jobs: the next run corrects its permissions.
         assert server.playbook("site.yml", "--tags", "hardening").returncode == 0
-    # As every night: an update that came out after the lab's images were built is no fault of the server's settings.
+    # As every night: an update that came out after the lab's images were built is no problem of the settings.
     server.run("unattended-upgrade")
-    server.run("systemctl start openmates-integrity.service")  # as every night: the first one notes what the files are
-    # Lynis takes root's temporary folder of Ansible for a sign of automation; only some versions of Ansible leave one.
+    server.run("systemctl start openmates-integrity.service")  # as every night: the first one records the files
+    # Lynis treats root's temporary directory of Ansible as a sign of automation; only some versions leave one.
     server.run("rm -rf /root/.ansible")
     try:
         server.run(f"rm -f {REPORT}; lynis audit system --quiet --no-colors > /dev/null 2>&1; test -s {REPORT}")

@@ -1,4 +1,4 @@
-"""The commands of the README, as an operator types them, in a checkout of their own."""
+"""The README's commands, as an operator types them, in a separate checkout."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LAB = ROOT / "inventories/lab/group_vars/lab"
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
     """A copy of the project as it is shipped, with the password that opens the lab's secrets."""
-    # The last ones are written while this copies, by whatever else runs.
+    # Other processes write the last ones during the copy.
     ignored = shutil.ignore_patterns(
         *(".venv", ".lab", ".git", "vault-keys"),
         *("vault-snapshots", ".ansible", ".pytest_cache", ".ruff_cache", "__pycache__"),

@@ -1,4 +1,4 @@
-"""Development's override file has no place on a production server."""
+"""Development's override file is not on a production server."""
 
 from lab import STACK
 

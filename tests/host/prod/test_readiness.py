@@ -1,4 +1,4 @@
-"""Each dependency of the api broken by itself: openmates-ready names it, and verify goes by openmates-ready.
+"""Each dependency of the api is broken separately: openmates-ready names it, and verify uses openmates-ready.
 
 /v1/health answers 200 throughout, so nothing else on the server notices these. What a test breaks it restores, and the
 next one begins with everything ready.
@@ -35,7 +35,7 @@ print(getattr(app.control, verb + "_consumer")(queue, reply=True, timeout=20, li
 
 
 def probed(server, arguments: str = "") -> dict[str, tuple[bool, str]]:
-    """Every part of the readiness: whether it is well, and its detail."""
+    """Every part of the readiness: whether it is ok, and its detail."""
     answer = json.loads(server.host.run(f"{PROBE} {arguments}").stdout)
     parts = {part["name"]: (part["ok"], part["detail"]) for part in answer["parts"]}
     assert answer["ready"] is all(ok for ok, _ in parts.values())
@@ -43,7 +43,7 @@ def probed(server, arguments: str = "") -> dict[str, tuple[bool, str]]:
 
 
 def failing(server) -> dict[str, str]:
-    """The parts that are not well, with their details."""
+    """The failing parts, with their details."""
     return {name: detail for name, (ok, detail) in probed(server).items() if not ok}
 
 
@@ -57,7 +57,7 @@ def queues(server) -> list[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def without_repairs(server) -> Iterator[None]:
-    """The server repairs some of this by itself, which would be in the way of looking at it."""
+    """Stops the server's own repairs, which would interfere with the tests."""
     server.run("mkdir -p /run/openmates-heal && touch /run/openmates-heal/hold")
     yield
     server.run("rm -f /run/openmates-heal/hold")
@@ -65,7 +65,7 @@ def without_repairs(server) -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 def ready_before_and_after(server, without_repairs) -> Iterator[None]:
-    """So that a test finds what it broke, and only that."""
+    """The api must be ready, so that a test finds only the part that it broke."""
     wait_until(lambda: not failing(server), "everything is ready", 180)
     yield
     wait_until(lambda: not failing(server), "everything is ready again", 180)
@@ -73,7 +73,7 @@ def ready_before_and_after(server, without_repairs) -> Iterator[None]:
 
 @contextlib.contextmanager
 def another_secret(server, name: str, value: str) -> Iterator[None]:
-    """Another text in one of the api's secret files, which the api itself reads at its start only."""
+    """Changes one of the api's secret files, which the api reads only at its start."""
     file = f"{STACK}/secrets/{name}"
     # The copy is elsewhere: every file in that folder becomes a variable of the api. Its time is restored as well: the
     # host restarts services whose token is newer than they are.
@@ -91,12 +91,12 @@ def sql(server, statement: str) -> str:
 
 
 def forget_schema(server) -> None:
-    """Directus keeps what it knows of the tables."""
+    """Directus caches its schema."""
     Directus(server).status("POST", "/utils/cache/clear?system")
 
 
 def consumer(server, verb: str, queue: str) -> str:
-    """Let the worker begin (add) or stop (cancel) to consume a queue."""
+    """Make the worker start (add) or stop (cancel) consuming a queue."""
     code = shlex.quote(CELERY)
     return server.compose(f"exec -T api /bin/sh /openmates/with-secrets.sh python3 -c {code} {verb} {queue}")
 
@@ -108,13 +108,13 @@ def initialised(server) -> bool:
 
 
 def verified(server, *arguments: str) -> str:
-    """The report of a verify that is red."""
+    """The report of a failed verify."""
     run = server.playbook("playbooks/verify.yml", "-e", "verify_ready_timeout=5", *arguments)
     assert run.returncode != 0, run.stdout[-3000:]
     return run.stdout
 
 
-def test_every_part_is_there_and_the_command_says_so(server):
+def test_the_command_reports_every_part(server):
     parts = probed(server)
     asked = {*DIRECTUS_PARTS, *VAULT_PARTS, "cache", "health", "initialisation"}
     assert set(parts) == asked | {f"queue:{name}" for name in queues(server)}
@@ -197,7 +197,7 @@ def test_a_missing_field(server):
 
 
 def test_a_token_that_vault_does_not_know_any_more(server):
-    units = "openmates-vault-token.timer openmates-vault-token.service"  # they would replace it at that moment
+    units = "openmates-vault-token.timer openmates-vault-token.service"  # they would replace it meanwhile
     server.run(f"systemctl stop {units}")
     try:
         with another_secret(server, "vault-data/api.token", "expired"):
@@ -293,8 +293,8 @@ def test_an_api_that_is_not_there(server):
 # ---------------------------------------------------------------- Caddy
 
 
-def test_caddys_probe_refused_is_told_from_an_api_that_is_down(server):
-    """More requests in the name of Caddy's probe than the api allows a client: Caddy takes the api for down."""
+def test_a_refused_probe_of_caddy_is_distinguished_from_an_api_that_is_down(server):
+    """More requests with the address of Caddy's probe than the api allows per client: Caddy considers the api down."""
     url = "http://127.0.0.1:8000/v1/health http://127.0.0.1:8001/v1/health"
     curl = f"curl -s -m 5 -o /dev/null -H 'X-Forwarded-For: 192.0.2.1' {url}"
     loop = shlex.quote(f"while :; do {curl}; sleep 0.1; done")
@@ -306,5 +306,5 @@ def test_caddys_probe_refused_is_told_from_an_api_that_is_down(server):
     finally:
         server.run("systemctl stop openmates-test-flood.service")
         wait_until(lambda: ask(server, "GET", "/v1/health").status == 200, "Caddy's probe is answered again", 120)
-    assert "OpenMates is ready, but Caddy takes what is behind this name for down" in report
+    assert "OpenMates is ready, but Caddy considers this name's upstream down" in report
     assert "journalctl -u caddy" in report

@@ -1,4 +1,4 @@
-"""Who may log in, how, and what a login may be used for."""
+"""Logins by SSH: users, methods and forwarding."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from lab import wait_until
 
 INTRUDER = "intruder"
-# Typed in: what `sshd -T` has to say.
+# Typed in: the expected output of `sshd -T`.
 EFFECTIVE = {
     **{"permitrootlogin": "no", "authenticationmethods": "publickey", "passwordauthentication": "no"},
     **{"kbdinteractiveauthentication": "no", "hostbasedauthentication": "no", "gssapiauthentication": "no"},
@@ -55,8 +55,8 @@ def test_sshd_has_the_settings_that_count(server):
     assert found["persourcepenaltyexemptlist"] == "198.51.100.1,2001:db8:51::1"
 
 
-@pytest.mark.parametrize("user", ["root", "nobody", "somebody-unknown"])
-def test_nobody_but_the_administrator_gets_in(server, ssh, user):
+@pytest.mark.parametrize("user", ["root", "nobody", "unknown-user"])
+def test_only_the_administrator_can_log_in(server, ssh, user):
     done = ssh("-l", user, server.name, "true")
     assert done.returncode == 255 and "Permission denied (publickey)" in done.stderr
 
@@ -120,7 +120,7 @@ def test_a_user_outside_of_the_group_could_forward_nothing(server):
 
 
 def test_who_guesses_is_turned_away_and_the_operator_is_not(server, ssh, neighbour):
-    """The neighbour is a stranger; the controller is exempt."""
+    """The neighbour is not exempt from penalties; the controller is."""
     options = "-i /root/wrong -o StrictHostKeyChecking=no -o BatchMode=yes -o ConnectTimeout=20"
     neighbour.run("test -e /root/wrong || ssh-keygen -q -t ed25519 -N '' -f /root/wrong")
 

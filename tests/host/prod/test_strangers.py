@@ -1,4 +1,4 @@
-"""What a client that means no good gets from production's front door: nothing, or an answer that harms nobody."""
+"""Malicious requests to production's public port get no answer, or a harmless one."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HEADERS = {
     "Content-Security-Policy": "frame-ancestors 'none'",
     "Server": None,
 }
-CLAIMS = {  # ways to say that one is somebody else, and what they would say
+CLAIMS = {  # headers that claim another client address, and their values
     "X-Forwarded-For": "192.0.2.77",
     "X-Forwarded-Host": "evil.example.test",
     "X-Forwarded-Proto": "http",
@@ -48,7 +48,7 @@ def test_every_answer_protects_who_reads_it(server, path, status):
     assert {name: answer.getheader(name) for name in HEADERS} == HEADERS
 
 
-def test_nothing_that_a_client_says_about_its_address_reaches_the_api(server):
+def test_a_clients_address_headers_do_not_reach_the_api(server):
     answer = ask(server, "GET", "/whoami", headers=CLAIMS)
     seen = json.loads(answer.read())
     assert seen["client"] == "198.51.100.1"
@@ -74,7 +74,7 @@ def test_a_request_for_another_host_is_not_answered(server, name):
     with secure(server, server.domain) as connection:
         connection.sendall(f"GET /v1/health HTTP/1.1\r\nHost: {name}\r\n\r\n".encode())
         answer = connection.recv(1000)
-    assert answer == b"" or b" 400 " in answer.split(b"\r\n")[0]  # an empty one is no HTTP
+    assert answer == b"" or b" 400 " in answer.split(b"\r\n")[0]  # an empty one is not HTTP
 
 
 @pytest.mark.parametrize("name", ["other.example.test", "198.51.100.1"])
@@ -118,7 +118,7 @@ def test_a_request_that_is_announced_as_too_large_is_refused_before_it_is_sent(s
 def test_a_request_that_turns_out_to_be_too_large_is_refused(server):
     client = http.client.HTTPSConnection(server.domain, timeout=60)
     client.sock = secure(server, server.domain)
-    with contextlib.suppress(OSError):  # the server answers and does not listen to the rest
+    with contextlib.suppress(OSError):  # the server answers and closes the connection
         client.request("POST", "/received", body=chunks(LIMIT + 2_000_000), encode_chunked=True)
     assert client.getresponse().status == 413
 

@@ -21,21 +21,21 @@ LAB_HOST = "openmates-lab-{}"
 SHORT = ["-e", "vault_token_period=60s", "-e", '{"vault_token_consumers": []}']
 #: OpenMates replaces a token with less than an hour left, so openmates-ready calls such a short one not ready.
 UNPROVEN = ["-e", "verify_ready_command="]
-TELLING = ["-vvv", "--diff", "-e", "ansible_inject_invocation=true"]  # as much as a run can tell
+TELLING = ["-vvv", "--diff", "-e", "ansible_inject_invocation=true"]  # the most verbose output
 WATCHED = 300
-BACK = 90  # seconds until the api has to be ready again
-#: How the api's checks say that Vault was slow, which a busy machine may be for as many seconds.
+BACK = 90  # seconds until the api must be ready again
+#: Text of the api's checks for a slow Vault, which a busy machine may cause for that many seconds.
 SLOW, SLOW_FOR = ("no answer", "answered only after", "stale"), 15
 
 
 def vault_works(server) -> bool:
-    """Whether the api's checks of Vault are all well, whatever else is not."""
+    """Whether all of the api's checks of Vault are ok, regardless of others."""
     checks = server.readiness()["checks"]
     return all(check["ok"] for name, check in checks.items() if name.startswith("vault_"))
 
 
 class Watch(threading.Thread):
-    """Looks at the api's use of Vault every second until it is told to stop, and keeps what was wrong."""
+    """Checks the api's use of Vault every second until it is stopped, and records failures."""
 
     def __init__(self, server) -> None:
         super().__init__(daemon=True)
@@ -67,7 +67,7 @@ class Watch(threading.Thread):
 
 @pytest.fixture(scope="module")
 def short_lived(server):
-    """The services' token lives for 60 s since now, and the api's use of it is watched. Put back at the end."""
+    """Sets the lifetime of the services' token to 60 s and watches the api's use of it. Restored at the end."""
     run = server.playbook("site.yml", "--tags", "vault", *SHORT)
     assert run.returncode == 0, run.stdout[-3000:]
     wait_until(lambda: vault_works(server), "the api has the new token", BACK)
@@ -84,14 +84,14 @@ def short_lived(server):
 
 
 class Places(dict):
-    """Texts by where they were found; a failing test prints only the places."""
+    """Texts by the place where they were found; a failing test prints only the places."""
 
     def __repr__(self) -> str:
         return f"<{', '.join(self)}>"
 
 
 def hits(canaries: list[str], places: Places) -> list[str]:
-    """Where a canary is, and which."""
+    """The places of canaries, with their names."""
     return [
         f"{place}: canary {number}"
         for place, text in places.items()
@@ -113,12 +113,12 @@ def controllers_temp_folders() -> str:
     return "\n".join(texts)
 
 
-#: Leaves out what is no text.
+#: Leaves out binary files.
 PLAIN = r"tr -cd '\11\12\40-\176'"
 
 
 def look_everywhere(server, output: str, samples: str) -> Places:
-    """Every place in which a secret could have been left."""
+    """Every place that could contain a secret."""
     ids = "$(docker ps --all --quiet)"
     config = f"find {STACK} /etc /usr/local -xdev -type f -not -path '{STACK}/secrets/*' -size -2M -exec cat {{}} +"
     temp = "find /root/.ansible /tmp /var/tmp /home -xdev -type f -size -5M -exec cat {} + 2>/dev/null"
@@ -183,7 +183,7 @@ def test_ten_canaries_are_nowhere_but_in_vault_and_a_planted_one_is_found(server
 # ---------------------------------------------------------------- the token's time
 
 
-def test_a_snapshot_is_taken_by_a_token_that_is_gone_afterwards(server, short_lived, tmp_path):
+def test_a_snapshot_is_taken_with_a_temporary_token(server, short_lived, tmp_path):
     run = server.playbook("playbooks/vault_snapshot.yml", "-e", f"openmates_vault_snapshots={tmp_path}")
     assert run.returncode == 0, run.stdout[-3000:]
     (snapshot,) = tmp_path.glob(f"{server.name}-*.snap")
@@ -234,14 +234,14 @@ def reboot(server) -> None:
 
 
 @pytest.mark.parametrize("outage", [restart_docker, reboot])
-def test_after_a_restart_the_api_is_ready_with_nobody_acting(server, outage):
+def test_after_a_restart_the_api_is_ready_without_an_operator(server, outage):
     outage(server)
     began = time.monotonic()
     server.wait_until_ready(BACK)
     print(f"ready after {time.monotonic() - began:.0f} s")
 
 
-def test_an_operators_vault_stays_sealed_says_who_must_act_and_one_playbook_mends_it(server):
+def test_an_operators_vault_stays_sealed_until_a_playbook_unseals_it(server):
     operator = ["-e", "openmates_vault_unseal=operator"]
     run = server.playbook("site.yml", "--tags", "vault", *operator)
     assert run.returncode == 0, run.stdout[-3000:]

@@ -1,11 +1,12 @@
-"""Runs OpenMates' own cms-setup, in its image, until Directus has everything that the image's schema files declare.
+"""Run OpenMates' own cms-setup, in its image, until Directus has everything that the image's schema files declare.
 
-The program's exit code is not reliable: it is 0 whatever Directus refused. It skips what is answered with 503, logs in
-once and goes on when that session has expired, and does not store the first invite code in any later pass. So this
-wrapper asks Directus which collections and fields exist, repeats the program until none is missing and nothing new was
-refused, and fails with their names otherwise. What it expects goes to expected.json, for the readiness probe.
+The program's exit code is not reliable: it is 0 even if Directus refused requests. It skips requests that are answered
+with 503, logs in only once and continues after that session has expired, and stores the first invite code in its first
+pass only. This wrapper therefore reads the collections and fields from Directus, repeats the program until none is
+missing and nothing new was refused, and otherwise fails with their names. It writes the expected collections and fields
+to expected.json, for the readiness probe.
 
-Python's standard library and PyYAML, which the image has for its own schema files.
+It uses Python's standard library and PyYAML, which the image has for its schema files.
 """
 
 from __future__ import annotations
@@ -31,10 +32,10 @@ from directus_session import Directus, Problem, Refused
 
 TICK = 15.0  # seconds between two lines of progress
 LONGEST_PAUSE = 30.0  # seconds between two passes
-# Passes in a row that changed nothing, without a cause that passes by itself, until it is clear that none will.
+# Passes in a row without a change and without a temporary cause, after which it fails.
 STUBBORN = 3
 INVITE_COLLECTION = "invite_codes"
-# Fields of a user that only the api writes, when someone signs up.
+# Fields of a user that only the api writes, at sign-up.
 SIGNED_UP = "vault_key_id"
 
 INVITE_CODE = re.compile(r"(?<![\w-])[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}(?![\w-])")
@@ -43,8 +44,8 @@ FILE_BEGUN = re.compile(r"\bprocessing schema file: ([\w.-]+)", re.IGNORECASE)
 FILE_DONE = re.compile(r"finished processing: [\w.-]+", re.IGNORECASE)
 REFUSED = re.compile(r"^\W*(failed|error|exception)\b|success: false", re.IGNORECASE)
 REASON = re.compile(r"^response (body|status)", re.IGNORECASE)
-# Causes that pass by themselves: the pressure limiter, an expired session, no connection. Not the bare word: a field
-# may be named after connections, and a refusal of it that lasts would be waited for until the deadline.
+# Temporary causes: the pressure limiter, an expired session, no connection. Not the word alone: a field may be named
+# after connections, and its permanent refusal would be retried until the deadline.
 PASSING = re.compile(
     r"\b(401|429|502|503|504)\b|under pressure|token_expired|timed out|max retries"
     r"|connection ?(pool|error|refused|reset|aborted|closed)|(closed|new) connection",
@@ -65,7 +66,7 @@ def plural(number: int, thing: str) -> str:
 
 @dataclasses.dataclass
 class Settings:
-    """What the Compose file and the secrets directory hand over."""
+    """Settings from the Compose file and the secrets directory."""
 
     command: list[str]
     secrets: dict[str, str]
@@ -93,13 +94,13 @@ class Settings:
 
     @property
     def invites(self) -> bool:
-        """Whether signing up takes an invite code, as OpenMates' cms-setup decides it."""
+        """Whether sign-up requires an invite code, by the rules of OpenMates' cms-setup."""
         mode = self.environment.get("SELF_HOST_SIGNUP_MODE") or "invite_only"
         return mode.strip().lower() in ("invite_only", "invite_and_domain")
 
 
 def read_settings(command: list[str], environment: dict[str, str]) -> Settings:
-    """Raises Problem for a secret that this user cannot read, which the program itself would take for an empty one."""
+    """Raises Problem for an unreadable secret, which the program would treat as empty."""
     if not command:
         raise Problem("there is no command to run: the container's command is the program of the image.")
     folder = Path(environment.get("CMS_SETUP_SECRETS", "/run/secrets"))
@@ -111,7 +112,7 @@ def read_settings(command: list[str], environment: dict[str, str]) -> Settings:
     except OSError as error:
         raise Problem(
             f"{error.filename} cannot be read by user {os.getuid()}: {error.strerror}. The service's `user:` in"
-            " docker-compose.yml has to be the owner of its secrets (openmates_service_uids)."
+            " docker-compose.yml must be the owner of its secrets (openmates_service_uids)."
         ) from None
     for name in ("DATABASE_ADMIN_EMAIL", "DATABASE_ADMIN_PASSWORD"):
         if not (secrets.get(name) or environment.get(name)):
@@ -120,7 +121,7 @@ def read_settings(command: list[str], environment: dict[str, str]) -> Settings:
 
 
 class Redactor:
-    """Takes secrets out of what the program prints: those that are known, and what looks like a code or token."""
+    """Removes secrets from the program's output: known ones, and text that looks like a code or token."""
 
     def __init__(self, values: Iterable[str]) -> None:
         known = sorted({value for value in values if len(value) >= 6}, key=len, reverse=True)
@@ -137,10 +138,10 @@ class Redactor:
 
 @dataclasses.dataclass
 class Schema:
-    """What the image's files declare.
+    """The declarations of the image's files.
 
-    OpenMates v0.14 makes only the first collection of a file that declares several, later versions all of them: `more`
-    holds the others, which count as soon as the program has named them.
+    OpenMates v0.14 creates only the first collection of a file with several, later versions create all: `more` has the
+    others, which count once the program has named them.
     """
 
     first: dict[str, list[str]]
@@ -152,7 +153,7 @@ class Schema:
         return self.first | {name: self.more[name] for name in named if name in self.more}
 
     def left(self, lacking: Iterable[str], unfinished: set[str]) -> list[Path]:
-        """The files that another pass has to do something about; all of them if that is not known."""
+        """The files that another pass must process; all of them if that is unknown."""
         found = [file for file, names in self.files.items() if names & set(lacking) or file.name in unfinished]
         return found or list(self.files)
 
@@ -163,7 +164,7 @@ def fields_of(collection: object) -> list[str]:
 
 
 def read_schema(folder: Path, program: Iterable[str] = ()) -> Schema:
-    """Raises Problem for files that are no schema. `program`: arguments of the command; files among them count too."""
+    """Raises Problem for an invalid schema. `program`: arguments of the command; files among them count too."""
     files = sorted({*folder.glob("*.yml"), *folder.glob("*.yaml")})
     if not files:
         raise Problem(f"the image has no schema files in {folder}: it is not OpenMates' cms-setup, or a newer one.")
@@ -202,7 +203,7 @@ def write_expected(file: Path, source: str, collections: dict[str, list[str]], d
 
 
 def read_expected(file: Path) -> dict:
-    """What an earlier run wrote, or nothing."""
+    """The content that an earlier run wrote, or empty."""
     with contextlib.suppress(OSError, ValueError):
         found = json.loads(file.read_text(encoding="utf-8"))
         if isinstance(found, dict) and isinstance(found.get("collections"), dict):
@@ -214,8 +215,8 @@ def read_expected(file: Path) -> dict:
 
 
 def missing(directus: Directus, expected: dict[str, list[str]]) -> dict[str, list[str]]:
-    """What Directus lacks: collections with no fields named, and the missing fields of those that exist."""
-    # An entry without a table is a folder, or what is left of a collection whose table is gone.
+    """Missing collections, without fields, and missing fields of existing collections."""
+    # An entry without a table is a folder, or the rest of a collection whose table was removed.
     found = directus.everything("/collections")
     collections = {item["collection"] for item in found if item.get("schema", {}) is not None}
     fields: dict[str, set[str]] = {}
@@ -231,7 +232,7 @@ def missing(directus: Directus, expected: dict[str, list[str]]) -> dict[str, lis
 
 
 def listed(lacking: dict[str, list[str]], longest: int = 40) -> str:
-    """What is missing, by name."""
+    """Missing collections and fields, by name."""
     collections = [name for name, fields in lacking.items() if not fields]
     fields = [f"{name}.{field}" for name, fields in lacking.items() for field in fields]
     parts = []
@@ -243,7 +244,7 @@ def listed(lacking: dict[str, list[str]], longest: int = 40) -> str:
 
 
 def ensure_invite_code(directus: Directus, settings: Settings, expected: dict[str, list[str]]) -> None:
-    """The inventory's code is there until someone has signed up; using it deletes it. Raises Problem."""
+    """Store the inventory's code unless an account has signed up; a sign-up deletes it. Raises Problem."""
     if INVITE_COLLECTION not in expected or not settings.invites:
         return
     code = settings.secrets.get("SELF_HOST_FIRST_INVITE_CODE", "")
@@ -273,15 +274,15 @@ def ensure_invite_code(directus: Directus, settings: Settings, expected: dict[st
 
 
 class Pass:
-    """One run of the image's own program: prints its output without secrets, and remembers what was refused."""
+    """One run of the image's own program: prints its output without secrets, and records refusals."""
 
     def __init__(self, number: int, settings: Settings, schema: Schema, redact: Redactor, files: list[Path]) -> None:
-        """`files`: those of the schema that it is about."""
+        """`files`: the schema files to apply."""
         self.number, self.settings, self.schema, self.redact = number, settings, schema, redact
         self.files = files
         self.finished = 0
         self.unfinished = {file.name for file in files}
-        self.file = ""  # the one that the program is at
+        self.file = ""  # the file that the program is processing
         self.refused: list[str] = []
         self.passing = False
         self.named: set[str] = set()
@@ -413,7 +414,7 @@ def repeat(
             if left := sorted(schema.more.keys() - named):
                 say(f"declared in the image's files, but this version's program does not make them: {', '.join(left)}")
             return expected
-        files = schema.left(lacking, done.unfinished)  # or a pass that takes longer than a session would never get on
+        files = schema.left(lacking, done.unfinished)  # a pass longer than a session would never finish otherwise
         same = same + 1 if last == result and not done.passing else 0
         last = result
         why = f"after {plural(number, 'pass').replace('passs', 'passes')} of the image's own program"
@@ -426,7 +427,7 @@ def repeat(
 
 
 def verdict(lacking: dict[str, list[str]], reason: str) -> str:
-    """What is wrong, and what was refused."""
+    """The problem, and the refused requests."""
     text = f"Directus lacks {listed(lacking)}" if lacking else "nothing is missing, but the program did not end well"
     return f"{text} (refused: {reason[:200]})" if reason else text
 

@@ -1,7 +1,7 @@
-"""A session of Directus's administrator for programs inside containers: Python's standard library alone.
+"""A session of Directus's administrator for programs inside containers, with Python's standard library only.
 
-What is answered with 503 is repeated, a token that expired is renewed, and a login that was refused never is repeated:
-Directus suspends the account at 25 of them.
+Requests that are answered with 503 are repeated, an expired token is renewed, and a refused login is never repeated:
+Directus suspends the account after 25.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class Directus:
         self.opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
     def ask(self, method: str, path: str, body: object = None) -> t.Any:
-        """What is under `data`. A session that has expired is opened again, once. Raises Refused and Problem."""
+        """The answer's `data`. An expired session is opened again, once. Raises Refused and Problem."""
         try:
             return self.send(method, path, body, self.token)
         except Refused as error:
@@ -68,7 +68,7 @@ class Directus:
         return self.send(method, path, body, self.token)
 
     def everything(self, path: str) -> list[dict]:
-        """A whole list, and not from the cache: an alias that was never used before makes it another question."""
+        """A whole list, not from the cache: a new alias makes each request unique."""
         return self.ask("GET", f"{path}?alias%5B_{uuid.uuid4().hex}%5D=id") or []
 
     def search(self, path: str, conditions: dict, fields: list[str]) -> list[dict]:
@@ -76,7 +76,7 @@ class Directus:
         return self.ask("SEARCH", path, {"query": {"filter": conditions, "fields": fields, "limit": 1}}) or []
 
     def log_in(self) -> None:
-        """Open a session anew. A login that is refused is never repeated: the account is suspended at 25 of them."""
+        """Open a new session. A refused login is never repeated: Directus suspends the account after 25."""
         self.log_out()
         body = {"email": self.user, "password": self.password, "mode": "json"}
         while True:
@@ -86,12 +86,12 @@ class Directus:
             except Refused as error:
                 if error.status in (400, 401, 403):
                     raise Problem(
-                        f"Directus does not let {self.user} in: {error} The login was not tried again, because Directus"
+                        f"Directus refuses the login of {self.user}: {error} It was not repeated, because Directus"
                         " suspends the account after 25 refusals. openmates_admin_email and openmates_admin_password"
                         " in the inventory are what it should accept; `ansible-playbook site.yml --tags directus`"
                         " corrects the account in Directus."
                     ) from None
-                if error.status not in (429, 503):  # those two are given before the password is looked at
+                if error.status not in (429, 503):  # both are sent before the password is checked
                     self.count_unanswered(error)
                 self.pause(error, retry_after(error.wait, 5.0))
             except OSError as error:
@@ -110,7 +110,7 @@ class Directus:
             ) from None
 
     def log_out(self) -> None:
-        """Give the session back, or each run would leave a row in Directus's database."""
+        """Close the session, since each run would leave a row in Directus's database."""
         if self.refresh_token:
             body = {"refresh_token": self.refresh_token, "mode": "json"}
             with contextlib.suppress(Problem, OSError):

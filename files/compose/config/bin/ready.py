@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
-"""Prove, from inside the api's container, that everything the api depends on works. The host's openmates-ready runs it.
+"""Test, from inside the api's container, all dependencies of the api. The host's openmates-ready runs it.
 
-It uses what the api uses: the login, the token and the password that the container has. It prints one JSON object,
+It uses the api's own login, token and password. It prints one JSON object,
 {"parts": [{"name", "ok", "detail"}], "login": "accepted" | "rejected" | "paused" | "unanswered" | "not tried"}, and no
-secret. It is kept cheap: the standard library and a bare Celery client, never the application, which takes 11 CPU
-seconds to import. What it leaves behind expires or is removed, except one transit key, which it makes once.
+secret. It uses only the standard library and a bare Celery client, since importing the application takes 11 CPU
+seconds. Everything that it creates expires or is removed, except one transit key.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import quote, urlsplit
 
-DEADLINE = 15.0  # seconds for everything; what has not ended by then is reported as such
+DEADLINE = 15.0  # seconds for all parts; unfinished ones are reported as such
 HTTP_TIMEOUT = 5.0
 CACHE_TIMEOUT = 3.0
 TASK_LIMIT = 1260.0  # the longest of OpenMates' own limits; a worker busy for longer hangs
@@ -58,7 +58,7 @@ class Parts:
         except Failure as failure:
             self.set(name, False, str(failure))
             return False
-        except Exception as error:  # a defect of this program is not allowed to look like a working part
+        except Exception as error:  # a defect of this program must not look like a working part
             where = traceback.extract_tb(error.__traceback__)[-1]
             self.set(name, False, f"the probe failed: {type(error).__name__} in {where.name}, line {where.lineno}")
             return False
@@ -119,7 +119,7 @@ def errors_of(body: bytes) -> str:
 
 
 class Directus:
-    """The content store, asked as the api asks it."""
+    """The content store, accessed like by the api."""
 
     def __init__(self, parts: Parts, expected_file: Path, skip_login: str) -> None:
         self.parts, self.expected_file, self.skip_login = parts, expected_file, skip_login
@@ -161,8 +161,8 @@ class Directus:
             raise Failure(f"{' and '.join(missing)} is missing in the api's environment, so the api cannot log in")
         if self.skip_login:
             raise Failure(self.skip_login)
-        # Directus counts a login that ends in its own time-out as a rejected one, and suspends the administrator at
-        # 25. So there is no try while what it needs for a login does not answer.
+        # Directus counts a login that times out as a rejected one, and suspends the administrator after 25. So no login
+        # is attempted while its dependencies do not answer.
         if not cache_works():
             raise Failure("not tried: the cache cannot be used, and Directus would count the failed login")
         status, content = self.ask("GET", "/server/ping")
@@ -188,7 +188,7 @@ class Directus:
         raise Failure(f"Directus answers the login with {status} {errors_of(content)}")
 
     def compare(self, token: str) -> None:
-        """Compare what cms-setup was to make with what there is."""
+        """Compare the collections and fields of cms-setup with those of Directus."""
         expected: dict[str, list[str]] = {}
         existing: set[str] = set()
         headers = {"Authorization": f"Bearer {token}", "Cache-Control": "no-store"}
@@ -202,7 +202,7 @@ class Directus:
         def collections() -> str:
             expected.update(read_expected(self.expected_file))
             for item in listed("/collections"):
-                # Without a table it is a folder, or what remained of a collection whose table is gone.
+                # Without a table it is a folder, or the rest of a collection whose table was removed.
                 if item.get("schema", {}) is not None or not expected.get(item.get("collection", "")):
                     existing.add(item.get("collection", ""))
             missing = sorted(set(expected) - existing)
@@ -229,7 +229,7 @@ class Directus:
 
 
 def read_expected(path: Path) -> dict[str, list[str]]:
-    """The collections with their fields that cms-setup has to make, as it wrote them down."""
+    """The collections and fields of cms-setup, as it listed them."""
     remedy = "Run cms-setup: site.yml --tags stack, or `docker compose up cms-setup` on the host"
     try:
         collections = json.loads(path.read_text())["collections"]
@@ -249,7 +249,7 @@ def read_expected(path: Path) -> dict[str, list[str]]:
 
 
 class Vault:
-    """The secrets store, asked with the api's own token."""
+    """The secrets store, accessed with the api's own token."""
 
     def __init__(self, parts: Parts, token_file: Path) -> None:
         self.parts, self.token_file = parts, token_file
@@ -291,8 +291,8 @@ class Vault:
         return f"valid for {ttl // 3600} h"
 
     def policy(self) -> str:
-        """What the api reads and writes when it starts. Whether a secret exists is no matter of the policy."""
-        # A write that asks for a version that cannot be there changes nothing: allowed, it is answered with 400.
+        """Permissions that the api needs at its start. Whether a secret exists does not matter."""
+        # A write for a version that cannot exist changes nothing: if it is allowed, Vault answers 400.
         impossible = {"options": {"cas": 2**31 - 1}, "data": {}}
         wanted = [
             ("read", "GET", "sys/mounts/transit", None, (200,)),
@@ -393,7 +393,7 @@ class Queues:
         return "answers to the api's password"
 
     def ask_queues(self) -> None:
-        """Send an echo task through each queue, wait for the answers, and find out why one is missing."""
+        """Send an echo task through each queue, wait for the answers, and find the cause of missing ones."""
         import redis
 
         tasks = {name: str(uuid.uuid4()) for name in self.names}
@@ -402,7 +402,7 @@ class Queues:
         try:
             with app.connection_for_write() as connection:
                 self.send(app, connection, tasks)
-            # The parts of the queues that answered are final; the others are looked into.
+            # Queues that answered are done; the others are examined.
             for name, state in self.wait_for_answers(tasks, TASK_TIMEOUT).items():
                 self.parts.set(f"queue:{name}", *state)
                 del tasks[name]
@@ -436,8 +436,7 @@ class Queues:
     def send(self, app, connection, tasks: dict[str, str]) -> None:
         """Every worker has Celery's own task `celery.accumulate`, which returns its arguments.
 
-        Sent to the queue itself: through an exchange it would be declared, so that a queue that should not exist
-        would from then on.
+        Sent to the queue directly: an exchange would declare the queue and so create one that should not exist.
         """
         producer = connection.Producer()
         for queue, task in tasks.items():
@@ -472,9 +471,9 @@ class Queues:
             pause = min(pause * 1.5, 0.2)
 
     def clean_up(self, unanswered: dict[str, str], sent: list[str]) -> None:
-        """Leave no message and no result. Without a worker the messages would pile up, one with each call."""
+        """Remove messages and results. Without a worker a message would remain per call."""
         for queue, task in unanswered.items():
-            for message in self.client.lrange(queue, 0, 99):  # new messages are put in front
+            for message in self.client.lrange(queue, 0, 99):  # new messages are at the front
                 if task.encode() in message:
                     self.client.lrem(queue, 1, message)
         self.client.delete(*map(result_key, sent))
@@ -486,7 +485,7 @@ def result_key(task: str) -> str:
 
 
 class Consumers:
-    """Finds out why a queue did not answer: its workers are busy, do not work, or do not exist."""
+    """Finds why a queue did not answer: its workers are busy, do not work, or do not exist."""
 
     def __init__(self, app, limits: dict[str, float]) -> None:
         self.app, self.limits = app, limits
@@ -502,7 +501,7 @@ class Consumers:
         holders = {name: [w for w in consumers[name] if tasks[name] in verdicts[w][2]] for name in tasks}
         result = {}
         for name in tasks:
-            # A worker that has taken the test task has to answer for it alone; else all share the queue.
+            # If a worker has taken the test task, only that worker counts; otherwise all workers of the queue.
             judged = holders[name] or consumers[name]
             bad = [verdicts[worker][1] for worker in judged if not verdicts[worker][0]]
             if not judged:
@@ -558,7 +557,7 @@ def accepted(stats: dict | None) -> int:
 def health(path: str) -> str:
     """One request to the api itself: all other parts can be ok while it hangs."""
     status, _, content = call("GET", f"http://127.0.0.1:8000{path}", {"X-Forwarded-For": OWN_ADDRESS})
-    if status == 429:  # it answers, and a client that asks too often is not its fault
+    if status == 429:  # it answers; the rate limit is not a failure
         return "answers, and limits the rate of this probe"
     if status != 200:
         raise Failure(f"the api answers {path} with {status}")
@@ -605,7 +604,7 @@ def main() -> None:
         thread.join(max(ends - time.monotonic(), 0))
     listed = parts.listed(names_of(queues), f"no result within {DEADLINE:g} s")
     print(json.dumps({"parts": listed, "login": directus.login_result}), flush=True)
-    os._exit(0)  # without waiting for a thread that still waits for an answer
+    os._exit(0)  # without waiting for threads
 
 
 if __name__ == "__main__":

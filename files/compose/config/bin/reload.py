@@ -11,7 +11,7 @@ from watchfiles import DefaultFilter, run_process
 
 
 class Code(DefaultFilter):
-    """What the backend reads when it starts."""
+    """Files that the backend reads when it starts."""
 
     def __call__(self, change, path: str) -> bool:
         return path.endswith((".py", ".yml", ".yaml", ".json")) and super().__call__(change, path)

@@ -3,8 +3,8 @@
 `celery inspect ping` would import the whole application: 11 CPU seconds and 275 MiB, inside the memory limit of the
 worker that it checks. This sends the same message by Celery's messaging library and imports nothing of the application.
 
-The ping proves that the worker's main process runs and reaches the broker. It does not prove that tasks are done: when
-the pool's processes die one after another, the main process still answers. Hence the look at its children.
+The ping proves that the worker's main process runs and reaches the broker. It does not prove that tasks are executed:
+if the pool's processes die one after another, the main process still answers. So the check also reads its children.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from urllib.parse import quote
 
-#: A pool process that is younger may be one of many that die at their start: Celery kills one that is not up after 4 s.
+#: A younger pool process may be one of many that die at their start: Celery kills one that is not up after 4 s.
 SETTLED_SECONDS = 6.0
 PING_SECONDS = 8.0
 
@@ -26,7 +26,7 @@ def seconds_since_start(stat: str, uptime: float, ticks: int) -> float:
 
 
 def settled_children(proc: Path, parent: int = 1, settled: float = SETTLED_SECONDS) -> list[int]:
-    """The living children of a process that are old enough to be of use."""
+    """The running children of a process that are older than SETTLED_SECONDS."""
     uptime = float((proc / "uptime").read_text().split()[0])
     found = []
     for entry in proc.glob("[0-9]*/stat"):
@@ -54,8 +54,8 @@ def pinged(url: str, worker: str) -> bool:
 
 
 def main() -> None:
-    """Exit 0 when the worker is alive, else 1 with one line that says what is wrong."""
-    # The worker itself is process 1, because with-secrets.sh becomes it.
+    """Exit 0 if the worker is alive, otherwise 1 with the problem in one line."""
+    # The worker is process 1, because with-secrets.sh executes it.
     if not settled_children(Path("/proc")):
         sys.exit(f"no pool process is older than {SETTLED_SECONDS:.0f} s: they die at their start, or memory ran out")
     password = Path("/run/secrets/DRAGONFLY_PASSWORD").read_text(encoding="utf-8").rstrip("\n")
@@ -64,7 +64,7 @@ def main() -> None:
     try:
         if not pinged(url, worker):
             sys.exit(f"{worker} does not answer within {PING_SECONDS:.0f} s")
-    except Exception as error:  # whatever the client raises; its text holds no password
+    except Exception as error:  # any error of the client; the message contains no password
         sys.exit(f"the broker does not answer: {type(error).__name__}")
 
 

@@ -1,10 +1,10 @@
 #!/bin/bash
-# Sets the database up so that a kill at any moment of it does no harm, and becomes the image's own entrypoint.
+# Creates the database so that a kill at any time is harmless, and then executes the image's own entrypoint.
 #
-# initdb writes PG_VERSION among its first files, and the image's entrypoint takes that file for a finished database: a
-# container killed in its first seconds would leave a volume that no later start completes. So the set-up happens in a
-# directory of its own inside the volume, and moves into place when it is complete, PG_VERSION last. From then on this
-# script changes nothing: a directory with PG_VERSION that holds anything a user made is left as it is.
+# initdb writes PG_VERSION among its first files, and the image's entrypoint treats that file as a finished database: a
+# container killed in its first seconds would leave a volume that no later start completes. The database is therefore
+# created in a separate directory of the volume, and moved into place when it is complete, PG_VERSION last. From then on
+# this script changes nothing: a directory with PG_VERSION and objects of a user is not touched.
 set -euo pipefail
 
 data=$PGDATA
@@ -14,11 +14,11 @@ shopt -s nullglob dotglob
 
 log() { echo "cms-database: $*" >&2; }
 
-# Whether a server was ever asked to store something: PostgreSQL numbers what it makes itself below 16384, and everything
-# later from there on. A database, a table, an index or a table space that a user made has such a number.
+# Whether the database has objects of a user: PostgreSQL's own objects have numbers below 16384, and databases, tables,
+# indexes and table spaces of users have higher ones.
 holds_user_data() {
   local path name
-  # A directory that cannot be read proves nothing, least of all that it is empty.
+  # A directory that cannot be read may have objects.
   [ ! -e "$data/base" ] || { [ -r "$data/base" ] && [ -x "$data/base" ]; } || return 0
   for path in "$data"/base/* "$data"/base/*/* "$data"/pg_tblspc/*; do
     name=${path##*/}
@@ -28,8 +28,8 @@ holds_user_data() {
   return 1
 }
 
-# A database without the one that Directus uses, and without anything else of a user: an image's set-up that was cut off
-# before this script existed. It is kept aside, not removed.
+# Neither Directus's database nor other objects of a user: a set-up by the image, interrupted before this script
+# existed. It is moved aside, not removed.
 if [ -s "$data/PG_VERSION" ] && ! holds_user_data; then
   if [ -e "$aside" ]; then
     log "the set-up in $data was cut off, and so was an earlier one, which $aside still holds." \
@@ -38,7 +38,7 @@ if [ -s "$data/PG_VERSION" ] && ! holds_user_data; then
   fi
   log "the set-up in $data was cut off before it made a database: moving what it left to $aside and starting anew"
   mkdir -m 0700 "$aside.moving" 2>/dev/null || true
-  # PG_VERSION first: a kill in between leaves a directory without it, which the next start goes on to empty.
+  # PG_VERSION first: a kill in between leaves a directory without it, which the next start continues to empty.
   mv "$data/PG_VERSION" "$aside.moving/"
 fi
 if [ -d "$aside.moving" ]; then

@@ -1,6 +1,6 @@
-// Brings Directus's database to where Directus can start: its tables, the administrator of the inventory, the schema file.
-// Runs to its end inside Directus's image and changes nothing where nothing is to be done. It goes by what is in the
-// database, so it can be killed at any moment and run again.
+// Prepares Directus's database: tables, the inventory's administrator, the schema file. Runs once inside Directus's
+// image, and changes only differences. It decides by the content of the database, so it can be killed at any time and
+// run again.
 import { createRequire } from 'node:module';
 import { randomUUID } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
@@ -10,11 +10,11 @@ import { pathToFileURL } from 'node:url';
 import { additions, losses, names } from './schema.mjs';
 
 const DEADLINE = Number(process.env.CMS_SETUP_DEADLINE ?? 120); // seconds to wait for the database
-const SETUP_FILE = '/openmates/setup.json'; // {schema: a snapshot or null, force: whether another version's will do}
-const MARK = 'openmates-admin'; // tag of the administrator that the inventory is about
+const SETUP_FILE = '/openmates/setup.json'; // {schema: a snapshot or null, force: whether to accept another version's}
+const MARK = 'openmates-admin'; // tag of the inventory's administrator
 
-process.env.PGOPTIONS = '-c lock_timeout=60s'; // whoever waits for what a transaction of ours holds is told, and so are we
-process.env.SERVE_APP = 'false'; // or Directus would bundle extensions for a Data Studio that nobody opens here
+process.env.PGOPTIONS = '-c lock_timeout=60s'; // waiting for a lock fails with an error instead of hanging
+process.env.SERVE_APP = 'false'; // otherwise Directus would bundle extensions for a Data Studio that is not used here
 
 class Problem extends Error {}
 
@@ -57,8 +57,8 @@ async function isEmpty(database, tables, table) {
 	return !tables.includes(table) || (await database(table).first()) === undefined;
 }
 
-// A first set-up that was cut off leaves tables that Directus takes for a finished installation. While nobody could ever
-// log in there is nothing to lose: it begins anew.
+// An interrupted first set-up leaves tables that Directus treats as a finished installation. As long as no user could
+// log in, there is nothing to lose: it starts over.
 async function clearHalfDone(database) {
 	const tables = await tablesOf(database);
 	if (tables.length === 0) return;
@@ -77,8 +77,7 @@ function bootstrap() {
 	}
 }
 
-// All migrations in one transaction, where Directus would do each statement for itself: a run that is killed or fails
-// leaves the database as it was.
+// All migrations in one transaction, unlike in Directus: a run that is killed or fails leaves the database unchanged.
 async function migrate(database, version) {
 	const folder = dirname(directus.resolve('@directus/api/database/migrations/run'));
 	const known = readdirSync(folder).map((file) => /^[0-9]+[A-Z](?=-)/.exec(file)?.[0]).filter(Boolean);
@@ -122,7 +121,7 @@ async function adminRole(database) {
 	return row?.id;
 }
 
-// The inventory's administrator: by its address, else the one that carries the mark, else the only one there is.
+// The inventory's administrator: by its address, otherwise the one with the tag, otherwise the only one.
 async function findAdmin(database, email) {
 	const users = database('directus_users');
 	const byEmail = await users.clone().whereRaw('lower(email) = ?', [email.toLowerCase()]).first();
@@ -164,7 +163,7 @@ async function admin(database, { generateHash, createAdmin, getSchema }) {
 	if (!tagsOf(found).includes(MARK)) changes.tags = JSON.stringify([...tagsOf(found), MARK]);
 	if (Object.keys(changes).length === 0) return;
 	await database('directus_users').update(changes).where({ id: found.id });
-	// Whoever was logged in with the former password is not any more.
+	// End all sessions that were opened with the former password.
 	if (changes.password || changes.email) await database('directus_sessions').delete().where({ user: found.id });
 	say(`administrator ${email}: ${Object.keys(changes).sort().join(', ')} as in the inventory`);
 }
@@ -179,7 +178,7 @@ function readSetup() {
 	}
 }
 
-// Before anything is touched, so that an upgrade does not stop half-way.
+// Before anything is changed, so that an upgrade does not stop half-way.
 function checkSchema({ schema, force }, version) {
 	if (schema === null) return;
 	for (const part of ['collections', 'fields', 'relations']) {
@@ -193,7 +192,7 @@ function checkSchema({ schema, force }, version) {
 	}
 	if (schema.directus !== version && !force) {
 		throw new Problem(
-			`the schema file was made by Directus ${schema.directus}, and this is ${version}. Nothing was touched. ` +
+			`the schema file was created by Directus ${schema.directus}, and this is ${version}. Nothing was changed. ` +
 				'Set openmates_directus_schema_force: true to apply it all the same, then take a new snapshot (playbooks/directus_schema.yml).',
 		);
 	}
@@ -209,7 +208,7 @@ async function applySchema({ schema, force }, { SchemaService, getVersionedHash 
 	const { hash, diff, lost } = await compare();
 	if (lost.length > 0) {
 		throw new Problem(
-			`the schema file would change what holds data: ${lost.join('; ')}. The schema was left as it is. ` +
+			`the schema file would change objects with data: ${lost.join('; ')}. The schema was not changed. ` +
 				'See playbooks/directus_schema.yml, which does it when told with directus_schema_data_loss=true.',
 		);
 	}
@@ -225,8 +224,8 @@ async function applySchema({ schema, force }, { SchemaService, getVersionedHash 
 	if (left.length > 0) throw new Problem(`the schema is not as in the file after it was applied: ${left.join('; ')}`);
 }
 
-// For the readiness probe: which collections and fields there have to be. Only where the Compose file asks for it: beside
-// OpenMates' own cms-setup, which makes the collections, this program sets Directus up without a schema.
+// For the readiness probe: the expected collections and fields. Only if the Compose file requests it: with OpenMates'
+// own cms-setup, which creates the collections, this program sets Directus up without a schema.
 function writeExpected({ schema }) {
 	const file = process.env.CMS_SETUP_EXPECTED;
 	if (!file) return;
@@ -242,7 +241,7 @@ function writeExpected({ schema }) {
 	}
 }
 
-// ---------------------------------------------------------------- all of it
+// ---------------------------------------------------------------- main
 
 async function main() {
 	const { version } = await import(pathToFileURL(api.resolve('directus/version')));

@@ -1,7 +1,7 @@
-// What a difference between Directus's schema and a snapshot means. The project's module directus_schema judges the same
-// way, in Python; a test compares the two.
+// Classifies differences between Directus's schema and a snapshot. The project's module directus_schema has the same
+// logic in Python; a test compares the two.
 
-// Changing these of a column can lose or cut off what it holds.
+// Changes of these properties of a column can lose or truncate its data.
 const LOSING = ['type', 'schema.data_type', 'schema.max_length', 'schema.numeric_precision', 'schema.numeric_scale'];
 const WORDS = { collections: 'collection', fields: 'field', systemFields: 'system field', relations: 'relation' };
 
@@ -9,13 +9,13 @@ const whole = (entry, kind) => entry.diff.some((change) => change.kind === kind 
 const placeOf = (entry) => (entry.field ? `${entry.collection}.${entry.field}` : entry.collection);
 const pathOf = (change) => (change.path ?? []).join('.');
 
-// Fields that would be removed and made anew, because a column cannot become something without one, or the reverse.
+// Fields to remove and create again: a field with a column cannot become one without, or the reverse.
 function replaced(diff) {
 	const removed = new Set((diff?.fields ?? []).filter((entry) => whole(entry, 'D')).map(placeOf));
 	return (diff?.fields ?? []).filter((entry) => whole(entry, 'N') && removed.has(placeOf(entry))).map(placeOf);
 }
 
-// The part of a difference that takes nothing away. Directus would delete what the snapshot does not have.
+// The part of a difference that removes nothing. Directus would delete objects that the snapshot does not have.
 export function additions(diff) {
 	const gone = replaced(diff);
 	const keeps = (entry) => !whole(entry, 'D') && !(whole(entry, 'N') && entry.field && gone.includes(placeOf(entry)));
@@ -36,11 +36,11 @@ export function names(diff) {
 
 const shorter = (change) => change.rhs !== null && (change.lhs === null || change.rhs < change.lhs);
 
-// The changes of existing columns that can lose data, by name. What would be removed is another matter: see `names`.
+// Changes of existing columns that can lose data, by name. Removals are in `names`.
 export function losses(diff) {
 	const gone = replaced(diff);
 	return (diff?.fields ?? []).flatMap((entry) => {
-		if (whole(entry, 'D')) return gone.includes(placeOf(entry)) ? [`field ${placeOf(entry)} would be made anew`] : [];
+		if (whole(entry, 'D')) return gone.includes(placeOf(entry)) ? [`field ${placeOf(entry)} would be removed and created again`] : [];
 		return entry.diff
 			.filter((change) => change.kind === 'E' && LOSING.includes(pathOf(change)))
 			.filter((change) => pathOf(change) !== 'schema.max_length' || shorter(change))

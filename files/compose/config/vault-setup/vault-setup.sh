@@ -1,14 +1,15 @@
 #!/bin/sh
-# Usage: vault-setup.sh ADDRESS. Succeeds when Vault there accepts the api's token.
+# Usage: vault-setup.sh ADDRESS. Succeeds if Vault at that address accepts the api's token.
 #
-# Over HTTP, because Vault's command-line client needs more memory than a task of this size should have; and through nc,
-# because wget takes a header only as an argument, which other users of the host see.
+# Over HTTP, because Vault's command-line client needs more memory than this service's limit; and through nc,
+# because wget accepts a header only as an argument, which other users of the host can read.
 set -eu
 host=$1 port=8200
 token=$(cat /vault-data/api.token)
 
-# nc ends when Vault closes the connection. Its input stays open until then: Vault cancels a request whose client hangs up.
-trap '' PIPE # or an nc that found no Vault would end this script before its message
+# nc exits when Vault closes the connection. Its input stays open until then: Vault cancels a request whose client
+# closes it.
+trap '' PIPE # otherwise a failed nc would end this script before its message
 mkfifo /tmp/request
 nc -w 10 "$host" "$port" </tmp/request >/tmp/answer &
 exec 3>/tmp/request

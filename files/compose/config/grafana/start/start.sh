@@ -1,12 +1,12 @@
 #!/bin/sh
-# Gives the administrator the password of the inventory when that has changed, and becomes the image's own start script.
+# Sets the administrator's password when the inventory's changed, and then executes the image's own start script.
 #
-# Grafana reads its password setting at the first start only, when it makes the administrator. Later a changed secret would
-# have no effect, without an error. The password goes to Grafana's own program by standard input, so no argument list
-# shows it. A password that the administrator changed in Grafana stays until the secret changes.
+# Grafana reads its password setting only at the first start, when it creates the administrator. A later change of the
+# secret would have no effect, without an error. Grafana's program gets the password on standard input, so that no
+# argument list shows it. A password that the administrator changed in Grafana stays until the secret changes.
 set -eu
 secret=/run/secrets/ADMIN_PASSWORD
-mark=$GF_PATHS_DATA/.admin-password # as old as the last password that was set
+mark=$GF_PATHS_DATA/.admin-password # its time is that of the last password change
 
 if [ -e "$GF_PATHS_DATA/grafana.db" ] && { [ ! -e "$mark" ] || [ "$secret" -nt "$mark" ]; }; then
   echo "grafana: the administrator's password in the inventory has changed: setting it" >&2

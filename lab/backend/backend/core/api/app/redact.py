@@ -8,7 +8,7 @@ from urllib.parse import quote
 REDACTED = "[redacted]"
 # Shorter values would blank out ordinary words; preflight refuses such secrets anyway.
 MINIMUM_LENGTH = 4
-# Secret even when nobody registered them: tokens of Vault and OpenBao, passwords inside URLs, JSON web tokens.
+# Secret even if they were not registered: tokens of Vault and OpenBao, passwords inside URLs, JSON web tokens.
 SHAPES = (
     (re.compile(r"\b(?:hv[sbr]|s|b|r)\.[A-Za-z0-9_-]{20,}"), REDACTED),
     (re.compile(r"(?<=://)[^/@\s]*@"), REDACTED + "@"),

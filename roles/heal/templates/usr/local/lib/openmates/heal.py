@@ -1,12 +1,12 @@
 #!/usr/bin/python3
-"""Repairs what an outage leaves behind on this server: see docs/outages.md.
+"""Repair services on this server after an outage: see docs/outages.md.
 
 A loop that costs a few milliseconds per round: it lists the containers and connects to the services' ports. Only when
 something was unhealthy, unreachable or has just started does it run the readiness probe, until that reports ready;
-without any sign of trouble it runs the probe every ten minutes. What does not recover alone is repaired from the bottom
+without any sign of trouble it runs the probe every ten minutes. Parts that do not recover are repaired from the lowest
 up, each repair with a delay that doubles. Services with data (database, cache, Vault) and containers that an operator
 stopped are never restarted; nothing is restarted while `docker compose` changes containers, nor while HOLD exists.
-Standard library only: a server whose Python packages are being replaced still has to heal.
+Standard library only, so that it works while the server's Python packages are being upgraded.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from collections.abc import Callable
 
 DOCKER_SOCKET = "/run/docker.sock"
 HOLD = pathlib.Path("/run/openmates-heal/hold")
-HOLD_SECONDS = 3600  # a hold that was forgotten ends
+HOLD_SECONDS = 3600  # a forgotten hold expires
 # What `docker compose` does when it changes containers. `logs --follow` or `exec` may run for days and change none.
 CHANGES = {b"up", b"down", b"start", b"stop", b"restart", b"create", b"rm", b"run", b"kill", b"pause", b"unpause"}
 
@@ -36,10 +36,10 @@ DATA = {"cms-database": 5432, "cache": 6379, "vault": 8200}
 PORTS = {**DATA, "cms": 8055, "api": 8000}
 
 ROUTINE = 600  # seconds between two probes without a sign of trouble
-PROBE_EVERY = (10, 20, 40, 60)  # seconds between probes that report the same; then the last for ever
-STEADY = 45  # seconds for which a part fails before that counts as more than a moment
+PROBE_EVERY = (10, 20, 40, 60)  # seconds between probes with the same result; then the last value
+STEADY = 45  # seconds for which a part must fail before it is repaired
 LOGIN_STEADY = 90  # the probe tries a login that was not answered again after a minute
-UNHEALTHY = 180  # the same for a container's own health check, which is late as it is
+UNHEALTHY = 180  # the same for a container's own health check, which is slower already
 BOOT = 240  # seconds that a service may take to start
 FIRST_DELAY, LAST_DELAY, MEMORY = 120, 1800, 6 * 3600  # seconds: between repairs of one thing; how long they count
 
@@ -54,7 +54,7 @@ SUSPENDED = (
 
 @dataclasses.dataclass(frozen=True)
 class Container:
-    """A container that runs, as Docker lists it."""
+    """A running container, as Docker lists it."""
 
     identity: str
     service: str
@@ -102,7 +102,7 @@ class UnixConnection(http.client.HTTPConnection):
 
 
 class Host:
-    """What the watcher sees of this server and does to it."""
+    """The server's state, and the repairs that the watcher can do."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         self.options = options
@@ -141,7 +141,7 @@ class Host:
         ]
 
     def reachable(self, container: Container) -> bool:
-        """Whether the service's port takes a connection; a service without one counts as reachable."""
+        """Whether the service's port accepts a connection; a service without a port counts as reachable."""
         port = PORTS.get(container.service)
         if not port:
             return True
@@ -202,7 +202,7 @@ class Host:
         return bool(done.stdout.strip())
 
     def forget_rejection(self) -> None:
-        """Have the probe try a login again that it gave up after a rejection. It waits up to 90 s for its lock."""
+        """Make the probe retry a login that it stopped after a rejection. It waits up to 90 s for its lock."""
         self.command(self.options.ready, "--forget", seconds=100)
 
     def renew_token(self) -> None:
@@ -272,7 +272,7 @@ class Watcher:
         self._judge(self.host.probe(), by_service, unreachable | set(self.unhealthy_since), now)
 
     def _note(self, containers: list[Container], unreachable: set[str], now: float) -> None:
-        """Remember signs of trouble. A new one has the probe run at once."""
+        """Record signs of trouble. A new one runs the probe at once."""
         unhealthy = {container.service for container in containers if container.unhealthy}
         self.unhealthy_since = {name: self.unhealthy_since.get(name, now) for name in unhealthy}
         signs = {(name, "is unhealthy") for name in unhealthy}
@@ -284,7 +284,7 @@ class Watcher:
         self.signs = signs
 
     def _restart_unhealthy(self, containers: list[Container], unreachable: set[str], now: float) -> bool:
-        """Restart a service without data that stays unhealthy although all that it needs is healthy: it hangs."""
+        """Restart a service without data that stays unhealthy although all its dependencies are healthy: it hangs."""
         for container in sorted(containers, key=lambda item: item.service != "cms"):
             service = container.service
             needs = {*DATA} if service == "cms" else {*DATA, "cms"}
@@ -323,10 +323,10 @@ class Watcher:
         return now - self.failing_since[name] >= long and not report.failing[name].startswith(UNFINISHED)
 
     def _repair(self, report: Report, by_service: dict[str, Container], troubled: set[str], now: float) -> None:
-        """One step, for the lowest part that fails: what is above it may only be its consequence."""
+        """One step, for the lowest part that fails: failures above it may only be its consequences."""
         failing = report.failing
         if not report.asked or troubled & set(DATA) or "cache" in failing:
-            return  # comes back alone, or is an operator's business
+            return  # recovers without help, or needs an operator
         if "directus_login" in failing:
             if self._due("the account", now) and self.host.reactivate(by_service["cms-database"]):
                 self._count("the account", now)

@@ -1,0 +1,74 @@
+"""Moments of a run at which a drill kills it. A task is identified by its file and its module, not by its name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+ROLES = Path(__file__).resolve().parents[1] / "roles"
+
+
+def _flat(entries: list[dict]) -> Iterator[dict]:
+    """Tasks in the order of the file, those in blocks included."""
+    for entry in entries:
+        if "block" in entry:
+            for part in ("block", "rescue", "always"):
+                yield from _flat(entry.get(part, []))
+        else:
+            yield entry
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A task of a role has begun and, if there is a command, the command succeeds on the host."""
+
+    role: str
+    file: str
+    #: A keyword of the task, such as its module and, where that is not unique, its value or one of its options.
+    keyword: str
+    value: str | None = None
+    command: str | None = None
+
+    def _is(self, task: dict) -> bool:
+        if self.keyword not in task:
+            return False
+        found = task[self.keyword]
+        return self.value is None or (self.value in found if isinstance(found, dict) else self.value == found)
+
+    def heading(self) -> str:
+        """How Ansible announces the task, up to a template in its name. Fails unless exactly one task fits."""
+        tasks = yaml.safe_load((ROLES / self.role / "tasks" / self.file).read_text())
+        names = [task["name"] for task in _flat(tasks) if self._is(task)]
+        if len(names) != 1:
+            raise LookupError(f"{len(names)} tasks of roles/{self.role}/tasks/{self.file} fit {self}: {names}")
+        return f"{self.role} : {names[0].partition('{{')[0]}"
+
+    def begins_with(self, line: str) -> bool:
+        """Whether a line of Ansible's output announces the task."""
+        return line.startswith("TASK [") and self.heading() in line
+
+
+MODULE = "openmates.server."
+MOMENTS = [
+    Moment("base", "packages.yml", "register", "base_installed"),
+    Moment("base", "packages.yml", "register", "base_installed", command="pidof dpkg"),
+    Moment("ssh", "main.yml", MODULE + "guarded_files"),
+    Moment("hardening", "main.yml", MODULE + "sysctl_settings"),
+    Moment("firewall", "main.yml", MODULE + "guarded_files"),
+    Moment("docker", "main.yml", "ansible.builtin.copy"),
+    Moment("caddy", "main.yml", "ansible.builtin.template"),
+    Moment("stack", "main.yml", "no_log"),
+    Moment("stack", "main.yml", MODULE + "file_tree", "src"),
+    Moment("stack", "changes.yml", "community.docker.docker_compose_v2", command="docker images --quiet | grep -q ."),
+    Moment("vault", "init.yml", MODULE + "vault_init"),
+    Moment("vault", "unseal.yml", MODULE + "vault_unseal"),
+    Moment("vault", "open.yml", "ansible.builtin.include_tasks", "reconcile.yml"),
+    Moment("vault", "seeds.yml", "community.hashi_vault.vault_kv2_write"),
+    Moment("vault", "main.yml", MODULE + "vault_host"),
+    Moment("stack", "changes.yml", "community.docker.docker_compose_v2", command="docker ps --all | grep -q cms-setup"),
+    Moment("directus", "reconcile.yml", MODULE + "directus_config"),
+    Moment("stack", "changes.yml", "community.docker.docker_compose_v2", command="docker ps | grep -q task-worker"),
+]
