@@ -291,7 +291,7 @@ def test_a_cause_that_may_pass_is_waited_for_until_the_deadline(setup):
     busy = "Failed to create collection chats: 503 Under pressure"
     message = setup.fails(SKIP=skip(chats=(99, busy)), CMS_SETUP_TIMEOUT="9")
     assert "not done within 9 s (openmates_cms_setup_timeout)" in message and "chats" in message
-    assert setup.fake.passes > 3
+    assert setup.fake.passes >= 3, "at the third, a cause that lasts would have ended it with another message"
 
 
 def test_a_program_that_hangs_is_ended_at_the_deadline(setup):

@@ -193,7 +193,7 @@ def test_preflight_judges_the_converted_values_and_names_what_is_missing(operato
         "openmates_admin_email in inventory/group_vars/prod/main.yml: it is not set",
         "openmates_domain in inventory/group_vars/prod/main.yml: 'localhost' is not a domain name",
         "openmates_directus_login_attempts in inventory/group_vars/prod/main.yml: -1 is not a number of logins",
-        "openmates_backend_environment in inventory/group_vars/prod/main.yml: it cannot be worked out: "
+        "openmates_backend_environment in inventory/group_vars/prod/main.yml: it cannot be evaluated: "
         "'my_missing_name' is undefined",
         "`ansible-playbook playbooks/secrets.yml -i inventory` makes it",
     ):

@@ -58,7 +58,7 @@ def read(
             if name in given:  # a default refers to other settings only, and one of those is missing
                 result.unresolved[name] = str(error)
         except AnsibleError as error:
-            result.wrong[name] = f"cannot be worked out: {error}"
+            result.wrong[name] = f"cannot be evaluated: {error}"
         except ConversionError as error:
             result.wrong[name] = str(error)
     if any(name in given for name in result.wrong):  # a default that is wrong refers to one of them
