@@ -201,9 +201,9 @@ def test_preflight_judges_the_converted_values_and_names_what_is_missing(operato
     output = operator.refused(*arguments, playbook="judge")
     for words in (
         "openmates_admin_email in inventory/group_vars/prod/main.yml: it is not set",
-        "openmates_domain in inventory/group_vars/prod/main.yml: 'localhost' is not a domain name",
-        "openmates_directus_login_attempts in inventory/group_vars/prod/main.yml: -1 is not a number of logins",
-        "openmates_backend_environment in inventory/group_vars/prod/main.yml: it cannot be worked out: "
+        "openmates_domain in the command line (-e): 'localhost' is not a domain name",
+        "openmates_directus_login_attempts in the command line (-e): -1 is not a number of logins",
+        "openmates_backend_environment in inventory/group_vars/prod.yml:1: it cannot be worked out: "
         "'my_missing_name' is undefined",
         "`ansible-playbook playbooks/secrets.yml -i inventory` makes it",
     ):
