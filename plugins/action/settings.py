@@ -36,7 +36,8 @@ class ActionModule(ActionBase):
             lines = [f"{host} was left as it was, because of its settings:", *(f"- {problem}" for problem in wrong)]
             return result | {"failed": True, "msg": "\n".join(lines)}
         hidden = {"_ansible_no_log": True}  # secrets are among them; a failure above shows none
-        more = {"changed": False, "named": settings.values, "unresolved": settings.unresolved}
+        set_in = {name: where for name, where in places.items() if name in specs}
+        more = {"changed": False, "named": settings.values, "unresolved": settings.unresolved, "places": set_in}
         return result | settings.short | more | hidden
 
 

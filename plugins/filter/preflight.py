@@ -64,15 +64,17 @@ def preflight_problems(
     files: Mapping | None = None,
     values: Mapping | None = None,
     unresolved: Mapping[str, str] | None = None,
+    places: Mapping[str, str] | None = None,
 ) -> list[str]:
     """The problems that prevent a run, one or two sentences each; an empty list if there are none.
 
     ``settings``: openmates_* variables by name; undefined ones may raise when read.
     ``values`` and ``unresolved``: more of them that have been read before, and why others have no value.
+    ``places``: where settings are set, by name; for others a message names the file that they belong in.
     ``facts``: the host's ansible_facts. ``resolved``: what openmates_domain resolves to on the host, None if unknown.
     ``files``: paths for the messages, keys ``settings``, ``secrets``, ``exposure``, ``inventory``, all optional.
     """
-    run = Preflight(settings, facts or {}, resolved, files or {}, values or {}, unresolved or {})
+    run = Preflight(settings, facts or {}, resolved, files or {}, values or {}, unresolved or {}, places or {})
     return [problem for check in CHECKS for problem in check(run)]
 
 

@@ -142,7 +142,7 @@ def service_trouble(seen: Mapping, name: str) -> str:
     state, health = service.get("state"), service.get("health") or ""
     if state == "missing":
         return "it has no container"
-    if name in (seen.get("one_shots") or []) or service.get("one_shot"):
+    if service.get("one_shot"):
         if state != "exited":
             return f"it runs once and is {state}, not exited"
         return "" if service.get("exit_code") == 0 else f"it ended with exit code {service.get('exit_code')}"

@@ -38,6 +38,10 @@ named:
   description: All settings by their full name.
   type: dict
   returned: success
+places:
+  description: Where each setting is set that has not its default, by full name.
+  type: dict
+  returned: success
 unresolved:
   description: Why a setting has no value, by full name.
   type: dict

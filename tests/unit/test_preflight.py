@@ -714,8 +714,10 @@ def test_settings_that_were_read_before_are_judged_too() -> None:
     settings = good("prod")
     port, email = settings.pop("openmates_ssh_port"), settings.pop("openmates_acme_email")
     assert problems(settings, values={"openmates_ssh_port": port, "openmates_acme_email": email}) == []
-    assert (
-        "openmates_ssh_port" in problems(settings, values={"openmates_ssh_port": 0, "openmates_acme_email": email})[0]
+    places = {"openmates_ssh_port": "inventory/hosts.yml:7"}
+    values = {"openmates_ssh_port": 0, "openmates_acme_email": email}
+    assert problems(settings, values=values, places=places)[0].startswith(
+        "openmates_ssh_port in inventory/hosts.yml:7: "
     )
     (found,) = problems(settings, unresolved={"openmates_acme_email": "'somewhere' is undefined"})
     assert "openmates_acme_email" in found and "'somewhere' is undefined" in found

@@ -28,7 +28,10 @@ PROBE = """
       ansible.builtin.debug:
         msg: "SHOWN {{ inventory_hostname }} {{ shown | to_json | b64encode }}"
       vars:
-        shown: {settings: "{{ settings }}", firewall_sources: "{{ firewall_sources }}"}
+        shown:
+          settings: "{{ settings }}"
+          firewall_sources: "{{ firewall_sources }}"
+          ports: ["{{ firewall_tcp_ports }}", "{{ verify_expected_ports }}"]
 """
 JUDGE = """
 - name: Judge the settings
@@ -148,6 +151,7 @@ def test_text_is_converted_to_the_type_of_the_setting(operator: Operator) -> Non
     assert settings["directus_cache"] is False
     assert settings["require_ipv6"] is False
     assert (settings["pids_limit"], settings["ssh_port"]) == (300, 2222)
+    assert shown["ports"] == [[2222], [2222]], "the firewall opens what verify expects"
     assert settings["backend_environment"] == {"A": "b"}
     assert settings["apps"] == apps
     assert "app_images" not in settings["worker_queues"], "a default that refers to a setting finds the converted value"
@@ -183,6 +187,12 @@ def test_secrets_are_never_shown(operator: Operator) -> None:
     assert "openmates_vault_seeds in inventory/group_vars/all.yml:1 must be a mapping." in output
     assert "openmates_grafana_password in inventory/group_vars/all.yml:2 must be text" in output
     assert "canary" not in output
+    operator.write(
+        "group_vars/all.yml", "openmates_vault_seeds: {a: {b: canary}}\nopenmates_grafana_password: canary\n"
+    )
+    done = operator.run("-vvvv")
+    assert "SHOWN" in done.stdout, done.stdout + done.stderr
+    assert "canary" not in done.stdout + done.stderr
 
 
 def test_preflight_judges_the_converted_values_and_names_what_is_missing(operator: Operator) -> None:
@@ -191,9 +201,9 @@ def test_preflight_judges_the_converted_values_and_names_what_is_missing(operato
     output = operator.refused(*arguments, playbook="judge")
     for words in (
         "openmates_admin_email in inventory/group_vars/prod/main.yml: it is not set",
-        "openmates_domain in inventory/group_vars/prod/main.yml: 'localhost' is not a domain name",
-        "openmates_directus_login_attempts in inventory/group_vars/prod/main.yml: -1 is not a number of logins",
-        "openmates_backend_environment in inventory/group_vars/prod/main.yml: it cannot be evaluated: "
+        "openmates_domain in the command line (-e): 'localhost' is not a domain name",
+        "openmates_directus_login_attempts in the command line (-e): -1 is not a number of logins",
+        "openmates_backend_environment in inventory/group_vars/prod.yml:1: it cannot be evaluated: "
         "'my_missing_name' is undefined",
         "`ansible-playbook playbooks/secrets.yml -i inventory` makes it",
     ):

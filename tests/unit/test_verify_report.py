@@ -74,10 +74,9 @@ def seen() -> dict:
         "services": {
             "api": service(),
             "loki": service(stand_in="Loki", software="a small web server"),
-            "cms-setup": service(state="exited", health=""),
+            "cms-setup": service(state="exited", health="", one_shot=True),
         },
         "expected_services": ["api", "loki", "cms-setup"],
-        "one_shots": ["vault-setup", "cms-setup"],
     }
 
 
@@ -190,8 +189,13 @@ NO_ROUTE = "this machine has no IPv6 route to it (Network is unreachable)"
             "PROBLEM",
         ),
         ("services/api", service(state="missing", image=""), ["Service api", "no container"], "missing"),
-        ("services/cms-setup", service(state="exited", exit_code=2), ["cms-setup", "exit code 2"], "code 2"),
-        ("services/cms-setup", service(health=""), ["cms-setup", "running, not exited"], "running"),
+        (
+            "services/cms-setup",
+            service(state="exited", exit_code=2, one_shot=True),
+            ["cms-setup", "exit code 2"],
+            "code 2",
+        ),
+        ("services/cms-setup", service(health="", one_shot=True), ["cms-setup", "running, not exited"], "running"),
         ("services_problem", "Docker does not answer", ["Docker does not answer"], ""),
         ("expected_services", ["api", "vault"], ["Service vault", "no container"], "3 of 4"),
     ],

@@ -37,10 +37,12 @@ class Preflight:
         files: Mapping,
         values: Mapping[str, Any],
         unresolved: Mapping[str, str],
+        places: Mapping[str, str],
     ) -> None:
         self.facts = facts
         self.resolved = None if resolved is None else list(resolved)
         self.files = files
+        self.places = places
         self.settings: dict[str, Any] = _plain(values)
         self.broken: dict[str, str] = dict(unresolved)
         for name in settings:
@@ -64,7 +66,9 @@ class Preflight:
         return str(self.get("openmates_environment", ""))
 
     def file(self, name: str) -> str:
-        """The file that a setting belongs in, relative to the project's root."""
+        """Where a setting is set, or the file that it belongs in."""
+        if name in self.places:
+            return self.places[name]
         if (
             name.split()[0].rstrip(",") in SECRETS or name == "openmates_vault_seeds"
         ):  # several secrets may share a problem
