@@ -35,6 +35,21 @@ options:
     default: false
 """
 
+    # It keeps markers of what is under way.
+    STATE = r"""
+options:
+  state_directory:
+    description:
+      - The directory on the host, outside of Vault's data, of the files that say what is under way.
+      - C(vault-init), an initialisation whose keys are not in custody yet, or a restore. C(vault-root), that there may
+        be root tokens. C(vault-wipe), that Vault comes from a snapshot whose tokens and logins all have to go.
+    type: path
+    required: true
+  former_state_directory:
+    description: Where older versions kept these files, with a dot before the name. They are moved from there.
+    type: path
+"""
+
     # It works as the managing identity.
     MANAGED = r"""
 options:

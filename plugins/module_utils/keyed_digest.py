@@ -23,8 +23,8 @@ KEY_MODE = 0o400
 def host_key(path: Path, dry: bool) -> tuple[bytes, bool]:
     """Return the key at `path`, and whether it had to be made or its permissions repaired.
 
-    The key is made once: a later call, or another one at the same time, returns the same. With `dry` nothing is written,
-    so a key that is missing is another one at each call. Raises OSError, and ValueError if the file is not a key.
+    The key is made once: a later call, or one at the same time, returns the same. With `dry` nothing is written, so a
+    key that is missing is another one at each call. Raises OSError, and ValueError if the file is not a key.
     """
     with contextlib.suppress(FileNotFoundError):
         return _existing(path, dry)

@@ -1,18 +1,11 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Vault's keys on their way to the controller: the pad that hides them, and markers of what was cut off."""
+"""A Vault's keys on their way to the controller: the pad that hides them, and what to do after a run was cut off."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import pathlib
-
 from ansible_collections.openmates.server.plugins.module_utils import vault
-from ansible_collections.openmates.server.plugins.module_utils.atomic import sync_folder, write_atomically
-
-# The id of a marker for a restore under way, in the place of an initialisation's.
-RESTORE = "restore"
+from ansible_collections.openmates.server.plugins.module_utils.vault_markers import RESTORE
 
 
 def pad_length(shares: int) -> int:
@@ -28,38 +21,6 @@ def with_pad(data: bytes, pad: bytes) -> bytes:
     if len(pad) < len(data):
         raise vault.VaultProblem("The pad is shorter than the keys that it has to hide.")
     return bytes(left ^ right for left, right in zip(data, pad, strict=False))
-
-
-def read_marker(path: pathlib.Path) -> str | None:
-    """Return the id of the initialisation that the marker at `path` belongs to, or None without a marker.
-
-    A marker that cannot be understood still is one: it gets the id "unreadable", which no keys file carries.
-    """
-    try:
-        return str(json.loads(path.read_text("utf-8"))["init_id"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        return "unreadable"
-
-
-def write_marker(path: pathlib.Path, init_id: str) -> None:
-    """Say on disk that initialisation `init_id` is under way. Raises VaultProblem if that cannot be done."""
-    note = {
-        "init_id": init_id,
-        "note": "Vault is being initialised and its keys are not in custody yet. The next run mends this.",
-    }
-    try:
-        write_atomically(path, (json.dumps(note, indent=2) + "\n").encode(), 0o600)
-    except OSError as error:
-        raise vault.VaultProblem(f"The marker {path} cannot be written: {error.strerror}.") from error
-
-
-def drop_marker(path: pathlib.Path) -> None:
-    """Remove the marker for good."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-        sync_folder(path.parent)
 
 
 def verdict(*, state: str, marker: str | None, keys_file: str, keys_present: bool, keys_init_id: str | None) -> str:

@@ -99,8 +99,8 @@ removed:
   returned: always
 digests:
   description:
-    - Maps each directory directly below O(dest) to a digest of the files that are declared in it, so that a change of one
-      can be shown where the files' content must not be. Without O(digest_key)'s content, a digest tells nothing.
+    - Maps each directory directly below O(dest) to a digest of the files that are declared in it, so that a change of
+      one can be shown where the files' content must not be. Without O(digest_key)'s content, a digest tells nothing.
     - In check mode, as long as there is no key on the host, each call gives other digests.
   type: dict
   returned: when O(digest_key) is given

@@ -37,17 +37,6 @@ options:
     description: The container in whose network O(root_url) is. Empty for the host's own.
     type: str
     default: ""
-  root_marker:
-    description: A file on the host that says that there may be root tokens. They are revoked, and then it goes.
-    type: path
-    required: true
-  wipe_marker:
-    description: A file on the host that says that Vault comes from a snapshot, whose tokens and logins all have to go.
-    type: path
-    required: true
-  marker:
-    description: The marker file of M(openmates.server.vault_init) on the host. While it exists nothing is changed.
-    type: path
   engines:
     description: Secrets engines to have.
     type: list
@@ -147,7 +136,11 @@ options:
 requirements:
   - systemd-creds on the host, for O(roles[].credential)
 author: [The openmates.server contributors]
-extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.managed]
+extends_documentation_fragment:
+  - openmates.server.vault
+  - openmates.server.vault.custody
+  - openmates.server.vault.managed
+  - openmates.server.vault.state
 attributes:
   check_mode:
     description: Says what would be changed, also where there is no Vault yet.
@@ -164,8 +157,7 @@ EXAMPLES = r"""
     keys_file: /home/operator/keys/prod1.yml
     access_file: /home/operator/keys/prod1.access.yml
     access_policy: "{{ lookup('ansible.builtin.template', 'openmates-manage.hcl.j2') }}"
-    root_marker: /opt/openmates/.vault-root
-    wipe_marker: /opt/openmates/.vault-wipe
+    state_directory: /var/lib/openmates
     engines:
       - {path: transit, type: transit}
       - {path: kv, type: kv, version: 2}
@@ -206,10 +198,9 @@ seeds_due:
 """
 
 import contextlib
-import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_markers
 from ansible_collections.openmates.server.plugins.module_utils.arguments import (
     FLAG,
     MAPPING,
@@ -234,24 +225,25 @@ NO_ACCESS = "no_access"
 def reconcile(module: AnsibleModule) -> dict:
     """Look at Vault, reconcile it if it is open, and return the result."""
     params = module.params
+    markers = vault_markers.markers_of(params, module.check_mode)
     client = vault.connect(params["url"], timeout=params["deadline"])
     state = vault.answering_state(client, params["deadline"], module.check_mode)
     if state == vault.UNREACHABLE:
         return nothing_there_yet()
     if state in (vault.UNINITIALIZED, vault.SEALED):
         return not_open(state)
-    if params["marker"] and vault_custody.read_marker(pathlib.Path(params["marker"])) is not None:
+    if markers.init.present():
         return not_open(INTERRUPTED)
     if not params["keys_present"]:
         return not_open(NO_KEYS)
     vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
-    return manage(module)
+    return manage(module, markers)
 
 
-def manage(module: AnsibleModule) -> dict:
+def manage(module: AnsibleModule, markers: vault_markers.Markers) -> dict:
     """Reconcile an open Vault as the managing identity, after mending that if it may."""
     params = module.params
-    access = Access(module, pathlib.Path(params["root_marker"]), pathlib.Path(params["wipe_marker"]))
+    access = Access(module, markers)
     client = access.log_in()
     fault = access.fault(client)
     changes = []
@@ -270,7 +262,7 @@ def manage(module: AnsibleModule) -> dict:
     try:
         for part in parts:
             part.run()
-        if access.root_marker.exists():
+        if markers.root.present():
             count = "" if module.check_mode else f"{access.revoke_roots(client)} "
             changes.append(f"root tokens: {count}revoked")
     except vault.hvac.exceptions.Forbidden:
@@ -324,9 +316,7 @@ def main() -> None:
             "access_policy": TEXT | REQUIRED,
             "root_url": TEXT | {"default": ""},
             "root_container": TEXT | {"default": ""},
-            "root_marker": PATH | REQUIRED,
-            "wipe_marker": PATH | REQUIRED,
-            "marker": PATH,
+            **vault_markers.STATE,
             "engines": several(path=TEXT | REQUIRED, type=TEXT | REQUIRED, version=NUMBER),
             "audit": several(path=TEXT | REQUIRED, type=TEXT | REQUIRED, options=MAPPING | {"default": {}}),
             "policies": MAPPING | {"default": {}},

@@ -20,10 +20,6 @@ options:
   keys_file:
     description: Absolute path of the keys file on the controller. Its folder is made if it is missing.
     required: true
-  marker:
-    description: Absolute path on the host, outside of Vault's data, of the marker for an initialisation under way.
-    type: path
-    required: true
   secret_shares:
     description: Number of unseal shares to make.
     type: int
@@ -56,7 +52,7 @@ options:
 requirements:
   - an ansible-vault password for the run
 author: [The openmates.server contributors]
-extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody]
+extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.state]
 attributes:
   check_mode:
     description: Says what would be done, also where there is no Vault yet.
@@ -68,7 +64,7 @@ EXAMPLES = r"""
   openmates.server.vault_init:
     url: http://172.18.0.5:8200
     keys_file: /home/operator/keys/prod1.yml
-    marker: /opt/openmates/.vault-init-in-progress
+    state_directory: /var/lib/openmates
 """
 
 RETURN = r"""
@@ -94,21 +90,19 @@ keys_file:
 
 import base64
 import json
-import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_markers
 
 
-def initialise(module: AnsibleModule, client: vault.hvac.Client) -> dict:
+def initialise(module: AnsibleModule, client: vault.hvac.Client, marker: vault_markers.Marker) -> dict:
     """Initialise Vault behind a marker and return the result with the keys, readable for the action plugin only."""
     params = module.params
     pad = base64.b64decode(params["pad"])
     if len(pad) < vault_custody.pad_length(params["secret_shares"]):
         raise vault.VaultProblem("The pad is too short.")  # found out now, not when there are keys to lose
-    marker = pathlib.Path(params["marker"])
-    interrupted_before = vault_custody.read_marker(marker) is not None
-    vault_custody.write_marker(marker, params["init_id"])
+    interrupted_before = marker.present()
+    marker.write(params["init_id"])
     try:
         answer = client.sys.initialize(
             secret_shares=params["secret_shares"],
@@ -134,22 +128,22 @@ def initialise(module: AnsibleModule, client: vault.hvac.Client) -> dict:
 def begin(module: AnsibleModule) -> dict:
     """Look at Vault and the marker and do what vault_custody.verdict says."""
     params = module.params
-    marker = pathlib.Path(params["marker"])
+    marker = vault_markers.markers_of(params, module.check_mode).init
     client = vault.connect(params["url"], timeout=params["deadline"])
     state = vault.answering_state(client, params["deadline"], module.check_mode)
     if state == vault.UNREACHABLE:
         return nothing_there_yet(module)
     verdict = vault_custody.verdict(
         state=state,
-        marker=vault_custody.read_marker(marker),
+        marker=marker.read(),
         keys_file=params["keys_file"],
         keys_present=params["keys_present"],
         keys_init_id=params["keys_init_id"],
     )
     if verdict == "init" and not module.check_mode:
-        return initialise(module, client)
+        return initialise(module, client, marker)
     if verdict == "confirm" and not module.check_mode:
-        vault_custody.drop_marker(marker)
+        marker.drop()
     return {
         # A reset is the role's to do, so here it only counts as a change when it is foretold.
         "changed": verdict in ("init", "confirm") or (verdict == "reset" and module.check_mode),
@@ -166,12 +160,12 @@ def nothing_there_yet(module: AnsibleModule) -> dict:
 
 def confirm(module: AnsibleModule) -> dict:
     """Remove the marker of this very initialisation, now that its keys are in custody."""
-    marker = pathlib.Path(module.params["marker"])
-    if vault_custody.read_marker(marker) != module.params["init_id"]:
+    marker = vault_markers.markers_of(module.params, module.check_mode).init
+    if marker.read() != module.params["init_id"]:
         raise vault.VaultProblem(
-            f"The marker {marker} is not this run's. Was another run at work on this host? Run again."
+            f"The marker {marker.path} is not this run's. Was another run at work on this host? Run again."
         )
-    vault_custody.drop_marker(marker)
+    marker.drop()
     return {"changed": True}
 
 
@@ -182,7 +176,7 @@ def main() -> None:
             **vault.CONNECTION,
             **vault.CUSTODY,
             "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
-            "marker": {"type": "path", "required": True},
+            **vault_markers.STATE,
             "secret_shares": {"type": "int", "default": 5, "no_log": False},
             "secret_threshold": {"type": "int", "default": 3, "no_log": False},
             "pgp_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},

@@ -11,7 +11,7 @@ short_description: Make a root token from the unseal shares, for a person who ne
 description:
   - The token goes to one file on the controller, encrypted with the run's own ansible-vault secret. It is in no result,
     log or file on the host.
-  - It leaves O(root_marker) on the host, so that the next run of M(openmates.server.vault_config) revokes it.
+  - It leaves a file in O(state_directory), so that the next run of M(openmates.server.vault_config) revokes it.
 options:
   url: {description: Where Vault makes a root token from the shares.}
   container:
@@ -23,10 +23,6 @@ options:
     description: Absolute path on the controller of the file for the token. An older one is replaced.
     type: str
     required: true
-  root_marker:
-    description: A file on the host that says that there may be root tokens.
-    type: path
-    required: true
   shares:
     description: Unseal shares, if the keys file has none in clear.
     type: list
@@ -37,7 +33,7 @@ options:
 requirements:
   - an ansible-vault password for the run
 author: [The openmates.server contributors]
-extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody]
+extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.state]
 attributes:
   check_mode:
     description: Says that it would make one.
@@ -51,7 +47,7 @@ EXAMPLES = r"""
     container: openmates-vault-1
     keys_file: /home/operator/keys/prod1.yml
     root_file: /home/operator/keys/prod1.root.yml
-    root_marker: /opt/openmates/.vault-root
+    state_directory: /var/lib/openmates
 """
 
 RETURN = r"""
@@ -62,10 +58,9 @@ root_file:
 """
 
 import base64
-import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_tokens
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_markers, vault_tokens
 
 
 def make(module: AnsibleModule) -> dict:
@@ -77,7 +72,7 @@ def make(module: AnsibleModule) -> dict:
     with vault_tokens.network_of(module, params["container"]):
         client = vault.connect(params["url"], timeout=params["deadline"])
         vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
-        vault_custody.write_marker(pathlib.Path(params["root_marker"]), "root")
+        vault_markers.markers_of(params, module.check_mode).root.write("root")
         token = vault_tokens.generate_root(client, params["shares"])
     return {"changed": True, "custody": base64.b64encode(vault_custody.with_pad(token.encode(), pad)).decode()}
 
@@ -91,7 +86,7 @@ def main() -> None:
             "container": {"type": "str", "default": ""},
             "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
             "root_file": {"type": "str", "required": True},
-            "root_marker": {"type": "path", "required": True},
+            **vault_markers.STATE,
             "shares": {"type": "list", "elements": "str", "no_log": True},
             "pad": {"type": "str", "no_log": True},
         },

@@ -103,7 +103,7 @@ def restored(server: Vault, run_module: Callable, tmp_path: Path) -> Callable[[]
     source = tmp_path / "taken.snap"
     source.write_bytes(client.sys.take_raft_snapshot().content)
     server.reset()
-    files = {"src": str(source), "marker": str(tmp_path / "marker"), "wipe_marker": str(tmp_path / "wipe")}
+    files = {"src": str(source), "state_directory": str(tmp_path / "state")}
 
     def restore() -> hvac.Client:
         result = run_module(

@@ -28,7 +28,7 @@ def test_killed_at_the_worst_moments_three_times_each(make_site, moment):
     run = site.play()
     assert run.code == 0, run.output
     assert keys is None or site.keys_file.read_bytes() == keys
-    assert not list(site.host.glob(".vault-*"))
+    assert not list(site.host.glob(".vault-*")) and not list(site.state.iterdir())
     seed = site.root().secrets.kv.v2.read_secret_version(
         "providers/sample", mount_point="kv", raise_on_deleted_version=True
     )
@@ -41,7 +41,7 @@ def init_task(site: Site) -> dict:
         "openmates.server.vault_init": {
             "url": "{{ vault_url }}",
             "keys_file": str(site.keys_file),
-            "marker": str(site.marker),
+            "state_directory": str(site.state),
             "secret_shares": 3,
             "secret_threshold": 2,
         }

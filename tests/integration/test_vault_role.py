@@ -133,10 +133,14 @@ def test_no_root_token_is_left_and_none_is_needed(provisioned):
     with pytest.raises(hvac.exceptions.Forbidden):
         site.bao.client(site.keys()["root_token"]).auth.token.lookup_self()
     site.play()  # ends the root tokens that the tests made
-    (site.host / ".vault-root").write_text('{"init_id": "root"}')
+    (site.host / ".vault-root").write_text('{"init_id": "root"}')  # as an older version left it
+    check = site.play(None, "--check")
+    assert re.findall(r"^\+(root tokens: .*)$", check.output, re.M)
+    assert (site.host / ".vault-root").exists() and not (site.state / "vault-root").exists()
     again = site.play()
     assert re.findall(r"^\+(root tokens: .*)$", again.output, re.M)
     assert again.calls == ["vault_config", "vault_host"]
+    assert not list(site.host.rglob("*vault-root"))
     root = site.root()
     mine = root.auth.token.lookup_self()["data"]["accessor"]
     left = [token for token in vault_tokens.tokens(root) if "root" in token["policies"] and token["accessor"] != mine]

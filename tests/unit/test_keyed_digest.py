@@ -88,7 +88,7 @@ def test_a_key_that_others_may_read_is_closed_again(key_file: Path) -> None:
 def test_a_file_that_is_no_key_is_not_replaced(key_file: Path, content: bytes) -> None:
     key_file.parent.mkdir()
     key_file.write_bytes(content)
-    with pytest.raises(ValueError, match="not a key of 32 bytes. Remove it"):
+    with pytest.raises(ValueError, match=r"not a key of 32 bytes\. Remove it"):
         host_key(key_file, dry=False)
     assert key_file.read_bytes() == content
 

@@ -15,6 +15,7 @@ from ansible_collections.openmates.server.plugins.action import vault_init as ac
 from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_custody
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.logins import token_fault
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import engine_fault
+from ansible_collections.openmates.server.plugins.module_utils.vault_markers import Marker
 from ansible_collections.openmates.server.plugins.modules import vault_init, vault_restore, vault_unseal
 
 SHARES = ["c2hhcmUtb25l", "c2hhcmUtdHdv", "c2hhcmUtdGhyZWU="]
@@ -73,20 +74,6 @@ def test_where_something_could_be_lost_it_stops_with_the_remedy(state, marker, k
         )
 
 
-def test_the_marker_is_written_read_and_dropped(tmp_path):
-    marker = tmp_path / "marker"
-    assert vault_custody.read_marker(marker) is None
-    vault_custody.write_marker(marker, "one")
-    assert vault_custody.read_marker(marker) == "one"
-    marker.write_text("{ half a")
-    assert vault_custody.read_marker(marker) == "unreadable"
-    vault_custody.drop_marker(marker)
-    vault_custody.drop_marker(marker)
-    assert vault_custody.read_marker(marker) is None
-    with pytest.raises(vault.VaultProblem, match="cannot be written"):
-        vault_custody.write_marker(tmp_path / "missing" / "marker", "one")
-
-
 @pytest.mark.parametrize(
     ("marked_before", "state", "resets"),
     [(True, "uninitialized", True), (True, "sealed", True), (True, "active", False), (False, "uninitialized", False)],
@@ -94,23 +81,23 @@ def test_the_marker_is_written_read_and_dropped(tmp_path):
 def test_a_refused_initialisation_is_reset_only_after_an_interrupted_one(
     tmp_path, monkeypatch, marked_before, state, resets
 ):
-    marker = tmp_path / "marker"
+    marker = Marker(tmp_path / "marker")
     if marked_before:
-        vault_custody.write_marker(marker, "an earlier run")
+        marker.write("an earlier run")
 
     def refuse(**_):
         raise vault.hvac.exceptions.InvalidRequest("refused")
 
-    parameters = {"marker": str(marker), "init_id": "one", "secret_shares": 1, "secret_threshold": 1, "pgp_keys": []}
+    parameters = {"init_id": "one", "secret_shares": 1, "secret_threshold": 1, "pgp_keys": []}
     parameters["pad"] = base64.b64encode(bytes(vault_custody.pad_length(1))).decode()
     client = SimpleNamespace(sys=SimpleNamespace(initialize=refuse))
     monkeypatch.setattr(vault, "state_of", lambda _: state)
     if resets:
-        assert vault_init.initialise(SimpleNamespace(params=parameters), client)["must_reset"]
+        assert vault_init.initialise(SimpleNamespace(params=parameters), client, marker)["must_reset"]
     else:
         with pytest.raises(vault.VaultProblem, match="could not be initialised: refused"):
-            vault_init.initialise(SimpleNamespace(params=parameters), client)
-    assert vault_custody.read_marker(marker) == "one"
+            vault_init.initialise(SimpleNamespace(params=parameters), client, marker)
+    assert marker.read() == "one"
 
 
 # ---------------------------------------------------------------- the keys file
@@ -179,7 +166,7 @@ def run_action(tmp_path, secrets, monkeypatch):
     def run(*answers):
         path = tmp_path / "keys.yml"
         task = SimpleNamespace(
-            args={"url": "http://vault", "keys_file": str(path), "marker": "/m"},
+            args={"url": "http://vault", "keys_file": str(path), "state_directory": "/m"},
             action="openmates.server.vault_init",
             check_mode=False,
             async_val=0,
