@@ -24,6 +24,11 @@ options:
     description: Where the encrypted shares are on the host. The file's name is the credential's.
     type: path
     default: /etc/credstore.encrypted/openmates-vault-shares
+  program:
+    description:
+      - Where to put the program that the host looks after its Vault with, C(module_utils/vault_host_program.py). The
+        files that it shares with the modules are put beside it.
+    type: path
   files:
     description: Text of each file, by absolute path.
     type: dict
@@ -90,15 +95,32 @@ shares_due:
   type: bool
 """
 
+import inspect
 import pathlib
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_credential
+from ansible_collections.openmates.server.plugins.module_utils import (
+    atomic,
+    docker_api,
+    vault,
+    vault_api,
+    vault_credential,
+    vault_host_program,
+)
 
 FILE_MODE = 0o644
 #: How long the words of a service that has ended may take to reach the journal.
 JOURNAL_SECONDS = 5
+
+
+def program_files(path: str) -> dict[str, str]:
+    """Map each file of the host's program to its text; `path` is the program itself, the last to be written."""
+    folder = pathlib.Path(path).parent
+    imported = {
+        str(folder / f"{part.__name__.rpartition('.')[2]}.py"): part for part in (atomic, docker_api, vault_api)
+    }
+    return {name: inspect.getsource(part) for name, part in {**imported, path: vault_host_program}.items()}
 
 
 class Host:
@@ -115,7 +137,8 @@ class Host:
         params, by_host = self.params, self.params["unseal"] == "host"
         if by_host and not self.shares():
             return True
-        files = {**params["files"], **(params["unseal_files"] if by_host else {})}
+        files = program_files(params["program"]) if params["program"] else {}
+        files |= params["files"] | (params["unseal_files"] if by_host else {})
         stale = [] if by_host else [path for path in params["unseal_files"] if pathlib.Path(path).exists()]
         for timer in [] if by_host else params["unseal_timers"]:
             if stale and not self.check:
@@ -243,6 +266,7 @@ def main() -> None:
                 "default": "/etc/credstore.encrypted/openmates-vault-shares",
                 "no_log": False,
             },
+            "program": {"type": "path"},
             "files": {"type": "dict", "default": {}},
             "timers": {"type": "list", "elements": "str", "default": []},
             "unseal_files": {"type": "dict", "default": {}},

@@ -12,8 +12,8 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible_collections.openmates.server.plugins.action import vault_init as action
-from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_custody
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.logins import token_fault
+from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_api, vault_custody
+from ansible_collections.openmates.server.plugins.module_utils.vault_api import token_fault
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import engine_fault
 from ansible_collections.openmates.server.plugins.module_utils.vault_markers import Marker
 from ansible_collections.openmates.server.plugins.modules import vault_init, vault_restore, vault_unseal
@@ -251,7 +251,7 @@ def test_shares_are_checked_before_any_is_handed_to_vault():
     ("found", "fault"),
     [
         ({"orphan": True, "period": 3600, "policies": ["b", "a"], "meta": {"role_name": "api"}}, None),
-        ({"orphan": True, "period": 3600, "policies": ["b", "a"], "meta": None}, "could not be replaced by the host"),
+        ({"orphan": True, "period": 3600, "policies": ["b", "a"], "meta": None}, "was not made by this server"),
         (None, "is not valid"),
         ({"orphan": False, "period": 3600, "policies": ["a", "b"]}, "is not an orphan"),
         ({"orphan": True, "policies": ["a", "b"]}, "has another period"),
@@ -260,7 +260,7 @@ def test_shares_are_checked_before_any_is_handed_to_vault():
     ],
 )
 def test_a_token_is_kept_only_if_it_is_the_one_wanted(found, fault):
-    told = token_fault({"name": "api", "policies": ["a", "b"], "period": "1h"}, found)
+    told = token_fault(found, "api", ["a", "b"], 3600)
     assert told == fault or (fault and told.startswith(fault))
 
 
@@ -313,11 +313,11 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
         [500, 429, 503],
     ],
 )
-def test_a_restored_vault_is_waited_for_until_it_is_sealed(answers):
+def test_a_restored_vault_is_waited_for_until_it_is_sealed(answers, monkeypatch):
     left = iter(answers)
+    monkeypatch.setattr(vault_api.Api, "call", lambda *_: (next(left), {}))
     client = SimpleNamespace(
         url="http://vault",
-        sys=SimpleNamespace(read_health_status=lambda **_: SimpleNamespace(status_code=next(left))),
         auth=SimpleNamespace(token=SimpleNamespace(lookup_self=lambda: {"data": {}})),
     )
     assert [vault_restore.replaced(client) for _ in answers] == [False] * (len(answers) - 1) + [True]

@@ -11,25 +11,11 @@ import stat
 import typing as t
 
 from ansible_collections.openmates.server.plugins.module_utils import vault, vault_credential
+from ansible_collections.openmates.server.plugins.module_utils.vault_api import token_fault
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.approles import AppRoles
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.part import Part
 
 TOKEN_MODE = 0o400
-
-
-def token_fault(wanted: dict[str, t.Any], found: dict[str, t.Any] | None) -> str | None:
-    """Return why a token is not the one wanted, or None. `found` is Vault's description of it, None if invalid."""
-    if found is None:
-        return "is not valid"
-    if not found.get("orphan"):
-        return "is not an orphan"
-    if found.get("period") != vault.seconds(wanted["period"]):
-        return "has another period"
-    if set(found.get("policies") or []) != set(wanted["policies"]):
-        return "has other policies"
-    if (found.get("meta") or {}).get("role_name") != wanted["name"]:
-        return "could not be replaced by the host alone"
-    return None
 
 
 class Logins(Part):
@@ -71,7 +57,8 @@ class Logins(Part):
         """Tell whether the file holds a token as wanted; put owner and mode right."""
         path = pathlib.Path(wanted["file"])
         value, status = self.read_token(path)
-        fault = token_fault(wanted, self.describe(value)) if value else "is missing"
+        declared = (wanted["name"], wanted["policies"], vault.seconds(wanted["period"]))
+        fault = token_fault(self.describe(value), *declared) if value else "is missing"
         if fault:
             self.changes.append(f"token in {path}: to be issued, because it {fault}")
             self.due.append(str(path))
