@@ -35,7 +35,11 @@ else:
     HVAC_IMPORT_ERROR = None
 
 # Argument specs; plugins/doc_fragments/vault.py documents them by the same names.
-CONNECTION: dict[str, t.Any] = {"url": {"type": "str", "required": True}, "deadline": {"type": "int", "default": 60}}
+CONNECTION: dict[str, t.Any] = {
+    "url": {"type": "str", "default": ""},
+    "gateway": {"type": "str", "default": ""},
+    "deadline": {"type": "int", "default": 60},
+}
 CUSTODY: dict[str, t.Any] = {
     "keys_file": {"type": "str", "no_log": False},
     "keys_present": {"type": "bool", "default": False, "no_log": False},
@@ -126,13 +130,19 @@ def run(module: AnsibleModule, done: str, work: t.Callable[[AnsibleModule], dict
 
     In check mode a host that has no Vault or no hvac yet gives `without_vault`.
     """
-    url = module.params["url"]
-    if module.check_mode and (not url or HVAC_IMPORT_ERROR):
+    url, gateway = module.params["url"], module.params["gateway"]
+    elsewhere = url and gateway and vault_api.source_address(url) != gateway
+    if module.check_mode and (not url or elsewhere or HVAC_IMPORT_ERROR):
         module.exit_json(**without_vault)
     if HVAC_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("hvac"), exception=HVAC_IMPORT_ERROR)
     if not url:
         module.fail_json(msg=f"url is empty: there is no Vault to be {done}.")
+    if elsewhere:
+        module.fail_json(
+            msg=f"{url} is not on a network of this host's containers, where this host is {gateway}: there is no Vault"
+            f" to be {done}. Is Docker running? Run site.yml, which starts it."
+        )
     try:
         module.exit_json(**work(module))
     except VaultProblem as problem:

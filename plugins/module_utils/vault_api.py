@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import time
 import typing as t
 import urllib.parse
@@ -42,6 +43,17 @@ class VaultUnreachable(VaultProblem):
 
 class SharesRefused(VaultProblem):
     """The unseal shares are not those of this Vault."""
+
+
+def source_address(url: str) -> str:
+    """Return the address of this host that it would reach the URL's host from, empty if it has no way there."""
+    parts = urllib.parse.urlsplit(url)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((parts.hostname, parts.port or 8200))  # of a datagram socket: nothing is sent
+        except OSError:
+            return ""
+        return probe.getsockname()[0]
 
 
 class Api:

@@ -14,7 +14,7 @@ from ansible_collections.openmates.server.plugins.module_utils.atomic import syn
 
 # Argument spec; plugins/doc_fragments/vault.py documents it.
 STATE: dict[str, t.Any] = {
-    "state_directory": {"type": "path", "required": True},
+    "state_directory": {"type": "path", "default": "/var/lib/openmates"},
     "former_state_directory": {"type": "path"},
 }
 

@@ -14,7 +14,6 @@ description:
   - With O(unseal=operator) there are no shares on the host; any that were are removed.
   - The shares travel only when the host has none for this Vault. They are in no result, log, argument or plain file.
 options:
-  keys_file: {required: true}
   unseal:
     description: Who unseals Vault after a restart.
     type: str
@@ -259,7 +258,6 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **vault.CUSTODY,
-            "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
             "unseal": {"type": "str", "choices": ["host", "operator"], "default": "host"},
             "shares_credential": {
                 "type": "path",

@@ -19,7 +19,6 @@ description:
 options:
   keys_file:
     description: Absolute path of the keys file on the controller. Its folder is made if it is missing.
-    required: true
   secret_shares:
     description: Number of unseal shares to make.
     type: int
@@ -175,7 +174,6 @@ def main() -> None:
         argument_spec={
             **vault.CONNECTION,
             **vault.CUSTODY,
-            "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
             **vault_markers.STATE,
             "secret_shares": {"type": "int", "default": 5, "no_log": False},
             "secret_threshold": {"type": "int", "default": 3, "no_log": False},

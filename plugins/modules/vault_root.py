@@ -18,7 +18,6 @@ options:
     description: The container in whose network O(url) is. Empty for the host's own.
     type: str
     default: ""
-  keys_file: {required: true}
   root_file:
     description: Absolute path on the controller of the file for the token. An older one is replaced.
     type: str
@@ -84,7 +83,6 @@ def main() -> None:
             **vault.CONNECTION,
             **vault.CUSTODY,
             "container": {"type": "str", "default": ""},
-            "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
             "root_file": {"type": "str", "required": True},
             **vault_markers.STATE,
             "shares": {"type": "list", "elements": "str", "no_log": True},

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.action import vault_init as action
 from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_api, vault_custody
 from ansible_collections.openmates.server.plugins.module_utils.vault_api import token_fault
@@ -187,7 +188,7 @@ def run_action(tmp_path, secrets, monkeypatch):
             return answer
 
         monkeypatch.setattr(plugin, "_execute_module", execute)
-        monkeypatch.setattr(action.ActionBase, "run", lambda *_: {})
+        monkeypatch.setattr(ActionBase, "run", lambda *_: {})
         try:
             result = plugin.run(task_vars={"inventory_hostname": "prod1"})
         except AnsibleActionFail as error:
