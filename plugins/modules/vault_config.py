@@ -109,19 +109,18 @@ options:
         description: Group of the file, by number.
         type: int
         default: 0
-  seeds_ensure:
-    description: Paths of secrets that are written elsewhere if they never held anything, see RV(seeds_due).
-    type: list
-    elements: str
-    default: []
-  seeds_enforce:
-    description: Values of secrets by path. Fields given here win over Vault's, fields that are not given stay.
-    type: dict
-    default: {}
-  seeds_generate:
-    description: Lengths of random values to make here, by path and field, for paths that never held anything.
-    type: dict
-    default: {}
+  seeds:
+    description:
+      - Secrets by path, as a text (C(to_json)), so that a short value is not masked wherever it occurs in the result.
+      - >-
+        An entry C({ensure: {field: value}}), or plain fields, is written if its path never held anything;
+        C({enforce: {field: value}}) wins over Vault's values, other fields stay; C({generate: {field: length}}) makes
+        random values here, once, for a path that never held anything.
+      - Compared and written in this call and not with C(community.hashi_vault), for three reasons. Each of its modules
+        is a call of its own, with a login of its own, for one path, on each run. Fields that stay have to be read
+        first, and the answer of M(community.hashi_vault.vault_kv2_get) has the values, which the most verbose output of
+        the ssh connection prints. A generated value would come from the controller.
+    type: json
   seeds_engine:
     description: The version 2 C(kv) engine that the seeds are in.
     type: str
@@ -190,17 +189,12 @@ tokens_due:
   returned: success
   type: list
   elements: str
-seeds_due:
-  description: Those of O(seeds_ensure) that never held anything.
-  returned: success
-  type: list
-  elements: str
 """
 
 import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_markers
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_markers, vault_seeds
 from ansible_collections.openmates.server.plugins.module_utils.arguments import (
     FLAG,
     MAPPING,
@@ -257,7 +251,7 @@ def manage(module: AnsibleModule, markers: vault_markers.Markers) -> dict:
             access.elevate()
             client = access.log_in()
     if client is None:  # in check mode there is no other way in
-        return finish(module, changes, [], [])
+        return finish(module, changes, [])
     parts = Settings(module, client), Logins(module, client), Seeds(module, client)
     try:
         for part in parts:
@@ -270,8 +264,8 @@ def manage(module: AnsibleModule, markers: vault_markers.Markers) -> dict:
             raise  # else the identity is to be mended first, and what it may not look at is not told
     finally:
         log_out(client)
-    _, logins, seeds = parts
-    return finish(module, changes + [change for part in parts for change in part.changes], logins.due, seeds.due)
+    _, logins, _ = parts
+    return finish(module, changes + [change for part in parts for change in part.changes], logins.due)
 
 
 def log_out(client: vault.hvac.Client | None) -> None:
@@ -281,14 +275,13 @@ def log_out(client: vault.hvac.Client | None) -> None:
             client.auth.token.revoke_self()
 
 
-def finish(module: AnsibleModule, changes: list[str], tokens_due: list[str], seeds_due: list[str]) -> dict:
+def finish(module: AnsibleModule, changes: list[str], tokens_due: list[str]) -> dict:
     """Return the result for a Vault that was looked into."""
     result = {
         "changed": bool(changes),
         "state": READY,
         "changes": changes,
         "tokens_due": tokens_due,
-        "seeds_due": seeds_due,
     }
     if module._diff:
         result["diff"] = {"before": "", "after": "".join(f"{change}\n" for change in changes)}
@@ -297,7 +290,7 @@ def finish(module: AnsibleModule, changes: list[str], tokens_due: list[str], see
 
 def not_open(state: str) -> dict:
     """Return the result for a Vault that cannot be looked into; somebody else's turn, so no change."""
-    return {"changed": False, "state": state, "changes": [], "tokens_due": [], "seeds_due": []}
+    return {"changed": False, "state": state, "changes": [], "tokens_due": []}
 
 
 def nothing_there_yet() -> dict:
@@ -329,9 +322,7 @@ def main() -> None:
                 uid=NUMBER | {"default": 0},
                 gid=NUMBER | {"default": 0},
             ),
-            "seeds_ensure": WORDS | {"default": []},
-            "seeds_enforce": MAPPING | {"default": {}, "no_log": True},
-            "seeds_generate": MAPPING | {"default": {}},
+            **vault_seeds.SEEDS,
             "seeds_engine": TEXT | {"default": "kv"},
             "shares": WORDS | {"no_log": True},
             "root_token": TEXT | {"no_log": True},

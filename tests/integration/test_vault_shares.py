@@ -117,7 +117,7 @@ def test_one_clear_error_each_and_nothing_changed(provisioned, make_site, seen):
         (init(no_keys, other_marker), "Vault has been unsealed since"),
         (config(engines=[{"path": "transit", "type": "kv"}]), "already holds another engine"),
         (config(roles=[{"name": "openmates-api", "policies": ["a"], "period": "soon"}]), "is not a duration"),
-        (config(seeds_enforce={"elsewhere/x": {"a": "a value"}}), "is outside of what may be seeded"),
+        (config(seeds={"elsewhere/x": {"enforce": {"a": "a value"}}}), "is outside of what may be seeded"),
         (
             config(access_policy="# another", elevate=True, shares=foreign, root_url=root_url),
             "do not make a root token",
