@@ -29,7 +29,7 @@ MOMENTS = [
     ("Initialise Vault unless it is, with its keys encrypted on the controller", None),
     ("Unseal Vault and wait until it serves requests", None),
     ("Reconcile the open Vault", None),
-    ("Write the first version of each secret, unless somebody was faster", None),
+    ("Reconcile Vault's engines, policies, logins and seeds", "test -e /etc/credstore.encrypted/openmates-vault-api"),
     ("Let the host unseal Vault and keep the services' token valid", None),
     ("Start it and wait until it is healthy", "docker ps --all | grep -q cms-setup"),
     ("Reconcile Directus's schema, access, users, settings, folders and flows", None),
