@@ -9,6 +9,6 @@ from ansible_collections.openmates.server.plugins.plugin_utils.vault_action impo
 
 
 class ActionModule(CustodyAction):
-    """Everything that Vault's other modules are told."""
+    """Takes all of the options that come from variables."""
 
     defaults = CONNECTION | KEYS | MANAGED | STATE

@@ -35,7 +35,7 @@ requirements:
   - hvac (Debian's python3-hvac) on the host
 """
 
-    # Its action plugin looks at the keys file. Some modules require it, others leave that to their action plugin.
+    # Its action plugin reads the keys file, and fails without the option.
     CUSTODY = r"""
 options:
   keys_file:
@@ -52,7 +52,7 @@ options:
 options:
   state_directory:
     description:
-      - The directory on the host, outside of Vault's data, of the files that say what is under way.
+      - The directory on the host, outside of Vault's data, of the files that record unfinished operations.
       - C(vault-init), an initialisation whose keys are not in custody yet, or a restore. C(vault-root), that there may
         be root tokens. C(vault-wipe), that Vault comes from a snapshot whose tokens and logins all have to go.
     type: path

@@ -84,7 +84,7 @@ class Docker:
             time.sleep(1)
 
     def healthy(self, container: str) -> bool:
-        """Whether a container runs and its health check succeeds now: Docker itself may look only once a minute."""
+        """Whether a container runs and its health check succeeds now: Docker itself may check only once a minute."""
         found = self.call("GET", f"/containers/{container}/json")
         kind, *command = (found["Config"].get("Healthcheck") or {}).get("Test") or ["NONE"]
         if not found["State"]["Running"] or kind == "NONE":

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Digests that show a change and tell nothing about the content: keyed with a random value that only this host has."""
+"""Digests that reveal a change but not the content: keyed with a random value that only this host has."""
 
 from __future__ import annotations
 

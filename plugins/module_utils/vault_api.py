@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a run and the host's own units both do with Vault: ask for its state, unseal it, judge the services' token.
+"""What both a run and the host's own units do with Vault: read its state, unseal it, check the services' token.
 
 Standard library only, because the host's program uses this file too: a server whose Python packages are being replaced
 still has to unseal. "Vault" is HashiCorp Vault or OpenBao: the calls made here are the same on both.
@@ -17,7 +17,7 @@ import urllib.parse
 
 CALL_SECONDS = 10
 
-# Whoever else unseals, above all the host's own unit, ends our attempt by theirs: so it takes more than one.
+# Any other unsealing, usually by the host's own unit, ends our attempt, so there are several.
 UNSEAL_TRIES = 5
 UNSEAL_PAUSE_SECONDS = 0.5
 
@@ -34,7 +34,7 @@ _REFUSED = 400
 
 
 class VaultProblem(Exception):
-    """Something the operator has to know, told in one sentence that holds no secret."""
+    """A message for the operator, without any secret."""
 
 
 class VaultUnreachable(VaultProblem):
@@ -102,9 +102,9 @@ class Api:
 
 
 def submit_shares(api: Api, shares: list[str]) -> None:
-    """Open a sealed Vault with exactly as many shares as it takes, while somebody else may be at it too.
+    """Unseal Vault with exactly as many shares as it needs, although another unsealing may be under way.
 
-    Raises VaultProblem if they do not open it, and leaves no half-done attempt behind.
+    Raises VaultProblem if they do not unseal it, and resets the attempt then.
     """
     refusals = 0
     for number in range(UNSEAL_TRIES):
@@ -132,14 +132,14 @@ def submit_shares(api: Api, shares: list[str]) -> None:
         if refusals == 2:
             break
     if api.call("PUT", "sys/unseal", {"reset": True})[0] == _REFUSED:
-        return  # somebody else has just opened it
+        return  # it was unsealed by another one just now
     raise problem
 
 
 def _sealed(api: Api) -> bool:
     status, answer = api.call("GET", "sys/seal-status")
     if status >= _REFUSED or "sealed" not in answer:
-        raise VaultProblem(f"Vault at {api.url} does not say whether it is sealed (status {status}).")
+        raise VaultProblem(f"Vault at {api.url} does not report whether it is sealed (status {status}).")
     return answer["sealed"]
 
 

@@ -24,7 +24,7 @@ def with_pad(data: bytes, pad: bytes) -> bytes:
 
 
 def verdict(*, state: str, marker: str | None, keys_file: str, keys_present: bool, keys_init_id: str | None) -> str:
-    """Say what has to be done about a Vault's keys, from what is on the host and on the controller.
+    """Return what to do about a Vault's keys, from the state of the host and the controller.
 
     `state` is the Vault's, `marker` the id in its init marker (None: no marker), `keys_file` a path for messages,
     `keys_init_id` the id that the keys file carries. Returns one of
@@ -41,8 +41,9 @@ def verdict(*, state: str, marker: str | None, keys_file: str, keys_present: boo
     if state == vault.UNINITIALIZED:
         if keys_present:
             raise vault.VaultProblem(
-                f"Vault is empty (uninitialised), yet {keys_file} holds the keys of an earlier one. Bring its data"
-                " back with playbooks/vault_restore.yml; or, if it is given up, move the keys file away and run again."
+                f"Vault is empty (uninitialised), yet {keys_file} holds the keys of an earlier one. Restore its"
+                " data with playbooks/vault_restore.yml; or, if it is not needed any more, move the keys file away and"
+                " run again."
             )
         return "init"
     if keys_present:
@@ -52,17 +53,17 @@ def verdict(*, state: str, marker: str | None, keys_file: str, keys_present: boo
             return "confirm"
         raise vault.VaultProblem(
             f"{keys_file} holds the keys of another initialisation than the one that was interrupted on this host."
-            " Move that file away (keep it) and run again; or bring back the file that belongs to this host."
+            " Move that file away (keep it) and run again, or restore the file that belongs to this host."
         )
     if marker is None:
         raise vault.VaultProblem(
-            f"Vault is initialised, but its keys are not at {keys_file}. Bring that file back from the machine that"
+            f"Vault is initialised, but its keys are not at {keys_file}. Restore that file from the machine that"
             " provisioned this server or from its backup. Only if every secret in this Vault may be lost: remove the"
             " Vault container and its data volume on the host and run again."
         )
     if state != vault.SEALED:
         raise vault.VaultProblem(
             f"An initialisation was interrupted and {keys_file} is missing, but Vault has been unsealed since, so"
-            " somebody has its keys. Bring the keys file back and run again; nothing is thrown away here."
+            " its keys exist. Restore the keys file and run again; nothing is deleted."
         )
     return "reset"

@@ -1,10 +1,10 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What a server does for its own Vault, with nobody awake: unseal it, and keep the services' token valid.
+"""What a server does for its own Vault without an operator: unseal it, and keep the services' token valid.
 
-The module vault_host puts this program and the files that it imports side by side on the host. Two systemd units run
-it, each with one secret that systemd decrypted for it alone and that is in no file, argument or environment variable.
-It reports what it did and, where it cannot do its work, what is wrong and who must act.
+The module vault_host puts this program and the files that it imports in one directory on the host. Two systemd units
+run it, each with one secret that systemd decrypted for it alone, so that it is in no plaintext file, argument or
+environment variable. The program reports what it did or, if it failed, what is wrong and who must act.
 Standard library only: a server whose Python packages are being replaced still has to unseal.
 """
 
@@ -30,7 +30,7 @@ try:
         submit_shares,
         token_fault,
     )
-except ImportError:  # on the host, the files stand side by side, where an isolated Python does not look by itself
+except ImportError:  # on the host all files are in one directory, which an isolated Python does not search by itself
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
     from atomic import write_atomically
     from docker_api import Docker, DockerProblem
@@ -195,7 +195,7 @@ def main() -> int:
     try:
         options.work(options)
     except (DockerProblem, VaultProblem) as problem:
-        print(f"<3>{problem}", file=sys.stderr)  # <3>: an error, in the journal's words
+        print(f"<3>{problem}", file=sys.stderr)  # <3>: the journal's priority of an error
         return 1
     except OSError as error:
         print(f"<3>The services' token could not be written: {error}.", file=sys.stderr)

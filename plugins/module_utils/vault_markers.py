@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Files on the host that say what is under way with its Vault, so that the next run completes what was cut off."""
+"""Files on the host that record an unfinished operation on its Vault, so that the next run completes it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Marker:
         return self.read() is not None
 
     def write(self, init_id: str) -> None:
-        """Say on disk that `init_id` is under way. Raises VaultProblem if that cannot be done."""
+        """Record on disk that `init_id` is under way. Raises VaultProblem."""
         note = {
             "init_id": init_id,
             "note": "Vault is being initialised and its keys are not in custody yet. The next run repairs this.",
@@ -62,10 +62,10 @@ class Marker:
                 sync_folder(path.parent)
 
     def move(self) -> None:
-        """Bring a marker that an older version left to where it belongs. May be cut off at any moment, and repeated.
+        """Move a marker of an older version to its present place. Can be interrupted at any moment, and repeated.
 
-        The former file goes last, so that there is always at least one. If both are there, an earlier move was cut off
-        and they are the same, or the one in the new place is newer. Raises VaultProblem.
+        The former file goes last, so that there is always at least one file. If both exist, an earlier move was
+        interrupted and they are the same, or the present one is newer. Raises VaultProblem.
         """
         if self.former is None or not self.former.is_file():
             return

@@ -19,5 +19,5 @@ def ask(address: str, port: int = 8200) -> str:
         version = str(answer["version"])
     except (VaultUnreachable, KeyError):
         return ""
-    # HashiCorp Vault says in every edition whether it is the commercial one; OpenBao has no such field.
+    # Every edition of HashiCorp Vault reports whether it is the commercial one; OpenBao has no such field.
     return f"{'HashiCorp Vault' if 'enterprise' in answer else 'OpenBao'} {version}"

@@ -9,20 +9,20 @@ DOCUMENTATION = r"""
 module: vault_config
 short_description: Reconcile Vault's engines, policies, audit, service tokens and seeds in one call
 description:
-  - Looks at a HashiCorp Vault or OpenBao and, if it is open, brings it to the declared state. Changes only what differs
-    and leaves alone what is not declared.
+  - Brings an open HashiCorp Vault or OpenBao to the declared state. Changes only what differs, and nothing that is not
+    declared.
   - Works with an identity of its own, an AppRole whose policy lets it manage what is declared here and no more. Only
-    O(elevate) may use a root token, to make or mend that identity. A root token does not outlive the call that used it.
-  - If Vault is not open, or that identity is not as it should be, changes nothing and says so in RV(state). A role can
-    so begin with this module and come to M(openmates.server.vault_init), M(openmates.server.vault_unseal) and
-    O(elevate) only when there is something for them to do.
+    O(elevate) may use a root token, to create or repair that identity. A root token is revoked in the same call.
+  - If Vault is not open, or that identity is not as declared, changes nothing and reports it in RV(state). A role can
+    call this module first, and M(openmates.server.vault_init), M(openmates.server.vault_unseal) and O(elevate) only
+    if they are needed.
   - One module for all of it because each remote call costs more than everything Vault does in it.
   - Results and diffs hold names, never a value or a token.
 options:
   elevate:
     description:
-      - Make or mend the managing identity with the keys file's root token or, once that is revoked, with one that the
-        unseal shares make. Afterwards every root token there is gets revoked.
+      - Create or repair the managing identity with the keys file's root token or, once that is revoked, with one that
+        the unseal shares generate. Afterwards every root token is revoked.
     type: bool
     default: false
   access_policy:
@@ -126,7 +126,7 @@ options:
     type: str
     default: kv
   shares:
-    description: Unseal shares for O(elevate) if the keys file has none in clear.
+    description: Unseal shares for O(elevate) if the keys file has none in plaintext.
     type: list
     elements: str
   root_token:
@@ -142,7 +142,7 @@ extends_documentation_fragment:
   - openmates.server.vault.state
 attributes:
   check_mode:
-    description: Says what would be changed, also where there is no Vault yet.
+    description: Reports what would change, also where there is no Vault yet.
     support: full
   diff_mode:
     description: Names only.
@@ -172,7 +172,7 @@ RETURN = r"""
 state:
   description:
     - C(ready) if Vault is open and reconciled (in check mode, compared).
-    - C(uninitialized), C(sealed), C(unreachable) (check mode only) as they say.
+    - C(uninitialized), C(sealed), or in check mode C(unreachable).
     - C(interrupted) if the marker of an interrupted initialisation is there, C(no_keys) if Vault is open but without a
       keys file. M(openmates.server.vault_init) deals with both.
     - C(no_access) if the managing identity is missing or not as declared, or Vault was restored. O(elevate) deals with
@@ -217,7 +217,7 @@ NO_ACCESS = "no_access"
 
 
 def reconcile(module: AnsibleModule) -> dict:
-    """Look at Vault, reconcile it if it is open, and return the result."""
+    """Reconcile Vault if it is open, and return the result."""
     params = module.params
     markers = vault_markers.markers_of(params, module.check_mode)
     client = vault.connect(params["url"], timeout=params["deadline"])
@@ -245,7 +245,7 @@ def manage(module: AnsibleModule, markers: vault_markers.Markers) -> dict:
         log_out(client)
         return not_open(NO_ACCESS)
     if fault:
-        changes.append(f"login {params['access_role']}: mended with a root token, because {fault}")
+        changes.append(f"login {params['access_role']}: repaired with a root token, because {fault}")
         if not module.check_mode:
             log_out(client)
             access.elevate()
@@ -261,7 +261,7 @@ def manage(module: AnsibleModule, markers: vault_markers.Markers) -> dict:
             changes.append(f"root tokens: {count}revoked")
     except vault.hvac.exceptions.Forbidden:
         if not (fault and module.check_mode):
-            raise  # else the identity is to be mended first, and what it may not look at is not told
+            raise  # else the identity would be repaired first, and what it may not read is not reported
     finally:
         log_out(client)
     _, logins, _ = parts
@@ -289,12 +289,12 @@ def finish(module: AnsibleModule, changes: list[str], tokens_due: list[str]) -> 
 
 
 def not_open(state: str) -> dict:
-    """Return the result for a Vault that cannot be looked into; somebody else's turn, so no change."""
+    """Return the result for a Vault that cannot be read. Another module acts on it, so this one reports no change."""
     return {"changed": False, "state": state, "changes": [], "tokens_due": []}
 
 
 def nothing_there_yet() -> dict:
-    """Return what check mode says about a host without a Vault."""
+    """Return the result of check mode for a host without a Vault."""
     return {**not_open(vault.UNREACHABLE), "changed": True}
 
 

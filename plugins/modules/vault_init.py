@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vault_init
-short_description: Initialise Vault and put its keys into custody on the controller
+short_description: Initialise Vault and store its keys, encrypted, on the controller
 description:
   - Initialises an uninitialised HashiCorp Vault or OpenBao and writes its unseal shares and root token to one file on
     the controller, encrypted with the run's own ansible-vault secret, before the task returns.
@@ -30,7 +30,7 @@ options:
   pgp_keys:
     description:
       - One public PGP key a share, base64 of its binary form. Vault then hands out each share encrypted for one of
-        them, and nobody ever sees a share in clear. Without any, the shares are only ansible-vault encrypted.
+        them, and no share is ever in plaintext. Without any, the shares are only ansible-vault encrypted.
     type: list
     elements: str
     default: []
@@ -54,7 +54,7 @@ author: [The openmates.server contributors]
 extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.state]
 attributes:
   check_mode:
-    description: Says what would be done, also where there is no Vault yet.
+    description: Reports what would be done, also where there is no Vault yet.
     support: full
 """
 
@@ -78,7 +78,7 @@ sealed:
 must_reset:
   description:
     - Whether this Vault was initialised by a run whose keys are lost, before anything was stored in it. Its data has to
-      be thrown away and the initialisation repeated.
+      be deleted and the initialisation repeated.
   returned: success
   type: bool
 keys_file:
@@ -112,7 +112,7 @@ def initialise(module: AnsibleModule, client: vault.hvac.Client, marker: vault_m
         state = vault.state_of(client)
         if interrupted_before and state in (vault.UNINITIALIZED, vault.SEALED):
             # The earlier run was killed with the storage half made, or its module outlived it and initialised just now.
-            # No retry gets past either, and nobody has the keys.
+            # No retry gets past either, and the keys are lost.
             return {"changed": False, "initialized": state == vault.SEALED, "sealed": True, "must_reset": True}
         raise vault.VaultProblem(f"Vault could not be initialised: {error}") from error
     keys = {
@@ -125,7 +125,7 @@ def initialise(module: AnsibleModule, client: vault.hvac.Client, marker: vault_m
 
 
 def begin(module: AnsibleModule) -> dict:
-    """Look at Vault and the marker and do what vault_custody.verdict says."""
+    """Do what vault_custody.verdict decides from the state of Vault and the marker."""
     params = module.params
     marker = vault_markers.markers_of(params, module.check_mode).init
     client = vault.connect(params["url"], timeout=params["deadline"])
@@ -153,7 +153,7 @@ def begin(module: AnsibleModule) -> dict:
 
 
 def nothing_there_yet(module: AnsibleModule) -> dict:
-    """Return what check mode says about a host without a Vault."""
+    """Return the result of check mode for a host without a Vault."""
     return {"changed": not module.params["keys_present"], "initialized": None, "sealed": None, "must_reset": False}
 
 

@@ -1,19 +1,19 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bring a snapshot back into an empty Vault."""
+"""Restore a snapshot into an empty Vault."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vault_restore
-short_description: Bring a snapshot back into an empty Vault
+short_description: Restore a snapshot into an empty Vault
 description:
   - Takes an uninitialised Vault, initialises it with keys that live only as long as this call, and replaces its storage
     by the snapshot. Afterwards Vault is sealed, and the shares of the Vault that the snapshot comes from open it.
   - In the snapshot, tokens and logins that were revoked since are valid. So it leaves a file in O(state_directory),
     which makes M(openmates.server.vault_config) revoke all of them before anything else.
-  - Never throws anything away itself.
+  - Never deletes anything itself.
 options:
   src:
     description: The snapshot, on the host.
@@ -28,19 +28,19 @@ options:
     type: int
     default: 3
   replace:
-    description: Whether a Vault that holds something may be thrown away, which RV(must_reset) then asks for.
+    description: Whether a Vault that holds something may be replaced, which RV(must_reset) then requests.
     type: bool
     default: false
 author: [The openmates.server contributors]
 extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.state]
 attributes:
   check_mode:
-    description: Says whether it could be done.
+    description: Reports whether it could be done.
     support: full
 """
 
 EXAMPLES = r"""
-- name: Bring the snapshot back
+- name: Restore the snapshot
   openmates.server.vault_restore:
     url: http://172.18.0.5:8200
     src: /root/vault.snap
@@ -50,8 +50,8 @@ EXAMPLES = r"""
 RETURN = r"""
 must_reset:
   description:
-    - Whether the data that is there has to be thrown away, and the call repeated. Because an earlier restore was cut
-      off and left a Vault that nobody can open, or because of O(replace). The snapshot is known to be whole by then.
+    - Whether the present data must be deleted and the call repeated, because an earlier restore was interrupted and
+      left a Vault that cannot be unsealed, or because of O(replace). The snapshot is known to be complete by then.
   returned: success
   type: bool
 """
@@ -64,7 +64,7 @@ from ansible_collections.openmates.server.plugins.module_utils import vault, vau
 
 
 def restore(module: AnsibleModule) -> dict:
-    """Bring the snapshot back and return the result."""
+    """Restore the snapshot and return the result."""
     params = module.params
     markers, source = vault_markers.markers_of(params, module.check_mode), pathlib.Path(params["src"])
     try:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vault_root
-short_description: Make a root token from the unseal shares, for a person who needs one
+short_description: Make a root token from the unseal shares, for an operator who needs one
 description:
   - The token goes to one file on the controller, encrypted with the run's own ansible-vault secret. It is in no result,
     log or file on the host.
@@ -23,7 +23,7 @@ options:
     type: str
     required: true
   shares:
-    description: Unseal shares, if the keys file has none in clear.
+    description: Unseal shares, if the keys file has none in plaintext.
     type: list
     elements: str
   pad:
@@ -35,7 +35,7 @@ author: [The openmates.server contributors]
 extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.state]
 attributes:
   check_mode:
-    description: Says that it would make one.
+    description: Reports that it would generate one.
     support: full
 """
 

@@ -11,7 +11,7 @@ short_description: Put new values into one secret in Vault, or destroy its old v
 description:
   - The two halves of a rotation, so that the services can take the new values in between.
   - New values become a new version. Fields that are not given keep their values.
-  - Old versions are destroyed, not only deleted, so nobody can bring the old values back.
+  - Old versions are destroyed, not only deleted, so that the old values cannot be restored.
 options:
   path:
     description: The secret's path below O(engine).
@@ -39,7 +39,7 @@ author: [The openmates.server contributors]
 extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.managed]
 attributes:
   check_mode:
-    description: Says what would be done.
+    description: Reports what would be done.
     support: full
 """
 

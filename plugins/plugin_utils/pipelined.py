@@ -11,7 +11,7 @@ from ansible.plugins.action import ActionBase
 
 
 class PipelinedAction(ActionBase):
-    """Runs the module of the same name with pipelining, whatever the configuration says, or not at all."""
+    """Runs the module of the same name with pipelining, regardless of the configuration, or fails."""
 
     _supports_check_mode = True
     _supports_async = False

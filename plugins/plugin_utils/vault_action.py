@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What every module that works with Vault is told: where Vault is, and where its keys and markers are."""
+"""Options that every module for Vault takes from the role's variables: where Vault, its keys and its markers are."""
 
 from __future__ import annotations
 

@@ -153,7 +153,7 @@ def test_a_widened_managing_identity_is_put_right_with_the_shares(provisioned):
     foretold, done = site.play(None, "--check"), site.play()
     for run in (foretold, done):
         assert run.code == 0, run.output
-        assert "+login openmates-manage: mended with a root token, because the managing identity may do" in run.output
+        assert "+login openmates-manage: repaired with a root token, because the managing identity may do" in run.output
     assert site.root().sys.read_acl_policy("openmates-manage")["data"]["policy"].strip() == site.policy.strip()
     manager = vault_tokens.log_in(site.bao.url, "openmates-manage", site.keys(site.access_file)["secret_id"], 5)
     policy = 'path "*" { capabilities = ["sudo"] }'

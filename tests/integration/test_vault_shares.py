@@ -28,7 +28,7 @@ def test_killed_between_custody_and_the_end_of_the_marker(provisioned, sealed):
     assert not site.marker.exists()
     assert site.keys_file.read_bytes() == keys
     if not sealed:
-        assert "owner and mode put right" in run.output
+        assert "owner and mode corrected" in run.output
     assert stat.S_IMODE(site.token_file.stat().st_mode) == 0o400
 
 
@@ -108,7 +108,7 @@ def test_one_clear_error_each_and_nothing_changed(provisioned, make_site, seen):
         (unseal([shares[0], damaged(shares[1])]), "The unseal shares do not open this Vault"),
         (unseal(shares, nowhere, deadline=1), "Is the Vault container running"),
         (unseal(shares, empty.bao.url), "Vault is not initialised"),
-        (init(no_keys, no_marker), "Bring that file back"),
+        (init(no_keys, no_marker), "Restore that file from"),
         (init(site.keys_file, other_marker), "keys of another initialisation"),
         (init(site.keys_file, no_marker, empty.bao.url), "move the keys file away"),
         (init(Path("keys.yml"), no_marker), "absolute path on the controller"),

@@ -58,14 +58,14 @@ def test_every_state_a_killed_run_leaves_is_mended(state, marker, keys_id, expec
     [
         ("uninitialized", None, "one", "move the keys file away"),
         ("uninitialized", "one", "one", "move the keys file away"),
-        ("sealed", None, None, "Bring that file back"),
-        ("active", None, None, "Bring that file back"),
+        ("sealed", None, None, "Restore that file from"),
+        ("active", None, None, "Restore that file from"),
         ("sealed", "one", "other", "Move that file away"),
         ("sealed", "unreadable", "one", "Move that file away"),
-        ("active", "one", None, "Bring the keys file back"),
+        ("active", "one", None, "Restore the keys file and"),
         ("uninitialized", "restore", "one", "vault_restore.yml again"),
         ("sealed", "restore", "one", "vault_restore.yml again"),
-        ("standby", "one", None, "Bring the keys file back"),
+        ("standby", "one", None, "Restore the keys file and"),
     ],
 )
 def test_where_something_could_be_lost_it_stops_with_the_remedy(state, marker, keys_id, remedy):

@@ -160,7 +160,7 @@ def test_right_arguments_let_a_playbook_go_on_to_the_server(operator: Operator, 
     snapshot = tmp_path / "a.snap"
     snapshot.touch()
     output = operator.run("vault_restore.yml", "-e", f"vault_snapshot_file={snapshot}")
-    assert "is missing: bring the keys of the Vault that the snapshot comes from" in output, output
+    assert "is missing. Copy the keys file of the snapshot's Vault there" in output, output
     output = operator.run("rotate.yml", "-e", "vault_rotate_path=providers/x")
     assert re.search(r"changed=0 +unreachable=1 +failed=0", output), output
     assert operator.connected.exists()

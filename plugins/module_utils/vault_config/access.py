@@ -65,12 +65,12 @@ class Access:
                 first.auth.token.lookup_self()
                 return params["root_token"]
             except vault.hvac.exceptions.Forbidden:
-                pass  # as it should be, once Vault is configured
+                pass  # it is revoked once Vault is configured
         if not params["shares"]:
             raise vault.VaultProblem(
                 "A root token is needed, because the identity that manages Vault is missing or out of date, and the"
-                " keys file has no unseal share in clear to make one. Run again with the shares: see docs/vault.md,"
-                " 'When the way in is lost'."
+                " keys file has no unseal share in plaintext to generate one. Run again with the shares: see"
+                " docs/vault.md, 'When the way in is lost'."
             )
         with vault_tokens.network_of(self.module, params["root_container"]):
             maker = vault.connect(params["root_url"] or params["url"], timeout=params["deadline"])
@@ -79,7 +79,7 @@ class Access:
         return token
 
     def revoke_roots(self, client: vault.hvac.Client) -> int:
-        """Revoke every root token, whoever made it, and return how many there were."""
+        """Revoke every root token, whatever its origin, and return how many there were."""
         count = vault_tokens.revoke(client, lambda token: "root" in (token.get("policies") or []))
         self.markers.root.drop()
         return count

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values of secrets that Vault begins with."""
+"""Secrets of the inventory."""
 
 from __future__ import annotations
 
@@ -64,12 +64,12 @@ class Seeds(Part):
         return answer["data"]["data"] or {}
 
     def write_secret(self, path: str, values: dict[str, t.Any], version: int) -> None:
-        """Write a version, which Vault refuses (check-and-set) if it would not follow that one: somebody was faster."""
+        """Write the version after `version`. Vault refuses it (check-and-set) if another one was written meanwhile."""
         write = self.client.secrets.kv.v2.create_or_update_secret
         self.patiently(write, path=path, secret=values, cas=version, mount_point=self.params["seeds_engine"])
 
     def patiently(self, call: t.Callable[..., t.Any], **arguments: t.Any) -> t.Any:
-        """Call, and again while a kv engine says that it is still being set up, as a new one may for a moment."""
+        """Call, and retry while a new kv engine reports that it is still being set up."""
         end = time.monotonic() + self.params["deadline"]
         while True:
             try:
