@@ -10,9 +10,9 @@ import secrets
 import uuid
 
 from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.module_utils.vault_custody import pad_length, with_pad
 from ansible_collections.openmates.server.plugins.plugin_utils.custody import KeysFile, keys_text
-from ansible_collections.openmates.server.plugins.plugin_utils.pipelined import PipelinedAction
 from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import (
     CONNECTION,
     KEYS,
@@ -34,10 +34,8 @@ class ActionModule(VaultAction):
 
     def run(self, tmp: None = None, task_vars: dict | None = None) -> dict:
         """Return changed, initialized, sealed, must_reset and keys_file."""
-        result = super(PipelinedAction, self).run(tmp, task_vars)
+        result = ActionBase.run(self, tmp, task_vars)
         args = self.completed(task_vars or {})
-        if not args.get("keys_file"):
-            raise AnsibleActionFail("missing required arguments: keys_file")
         keys = KeysFile(str(args["keys_file"]), self._loader._vault.secrets or [])
         init_id = uuid.uuid4().hex
         pad = secrets.token_bytes(pad_length(int(args.get("secret_shares", 5))))

@@ -21,7 +21,6 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.vault import VaultLib, match_encrypt_secret
 from ansible_collections.openmates.server.plugins.module_utils.atomic import sync_folder, write_atomically
-from ansible_collections.openmates.server.plugins.plugin_utils.pipelined import PipelinedAction
 from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import CONNECTION, KEYS, VaultAction
 
 
@@ -180,15 +179,3 @@ class CustodyAction(VaultAction):
         except OSError as error:
             raise AnsibleActionFail(f"{access.path} cannot be written: {error.strerror}.") from error
         return secret_id
-
-    def run(self, tmp: None = None, task_vars: dict | None = None) -> dict:
-        """Return what the module does."""
-        super(PipelinedAction, self).run(tmp, task_vars)
-        args = self.completed(task_vars or {})
-        if not args.get("keys_file"):
-            raise AnsibleActionFail("missing required arguments: keys_file")
-        return self.ask_host(self.arguments(args, task_vars or {}), task_vars)
-
-    def ask_host(self, args: dict, task_vars: dict | None) -> dict:
-        """Run the module and return its answer."""
-        return self._execute_module(module_name=self._task.action, module_args=args, task_vars=task_vars)

@@ -20,9 +20,20 @@ class PipelinedAction(ActionBase):
     def run(self, tmp: None = None, task_vars: dict | None = None) -> dict:
         """Return what the module does."""
         super().run(tmp, task_vars)
-        return self._execute_module(
-            module_name=self._task.action, module_args=dict(self._task.args), task_vars=task_vars
-        )
+        variables = task_vars or {}
+        return self.ask_host(self.arguments(self.completed(variables), variables), task_vars)
+
+    def completed(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Return the task's arguments with what it leaves to its defaults."""
+        return dict(self._task.args)
+
+    def arguments(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Return the module's arguments from the task's."""
+        return args
+
+    def ask_host(self, args: dict[str, t.Any], task_vars: dict | None) -> dict:
+        """Run the module and return its result."""
+        return self._execute_module(module_name=self._task.action, module_args=args, task_vars=task_vars)
 
     def _execute_module(self, *arguments: t.Any, **options: t.Any) -> dict:
         self._require_pipelining()

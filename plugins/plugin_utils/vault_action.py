@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import typing as t
 
+from ansible.errors import AnsibleActionFail
 from ansible_collections.openmates.server.plugins.plugin_utils.pipelined import PipelinedAction
 
 CONNECTION = {"url": "vault_url", "gateway": "vault_gateway", "deadline": "vault_deadline"}
@@ -21,17 +22,13 @@ class VaultAction(PipelinedAction):
     defaults: t.ClassVar[dict[str, str]] = CONNECTION
 
     def completed(self, task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
-        """Return the task's arguments with the defaults that are set."""
+        """Return the task's arguments with those defaults whose variables are set. Raises AnsibleActionFail."""
         given = self._task.args
-        return given | {
+        args = given | {
             option: self._templar.resolve_variable_expression(variable)
             for option, variable in self.defaults.items()
             if option not in given and variable in task_vars
         }
-
-    def run(self, tmp: None = None, task_vars: dict | None = None) -> dict:
-        """Return what the module does."""
-        super(PipelinedAction, self).run(tmp, task_vars)
-        return self._execute_module(
-            module_name=self._task.action, module_args=self.completed(task_vars or {}), task_vars=task_vars
-        )
+        if "keys_file" in self.defaults and not args.get("keys_file"):
+            raise AnsibleActionFail("missing required arguments: keys_file")
+        return args
