@@ -55,11 +55,12 @@ def render(project: Path, environment: str, settings: dict) -> dict:
         manager = InventoryManager(loader, sources=[str(inventory)])
         variables = VariableManager(loader=loader, inventory=manager).get_vars(host=manager.get_host("server"))
         variables = with_settings(project, loader, variables)
+        evaluate = Templar(loader, variables).template
+        secrets = evaluate(trust_as_template("{{ openmates_service_secrets }}"))
+        variables["secret_digests"] = dict.fromkeys(secrets, "made on the server")
         files = ActionModule(None, None, None, loader, Templar(loader, variables), None)._render(
             project / "files/compose", ["docker-compose.override.yml"] if environment == "prod" else [], variables
         )
-        evaluate = Templar(loader, variables).template
-        secrets = evaluate(trust_as_template("{{ openmates_service_secrets }}"))
         caddy = {name: evaluate(value) for name, value in variables.items() if name.startswith("caddy_")}
         caddy = {**yaml.safe_load((project / "roles/caddy/defaults/main.yml").read_text()), **caddy}
         template = trust_as_template((project / "roles/caddy/templates/Caddyfile.j2").read_text())

@@ -7,10 +7,13 @@ from __future__ import annotations
 import typing as t
 
 from ansible_collections.openmates.server.plugins.plugin_utils.custody import CustodyAction, KeysFile
+from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import KEYS
 
 
 class ActionModule(CustodyAction):
     """Runs the module without the shares first, and again with them only if the host needs them."""
+
+    defaults = KEYS
 
     def arguments(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         keys = KeysFile(str(args["keys_file"]), self._loader._vault.secrets or [])

@@ -13,27 +13,29 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.module_utils.vault_custody import pad_length, with_pad
 from ansible_collections.openmates.server.plugins.plugin_utils.custody import KeysFile, keys_text
+from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import (
+    CONNECTION,
+    KEYS,
+    STATE,
+    VaultAction,
+)
 
 SHOWN = ("changed", "initialized", "sealed", "must_reset")
 
 
-class ActionModule(ActionBase):
+class ActionModule(VaultAction):
     """Run the module on the host, keep its answer to itself and return only what is not secret.
 
     Ansible prints a module's raw answer in places that no result filter reaches: the ssh connection does with -vvv,
     and a failure to parse it does always. So the keys come back under a one-time pad, which travels only the other way.
     """
 
-    _supports_check_mode = True
-    _supports_async = False
-    TRANSFERS_FILES = False
+    defaults = CONNECTION | KEYS | STATE
 
     def run(self, tmp: None = None, task_vars: dict | None = None) -> dict:
         """Return changed, initialized, sealed, must_reset and keys_file."""
-        result = super().run(tmp, task_vars)
-        args = dict(self._task.args)
-        if not args.get("keys_file"):
-            raise AnsibleActionFail("missing required arguments: keys_file")
+        result = ActionBase.run(self, tmp, task_vars)
+        args = self.completed(task_vars or {})
         keys = KeysFile(str(args["keys_file"]), self._loader._vault.secrets or [])
         init_id = uuid.uuid4().hex
         pad = secrets.token_bytes(pad_length(int(args.get("secret_shares", 5))))

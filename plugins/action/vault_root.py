@@ -12,10 +12,14 @@ import typing as t
 from ansible.errors import AnsibleActionFail
 from ansible_collections.openmates.server.plugins.module_utils.vault_custody import with_pad
 from ansible_collections.openmates.server.plugins.plugin_utils.custody import CustodyAction, KeysFile
+from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import KEYS, STATE
 
 
 class ActionModule(CustodyAction):
     """As with vault_init, the result is encrypted with a one-time pad, because the most verbose output prints it."""
+
+    # Not CONNECTION's address: root tokens are made at another one, inside the container's network.
+    defaults = {"deadline": "vault_deadline"} | KEYS | STATE
 
     def arguments(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         keys = KeysFile(str(args["keys_file"]), self._loader._vault.secrets or [])

@@ -1,7 +1,14 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Controller's part of vault_secret: the secrets that it works with."""
+"""Controller's part of vault_secret: where Vault is, and the secrets that it works with."""
 
-from ansible_collections.openmates.server.plugins.plugin_utils.custody import CustodyAction as ActionModule
+from __future__ import annotations
 
-__all__ = ["ActionModule"]
+from ansible_collections.openmates.server.plugins.plugin_utils.custody import CustodyAction
+from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import CONNECTION, KEYS, MANAGED
+
+
+class ActionModule(CustodyAction):
+    """Works as the managing identity."""
+
+    defaults = CONNECTION | KEYS | MANAGED

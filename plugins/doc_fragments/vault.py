@@ -12,9 +12,21 @@ class ModuleDocFragment:
     DOCUMENTATION = r"""
 options:
   url:
-    description: Address of Vault's API on the host. May be empty in check mode, before there is a Vault.
+    description:
+      - Address of Vault's API as the host reaches it. May be empty in check mode, when there is no Vault yet.
+      - A task that does not name it takes it from the variable C(vault_url). The same holds for O(gateway)
+        (C(vault_gateway)), O(deadline) (C(vault_deadline)) and, where a module has them, C(keys_file), C(access_file),
+        C(state_directory) (variables with C(vault_) before these names) and C(former_state_directory)
+        (C(vault_compose_project_src)).
     type: str
-    required: true
+    default: ""
+  gateway:
+    description:
+      - The host's own address on the container network that Vault is on. Where the host would reach O(url) from another
+        address, that network does not exist, and nothing is sent to whatever machine has O(url)'s address instead.
+      - Empty for a Vault that is not on such a network.
+    type: str
+    default: ""
   deadline:
     description: Seconds to wait for Vault, at each step.
     type: int
@@ -23,7 +35,7 @@ requirements:
   - hvac (Debian's python3-hvac) on the host
 """
 
-    # For modules whose action plugin reads the keys file. Some modules require it, others leave that to the plugin.
+    # Its action plugin reads the keys file, and fails without the option.
     CUSTODY = r"""
 options:
   keys_file:
@@ -33,6 +45,21 @@ options:
     description: Set by the action plugin.
     type: bool
     default: false
+"""
+
+    # It keeps markers of what is under way.
+    STATE = r"""
+options:
+  state_directory:
+    description:
+      - The directory on the host, outside of Vault's data, of the files that record unfinished operations.
+      - C(vault-init), an initialisation whose keys are not in custody yet, or a restore. C(vault-root), that there may
+        be root tokens. C(vault-wipe), that Vault comes from a snapshot whose tokens and logins all have to go.
+    type: path
+    default: /var/lib/openmates
+  former_state_directory:
+    description: Where older versions kept these files, with a dot before the name. They are moved from there.
+    type: path
 """
 
     # It works as the managing identity.

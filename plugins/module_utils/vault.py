@@ -14,7 +14,16 @@ import traceback
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.openmates.server.plugins.module_utils import duration
+from ansible_collections.openmates.server.plugins.module_utils import duration, vault_api
+from ansible_collections.openmates.server.plugins.module_utils.vault_api import (
+    ACTIVE,
+    SEALED,
+    STANDBY,
+    UNINITIALIZED,
+    Api,
+    VaultProblem,
+    VaultUnreachable,
+)
 
 try:
     import hvac
@@ -26,7 +35,11 @@ else:
     HVAC_IMPORT_ERROR = None
 
 # Argument specs; plugins/doc_fragments/vault.py documents them by the same names.
-CONNECTION: dict[str, t.Any] = {"url": {"type": "str", "required": True}, "deadline": {"type": "int", "default": 60}}
+CONNECTION: dict[str, t.Any] = {
+    "url": {"type": "str", "default": ""},
+    "gateway": {"type": "str", "default": ""},
+    "deadline": {"type": "int", "default": 60},
+}
 CUSTODY: dict[str, t.Any] = {
     "keys_file": {"type": "str", "no_log": False},
     "keys_present": {"type": "bool", "default": False, "no_log": False},
@@ -38,31 +51,11 @@ MANAGED: dict[str, t.Any] = {
 }
 
 POLL_SECONDS = 0.1
-
-# Whoever else unseals, above all the host's own unit, ends our attempt by theirs: so it takes more than one.
-UNSEAL_TRIES = 5
-UNSEAL_PAUSE_SECONDS = 0.5
+CALL_SECONDS = 60
 
 UNREACHABLE = "unreachable"
-UNINITIALIZED = "uninitialized"
-SEALED = "sealed"
-STANDBY = "standby"
-ACTIVE = "active"
-FAILING = "failing"
-
-# Answers of /v1/sys/health. 472 and 473 are replicas; a lone server that is not active yet says 429. 500 is for a
-# moment while its storage is replaced.
-_HEALTH = {200: ACTIVE, 429: STANDBY, 472: STANDBY, 473: STANDBY, 500: FAILING, 501: UNINITIALIZED, 503: SEALED}
 
 _GENERATED = string.ascii_letters + string.digits
-
-
-class VaultProblem(Exception):
-    """Something the operator has to know, told in one sentence that holds no secret."""
-
-
-class VaultUnreachable(VaultProblem):
-    """Nothing that speaks Vault's API answers at the address."""
 
 
 def connect(url: str, token: str = "", timeout: int = 60) -> hvac.Client:
@@ -77,18 +70,8 @@ def connect(url: str, token: str = "", timeout: int = 60) -> hvac.Client:
 
 
 def state_of(client: hvac.Client) -> str:
-    """Return UNINITIALIZED, SEALED, STANDBY, ACTIVE or FAILING.
-
-    Raises VaultUnreachable when nothing answers, VaultProblem when something answers that is not a Vault.
-    """
-    try:
-        status = client.sys.read_health_status(method="HEAD").status_code
-    except requests.exceptions.RequestException as error:
-        raise VaultUnreachable(f"Nothing answers at {client.url}: {type(error).__name__}.") from error
-    try:
-        return _HEALTH[status]
-    except KeyError:
-        raise VaultProblem(f"{client.url}/v1/sys/health answers with status {status}, which no Vault gives.") from None
+    """Return UNINITIALIZED, SEALED, STANDBY, ACTIVE or FAILING. Raises VaultUnreachable and VaultProblem."""
+    return Api(client.url, CALL_SECONDS).state()
 
 
 def wait_for(client: hvac.Client, accepted: t.Container[str], deadline: float) -> str:
@@ -125,36 +108,8 @@ def answering_state(client: hvac.Client, deadline: float, check_mode: bool) -> s
 
 
 def submit_shares(client: hvac.Client, shares: list[str]) -> None:
-    """Open a sealed Vault with exactly as many shares as it takes, while somebody else may be at it too.
-
-    Raises VaultProblem if they do not open it, and leaves no half-done attempt behind.
-    """
-    refusals = 0
-    for number in range(UNSEAL_TRIES):
-        if number:
-            time.sleep(UNSEAL_PAUSE_SECONDS)
-        nonces = []  # the same for all shares of one attempt
-        problem = "Vault took the unseal shares and is still sealed; see the log of its container."
-        try:
-            client.sys.submit_unseal_key(reset=True)
-            for share in shares:
-                nonces.append(client.sys.submit_unseal_key(share)["nonce"])
-        except hvac.exceptions.InvalidRequest:
-            problem = (
-                "The unseal shares do not open this Vault: they belong to another Vault, or at least one is damaged."
-            )
-            # Refused at the last share, and no other attempt began or ended before it. Only one that came just then
-            # would not show here, so it takes two such refusals.
-            refusals += len(nonces) == len(shares) - 1 and len(set(nonces)) <= 1
-        if not client.sys.is_sealed():
-            return
-        if refusals == 2:
-            break
-    try:
-        client.sys.submit_unseal_key(reset=True)
-    except hvac.exceptions.InvalidRequest:
-        return  # somebody else has just opened it
-    raise VaultProblem(problem)
+    """Open a sealed Vault with exactly as many shares as it takes. Raises VaultProblem if they do not open it."""
+    vault_api.submit_shares(Api(client.url, CALL_SECONDS), shares)
 
 
 def seconds(wanted: str | int) -> int:
@@ -175,13 +130,19 @@ def run(module: AnsibleModule, done: str, work: t.Callable[[AnsibleModule], dict
 
     In check mode a host that has no Vault or no hvac yet gives `without_vault`.
     """
-    url = module.params["url"]
-    if module.check_mode and (not url or HVAC_IMPORT_ERROR):
+    url, gateway = module.params["url"], module.params["gateway"]
+    elsewhere = url and gateway and vault_api.source_address(url) != gateway
+    if module.check_mode and (not url or elsewhere or HVAC_IMPORT_ERROR):
         module.exit_json(**without_vault)
     if HVAC_IMPORT_ERROR:
         module.fail_json(msg=missing_required_lib("hvac"), exception=HVAC_IMPORT_ERROR)
     if not url:
         module.fail_json(msg=f"url is empty: there is no Vault to be {done}.")
+    if elsewhere:
+        module.fail_json(
+            msg=f"{url} is not on a network of this host's containers, where this host is {gateway}: there is no Vault"
+            f" to be {done}. Is Docker running? Run site.yml, which starts it."
+        )
     try:
         module.exit_json(**work(module))
     except VaultProblem as problem:

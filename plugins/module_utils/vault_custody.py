@@ -1,18 +1,11 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A Vault's keys on their way to the controller: the pad that hides them, and markers of what was cut off."""
+"""A Vault's keys on their way to the controller: the pad that hides them, and what to do after a run was cut off."""
 
 from __future__ import annotations
 
-import contextlib
-import json
-import pathlib
-
 from ansible_collections.openmates.server.plugins.module_utils import vault
-from ansible_collections.openmates.server.plugins.module_utils.atomic import sync_folder, write_atomically
-
-# The id of a marker for a restore under way, in the place of an initialisation's.
-RESTORE = "restore"
+from ansible_collections.openmates.server.plugins.module_utils.vault_markers import RESTORE
 
 
 def pad_length(shares: int) -> int:
@@ -30,40 +23,8 @@ def with_pad(data: bytes, pad: bytes) -> bytes:
     return bytes(left ^ right for left, right in zip(data, pad, strict=False))
 
 
-def read_marker(path: pathlib.Path) -> str | None:
-    """Return the id of the initialisation that the marker at `path` belongs to, or None without a marker.
-
-    A marker that cannot be understood still is one: it gets the id "unreadable", which no keys file carries.
-    """
-    try:
-        return str(json.loads(path.read_text("utf-8"))["init_id"])
-    except FileNotFoundError:
-        return None
-    except (ValueError, KeyError, TypeError):
-        return "unreadable"
-
-
-def write_marker(path: pathlib.Path, init_id: str) -> None:
-    """Say on disk that initialisation `init_id` is under way. Raises VaultProblem if that cannot be done."""
-    note = {
-        "init_id": init_id,
-        "note": "Vault is being initialised and its keys are not in custody yet. The next run mends this.",
-    }
-    try:
-        write_atomically(path, (json.dumps(note, indent=2) + "\n").encode(), 0o600)
-    except OSError as error:
-        raise vault.VaultProblem(f"The marker {path} cannot be written: {error.strerror}.") from error
-
-
-def drop_marker(path: pathlib.Path) -> None:
-    """Remove the marker for good."""
-    with contextlib.suppress(FileNotFoundError):
-        path.unlink()
-        sync_folder(path.parent)
-
-
 def verdict(*, state: str, marker: str | None, keys_file: str, keys_present: bool, keys_init_id: str | None) -> str:
-    """Say what has to be done about a Vault's keys, from what is on the host and on the controller.
+    """Return what to do about a Vault's keys, from the state of the host and the controller.
 
     `state` is the Vault's, `marker` the id in its init marker (None: no marker), `keys_file` a path for messages,
     `keys_init_id` the id that the keys file carries. Returns one of
@@ -80,8 +41,9 @@ def verdict(*, state: str, marker: str | None, keys_file: str, keys_present: boo
     if state == vault.UNINITIALIZED:
         if keys_present:
             raise vault.VaultProblem(
-                f"Vault is empty (uninitialised), yet {keys_file} holds the keys of an earlier one. Bring its data"
-                " back with playbooks/vault_restore.yml; or, if it is given up, move the keys file away and run again."
+                f"Vault is empty (uninitialised), yet {keys_file} holds the keys of an earlier one. Restore its"
+                " data with playbooks/vault_restore.yml; or, if it is not needed any more, move the keys file away and"
+                " run again."
             )
         return "init"
     if keys_present:
@@ -91,17 +53,17 @@ def verdict(*, state: str, marker: str | None, keys_file: str, keys_present: boo
             return "confirm"
         raise vault.VaultProblem(
             f"{keys_file} holds the keys of another initialisation than the one that was interrupted on this host."
-            " Move that file away (keep it) and run again; or bring back the file that belongs to this host."
+            " Move that file away (keep it) and run again, or restore the file that belongs to this host."
         )
     if marker is None:
         raise vault.VaultProblem(
-            f"Vault is initialised, but its keys are not at {keys_file}. Bring that file back from the machine that"
+            f"Vault is initialised, but its keys are not at {keys_file}. Restore that file from the machine that"
             " provisioned this server or from its backup. Only if every secret in this Vault may be lost: remove the"
             " Vault container and its data volume on the host and run again."
         )
     if state != vault.SEALED:
         raise vault.VaultProblem(
             f"An initialisation was interrupted and {keys_file} is missing, but Vault has been unsealed since, so"
-            " somebody has its keys. Bring the keys file back and run again; nothing is thrown away here."
+            " its keys exist. Restore the keys file and run again; nothing is deleted."
         )
     return "reset"

@@ -37,7 +37,7 @@ def managing_client(params: dict[str, t.Any]) -> vault.hvac.Client:
     """Return a client of the managing identity. Raises VaultProblem if there is none that Vault knows."""
     client = log_in_as_manager(params)
     if client is None:
-        raise vault.VaultProblem("Vault does not let the managing identity in. Run site.yml, which mends that.")
+        raise vault.VaultProblem("Vault refuses the login of the managing identity. Run site.yml, which repairs it.")
     return client
 
 
@@ -67,7 +67,7 @@ def generate_root(client: vault.hvac.Client, shares: list[str]) -> str:
     """
     path = "/v1/sys/generate-root/attempt"
     try:
-        client.adapter.delete(path)  # of a run that was killed, or of somebody in between: whoever has the shares may
+        client.adapter.delete(path)  # left by a killed run, or of another operator, who may be interrupted
         attempt = client.adapter.put(path, json={})
         if len(set(shares)) < attempt["required"]:
             client.adapter.delete(path)

@@ -4,8 +4,7 @@
 
 from __future__ import annotations
 
-import http.client
-import json
+from ansible_collections.openmates.server.plugins.module_utils.vault_api import Api, VaultUnreachable
 
 TIMEOUT = 2
 
@@ -15,14 +14,10 @@ def ask(address: str, port: int = 8200) -> str:
 
     Needs no token, and a sealed or empty server answers as well.
     """
-    connection = http.client.HTTPConnection(address, port, timeout=TIMEOUT)
     try:
-        connection.request("GET", "/v1/sys/health")
-        answer = json.loads(connection.getresponse().read())
+        _, answer = Api(f"http://{address}:{port}", TIMEOUT).call("GET", "sys/health")
         version = str(answer["version"])
-    except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+    except (VaultUnreachable, KeyError):
         return ""
-    finally:
-        connection.close()
-    # HashiCorp Vault says in every edition whether it is the commercial one; OpenBao has no such field.
+    # Every edition of HashiCorp Vault reports whether it is the commercial one; OpenBao has no such field.
     return f"{'HashiCorp Vault' if 'enterprise' in answer else 'OpenBao'} {version}"

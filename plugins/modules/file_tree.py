@@ -61,6 +61,11 @@ options:
     type: list
     elements: str
     default: []
+  digest_key:
+    description:
+      - A file on the host with the random key of RV(digests). Made once, readable by the module's user alone.
+      - If it is lost, the next run makes another one, and all digests change.
+    type: path
 attributes:
   check_mode: {support: full, description: Reports what would change.}
   diff_mode: {support: full, description: Shows changed files; use C(no_log) for trees of secrets.}
@@ -92,6 +97,17 @@ removed:
   type: list
   elements: str
   returned: always
+digests:
+  description:
+    - Maps each directory directly below O(dest) to a digest of the files that are declared in it, so that a change of
+      one can be shown where the files' content must not be. Without O(digest_key)'s content, a digest tells nothing.
+    - In check mode, as long as there is no key on the host, each call gives other digests.
+  type: dict
+  returned: when O(digest_key) is given
+digest_key_written:
+  description: Whether the key was made or its permissions were corrected.
+  type: bool
+  returned: when O(digest_key) is given
 """
 
 import os
@@ -99,7 +115,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import files
+from ansible_collections.openmates.server.plugins.module_utils import files, keyed_digest
 from ansible_collections.openmates.server.plugins.module_utils.arguments import NUMBER, REQUIRED, TEXT, several
 
 
@@ -213,6 +229,7 @@ def main() -> None:
             "dest_mode": {"type": "str", "default": "0755"},
             "purge": {"type": "bool", "default": False},
             "keep": {"type": "list", "elements": "str", "default": []},
+            "digest_key": {"type": "path", "no_log": False},
         },
         supports_check_mode=True,
     )
@@ -220,13 +237,21 @@ def main() -> None:
     # Otherwise every result would contain the files' contents, including secrets, in the controller's -vvv output.
     shown = {"module_args": {**params, "files": [file["path"] for file in params["files"]]}}
     tree = Tree(Path(params["dest"]), module.check_mode, module._diff)
+    result = {}
     try:
-        bring_about(tree, declared(params["files"], params["file_mode"]), params)
+        wanted = declared(params["files"], params["file_mode"])
+        if params["digest_key"]:
+            key, written = keyed_digest.host_key(Path(params["digest_key"]), module.check_mode)
+            contents = {path: file.content for path, file in wanted.items()}
+            result = {"digests": keyed_digest.by_directory(contents, key), "digest_key_written": written}
+        bring_about(tree, wanted, params)
     except ValueError as error:
         module.fail_json(msg=str(error), invocation=shown)
     except OSError as error:
         module.fail_json(msg=f"{params['dest']} could not be brought to its declared state: {error}", invocation=shown)
-    module.exit_json(**tree.result(), invocation=shown)
+    result |= tree.result()
+    result["changed"] |= result.get("digest_key_written", False)
+    module.exit_json(**result, invocation=shown)
 
 
 if __name__ == "__main__":

@@ -9,20 +9,20 @@ DOCUMENTATION = r"""
 module: vault_config
 short_description: Reconcile Vault's engines, policies, audit, service tokens and seeds in one call
 description:
-  - Looks at a HashiCorp Vault or OpenBao and, if it is open, brings it to the declared state. Changes only what differs
-    and leaves alone what is not declared.
+  - Brings an open HashiCorp Vault or OpenBao to the declared state. Changes only what differs, and nothing that is not
+    declared.
   - Works with an identity of its own, an AppRole whose policy lets it manage what is declared here and no more. Only
-    O(elevate) may use a root token, to make or mend that identity. A root token does not outlive the call that used it.
-  - If Vault is not open, or that identity is not as it should be, changes nothing and says so in RV(state). A role can
-    so begin with this module and come to M(openmates.server.vault_init), M(openmates.server.vault_unseal) and
-    O(elevate) only when there is something for them to do.
+    O(elevate) may use a root token, to create or repair that identity. A root token is revoked in the same call.
+  - If Vault is not open, or that identity is not as declared, changes nothing and reports it in RV(state). A role can
+    call this module first, and M(openmates.server.vault_init), M(openmates.server.vault_unseal) and O(elevate) only
+    if they are needed.
   - One module for all of it because each remote call costs more than everything Vault does in it.
   - Results and diffs hold names, never a value or a token.
 options:
   elevate:
     description:
-      - Make or mend the managing identity with the keys file's root token or, once that is revoked, with one that the
-        unseal shares make. Afterwards every root token there is gets revoked.
+      - Create or repair the managing identity with the keys file's root token or, once that is revoked, with one that
+        the unseal shares generate. Afterwards every root token is revoked.
     type: bool
     default: false
   access_policy:
@@ -37,17 +37,6 @@ options:
     description: The container in whose network O(root_url) is. Empty for the host's own.
     type: str
     default: ""
-  root_marker:
-    description: A file on the host that says that there may be root tokens. They are revoked, and then it goes.
-    type: path
-    required: true
-  wipe_marker:
-    description: A file on the host that says that Vault comes from a snapshot, whose tokens and logins all have to go.
-    type: path
-    required: true
-  marker:
-    description: The marker file of M(openmates.server.vault_init) on the host. While it exists nothing is changed.
-    type: path
   engines:
     description: Secrets engines to have.
     type: list
@@ -120,25 +109,24 @@ options:
         description: Group of the file, by number.
         type: int
         default: 0
-  seeds_ensure:
-    description: Paths of secrets that are written elsewhere if they never held anything, see RV(seeds_due).
-    type: list
-    elements: str
-    default: []
-  seeds_enforce:
-    description: Values of secrets by path. Fields given here win over Vault's, fields that are not given stay.
-    type: dict
-    default: {}
-  seeds_generate:
-    description: Lengths of random values to make here, by path and field, for paths that never held anything.
-    type: dict
-    default: {}
+  seeds:
+    description:
+      - Secrets by path, as a text (C(to_json)), so that a short value is not masked wherever it occurs in the result.
+      - >-
+        An entry C({ensure: {field: value}}), or plain fields, is written if its path never held anything;
+        C({enforce: {field: value}}) wins over Vault's values, other fields stay; C({generate: {field: length}}) makes
+        random values here, once, for a path that never held anything.
+      - Compared and written in this call and not with C(community.hashi_vault), for three reasons. Each of its modules
+        is a call of its own, with a login of its own, for one path, on each run. Fields that stay have to be read
+        first, and the answer of M(community.hashi_vault.vault_kv2_get) has the values, which the most verbose output of
+        the ssh connection prints. A generated value would come from the controller.
+    type: json
   seeds_engine:
     description: The version 2 C(kv) engine that the seeds are in.
     type: str
     default: kv
   shares:
-    description: Unseal shares for O(elevate) if the keys file has none in clear.
+    description: Unseal shares for O(elevate) if the keys file has none in plaintext.
     type: list
     elements: str
   root_token:
@@ -147,10 +135,14 @@ options:
 requirements:
   - systemd-creds on the host, for O(roles[].credential)
 author: [The openmates.server contributors]
-extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.managed]
+extends_documentation_fragment:
+  - openmates.server.vault
+  - openmates.server.vault.custody
+  - openmates.server.vault.managed
+  - openmates.server.vault.state
 attributes:
   check_mode:
-    description: Says what would be changed, also where there is no Vault yet.
+    description: Reports what would change, also where there is no Vault yet.
     support: full
   diff_mode:
     description: Names only.
@@ -164,8 +156,7 @@ EXAMPLES = r"""
     keys_file: /home/operator/keys/prod1.yml
     access_file: /home/operator/keys/prod1.access.yml
     access_policy: "{{ lookup('ansible.builtin.template', 'openmates-manage.hcl.j2') }}"
-    root_marker: /opt/openmates/.vault-root
-    wipe_marker: /opt/openmates/.vault-wipe
+    state_directory: /var/lib/openmates
     engines:
       - {path: transit, type: transit}
       - {path: kv, type: kv, version: 2}
@@ -181,7 +172,7 @@ RETURN = r"""
 state:
   description:
     - C(ready) if Vault is open and reconciled (in check mode, compared).
-    - C(uninitialized), C(sealed), C(unreachable) (check mode only) as they say.
+    - C(uninitialized), C(sealed), or in check mode C(unreachable).
     - C(interrupted) if the marker of an interrupted initialisation is there, C(no_keys) if Vault is open but without a
       keys file. M(openmates.server.vault_init) deals with both.
     - C(no_access) if the managing identity is missing or not as declared, or Vault was restored. O(elevate) deals with
@@ -198,18 +189,12 @@ tokens_due:
   returned: success
   type: list
   elements: str
-seeds_due:
-  description: Those of O(seeds_ensure) that never held anything.
-  returned: success
-  type: list
-  elements: str
 """
 
 import contextlib
-import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_markers, vault_seeds
 from ansible_collections.openmates.server.plugins.module_utils.arguments import (
     FLAG,
     MAPPING,
@@ -232,26 +217,27 @@ NO_ACCESS = "no_access"
 
 
 def reconcile(module: AnsibleModule) -> dict:
-    """Look at Vault, reconcile it if it is open, and return the result."""
+    """Reconcile Vault if it is open, and return the result."""
     params = module.params
+    markers = vault_markers.markers_of(params, module.check_mode)
     client = vault.connect(params["url"], timeout=params["deadline"])
     state = vault.answering_state(client, params["deadline"], module.check_mode)
     if state == vault.UNREACHABLE:
         return nothing_there_yet()
     if state in (vault.UNINITIALIZED, vault.SEALED):
         return not_open(state)
-    if params["marker"] and vault_custody.read_marker(pathlib.Path(params["marker"])) is not None:
+    if markers.init.present():
         return not_open(INTERRUPTED)
     if not params["keys_present"]:
         return not_open(NO_KEYS)
     vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
-    return manage(module)
+    return manage(module, markers)
 
 
-def manage(module: AnsibleModule) -> dict:
+def manage(module: AnsibleModule, markers: vault_markers.Markers) -> dict:
     """Reconcile an open Vault as the managing identity, after mending that if it may."""
     params = module.params
-    access = Access(module, pathlib.Path(params["root_marker"]), pathlib.Path(params["wipe_marker"]))
+    access = Access(module, markers)
     client = access.log_in()
     fault = access.fault(client)
     changes = []
@@ -259,27 +245,27 @@ def manage(module: AnsibleModule) -> dict:
         log_out(client)
         return not_open(NO_ACCESS)
     if fault:
-        changes.append(f"login {params['access_role']}: mended with a root token, because {fault}")
+        changes.append(f"login {params['access_role']}: repaired with a root token, because {fault}")
         if not module.check_mode:
             log_out(client)
             access.elevate()
             client = access.log_in()
     if client is None:  # in check mode there is no other way in
-        return finish(module, changes, [], [])
+        return finish(module, changes, [])
     parts = Settings(module, client), Logins(module, client), Seeds(module, client)
     try:
         for part in parts:
             part.run()
-        if access.root_marker.exists():
+        if markers.root.present():
             count = "" if module.check_mode else f"{access.revoke_roots(client)} "
             changes.append(f"root tokens: {count}revoked")
     except vault.hvac.exceptions.Forbidden:
         if not (fault and module.check_mode):
-            raise  # else the identity is to be mended first, and what it may not look at is not told
+            raise  # else the identity would be repaired first, and what it may not read is not reported
     finally:
         log_out(client)
-    _, logins, seeds = parts
-    return finish(module, changes + [change for part in parts for change in part.changes], logins.due, seeds.due)
+    _, logins, _ = parts
+    return finish(module, changes + [change for part in parts for change in part.changes], logins.due)
 
 
 def log_out(client: vault.hvac.Client | None) -> None:
@@ -289,14 +275,13 @@ def log_out(client: vault.hvac.Client | None) -> None:
             client.auth.token.revoke_self()
 
 
-def finish(module: AnsibleModule, changes: list[str], tokens_due: list[str], seeds_due: list[str]) -> dict:
+def finish(module: AnsibleModule, changes: list[str], tokens_due: list[str]) -> dict:
     """Return the result for a Vault that was looked into."""
     result = {
         "changed": bool(changes),
         "state": READY,
         "changes": changes,
         "tokens_due": tokens_due,
-        "seeds_due": seeds_due,
     }
     if module._diff:
         result["diff"] = {"before": "", "after": "".join(f"{change}\n" for change in changes)}
@@ -304,12 +289,12 @@ def finish(module: AnsibleModule, changes: list[str], tokens_due: list[str], see
 
 
 def not_open(state: str) -> dict:
-    """Return the result for a Vault that cannot be looked into; somebody else's turn, so no change."""
-    return {"changed": False, "state": state, "changes": [], "tokens_due": [], "seeds_due": []}
+    """Return the result for a Vault that cannot be read. Another module acts on it, so this one reports no change."""
+    return {"changed": False, "state": state, "changes": [], "tokens_due": []}
 
 
 def nothing_there_yet() -> dict:
-    """Return what check mode says about a host without a Vault."""
+    """Return the result of check mode for a host without a Vault."""
     return {**not_open(vault.UNREACHABLE), "changed": True}
 
 
@@ -324,9 +309,7 @@ def main() -> None:
             "access_policy": TEXT | REQUIRED,
             "root_url": TEXT | {"default": ""},
             "root_container": TEXT | {"default": ""},
-            "root_marker": PATH | REQUIRED,
-            "wipe_marker": PATH | REQUIRED,
-            "marker": PATH,
+            **vault_markers.STATE,
             "engines": several(path=TEXT | REQUIRED, type=TEXT | REQUIRED, version=NUMBER),
             "audit": several(path=TEXT | REQUIRED, type=TEXT | REQUIRED, options=MAPPING | {"default": {}}),
             "policies": MAPPING | {"default": {}},
@@ -339,9 +322,7 @@ def main() -> None:
                 uid=NUMBER | {"default": 0},
                 gid=NUMBER | {"default": 0},
             ),
-            "seeds_ensure": WORDS | {"default": []},
-            "seeds_enforce": MAPPING | {"default": {}, "no_log": True},
-            "seeds_generate": MAPPING | {"default": {}},
+            **vault_seeds.SEEDS,
             "seeds_engine": TEXT | {"default": "kv"},
             "shares": WORDS | {"no_log": True},
             "root_token": TEXT | {"no_log": True},

@@ -1,7 +1,7 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Equip a host to look after its own Vault."""
+"""Install the units with which a host unseals its Vault and keeps the services' token valid."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ description:
   - With O(unseal=operator) there are no shares on the host; any that were are removed.
   - The shares travel only when the host has none for this Vault. They are in no result, log, argument or plain file.
 options:
-  keys_file: {required: true}
   unseal:
     description: Who unseals Vault after a restart.
     type: str
@@ -24,6 +23,11 @@ options:
     description: Where the encrypted shares are on the host. The file's name is the credential's.
     type: path
     default: /etc/credstore.encrypted/openmates-vault-shares
+  program:
+    description:
+      - Path on the host of the units' program, C(module_utils/vault_host_program.py). The files that it shares with the
+        modules are written to the same directory.
+    type: path
   files:
     description: Text of each file, by absolute path.
     type: dict
@@ -60,7 +64,7 @@ author: [The openmates.server contributors]
 extends_documentation_fragment: [openmates.server.vault.custody]
 attributes:
   check_mode:
-    description: Says what would be changed.
+    description: Reports what would change.
     support: full
   diff_mode:
     description: Names only.
@@ -68,7 +72,7 @@ attributes:
 """
 
 EXAMPLES = r"""
-- name: Let the host look after its Vault
+- name: Install the host's Vault units
   openmates.server.vault_host:
     keys_file: /home/operator/keys/prod1.yml
     unseal: host
@@ -90,19 +94,36 @@ shares_due:
   type: bool
 """
 
+import inspect
 import pathlib
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_credential
+from ansible_collections.openmates.server.plugins.module_utils import (
+    atomic,
+    docker_api,
+    vault,
+    vault_api,
+    vault_credential,
+    vault_host_program,
+)
 
 FILE_MODE = 0o644
-#: How long the words of a service that has ended may take to reach the journal.
+#: How long the output of a service that has ended may take to reach the journal.
 JOURNAL_SECONDS = 5
 
 
+def program_files(path: str) -> dict[str, str]:
+    """Map each file of the host's program to its text; `path` is the program itself, the last to be written."""
+    folder = pathlib.Path(path).parent
+    imported = {
+        str(folder / f"{part.__name__.rpartition('.')[2]}.py"): part for part in (atomic, docker_api, vault_api)
+    }
+    return {name: inspect.getsource(part) for name, part in {**imported, path: vault_host_program}.items()}
+
+
 class Host:
-    """Brings the host to the declared state, or only notes what differs in check mode."""
+    """Brings the host to the declared state, or in check mode only records the differences."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -115,7 +136,8 @@ class Host:
         params, by_host = self.params, self.params["unseal"] == "host"
         if by_host and not self.shares():
             return True
-        files = {**params["files"], **(params["unseal_files"] if by_host else {})}
+        files = program_files(params["program"]) if params["program"] else {}
+        files |= params["files"] | (params["unseal_files"] if by_host else {})
         stale = [] if by_host else [path for path in params["unseal_files"] if pathlib.Path(path).exists()]
         for timer in [] if by_host else params["unseal_timers"]:
             if stale and not self.check:
@@ -167,7 +189,7 @@ class Host:
             pathlib.Path(path).unlink()
 
     def timers(self, names: list[str]) -> None:
-        """Have the timers run as their files say, whatever an earlier run was cut off in."""
+        """Make the timers run as their files declare, also after an earlier run was interrupted."""
         states = self.states(names)
         if any(
             state.get("NeedDaemonReload") == "yes" or state.get("LoadState") != "loaded" for state in states.values()
@@ -202,7 +224,7 @@ class Host:
         return dict(zip(names, found, strict=False))
 
     def start(self, unit: str) -> None:
-        """Run a service once and wait for its end. Raises VaultProblem with its own words if it failed."""
+        """Run a service once and wait for its end. Raises VaultProblem with its own output if it failed."""
         self.changes.append(f"service {unit}: run")
         if self.check:
             return
@@ -213,8 +235,8 @@ class Host:
             raise vault.VaultProblem(f"{unit} failed: {self.last_words(unit, began)}")
 
     def last_words(self, unit: str, began: float) -> str:
-        """What the service itself said last since then, without what systemd says about it."""
-        # Not by the invocation's id: words that the journal takes up after the end of the service do not carry it.
+        """The service's own last lines in the journal since then, without those of systemd."""
+        # Not by the invocation's id: lines that the journal receives after the end of the service lack it.
         look = ["journalctl", f"_SYSTEMD_UNIT={unit}", f"--since=@{began:.6f}", "--lines=3", "--output=cat"]
         end = time.monotonic() + JOURNAL_SECONDS
         while time.monotonic() < end:
@@ -236,13 +258,13 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             **vault.CUSTODY,
-            "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
             "unseal": {"type": "str", "choices": ["host", "operator"], "default": "host"},
             "shares_credential": {
                 "type": "path",
                 "default": "/etc/credstore.encrypted/openmates-vault-shares",
                 "no_log": False,
             },
+            "program": {"type": "path"},
             "files": {"type": "dict", "default": {}},
             "timers": {"type": "list", "elements": "str", "default": []},
             "unseal_files": {"type": "dict", "default": {}},

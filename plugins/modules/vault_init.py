@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vault_init
-short_description: Initialise Vault and put its keys into custody on the controller
+short_description: Initialise Vault and store its keys, encrypted, on the controller
 description:
   - Initialises an uninitialised HashiCorp Vault or OpenBao and writes its unseal shares and root token to one file on
     the controller, encrypted with the run's own ansible-vault secret, before the task returns.
@@ -19,11 +19,6 @@ description:
 options:
   keys_file:
     description: Absolute path of the keys file on the controller. Its folder is made if it is missing.
-    required: true
-  marker:
-    description: Absolute path on the host, outside of Vault's data, of the marker for an initialisation under way.
-    type: path
-    required: true
   secret_shares:
     description: Number of unseal shares to make.
     type: int
@@ -35,7 +30,7 @@ options:
   pgp_keys:
     description:
       - One public PGP key a share, base64 of its binary form. Vault then hands out each share encrypted for one of
-        them, and nobody ever sees a share in clear. Without any, the shares are only ansible-vault encrypted.
+        them, and no share is ever in plaintext. Without any, the shares are only ansible-vault encrypted.
     type: list
     elements: str
     default: []
@@ -56,10 +51,10 @@ options:
 requirements:
   - an ansible-vault password for the run
 author: [The openmates.server contributors]
-extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody]
+extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.state]
 attributes:
   check_mode:
-    description: Says what would be done, also where there is no Vault yet.
+    description: Reports what would be done, also where there is no Vault yet.
     support: full
 """
 
@@ -68,7 +63,7 @@ EXAMPLES = r"""
   openmates.server.vault_init:
     url: http://172.18.0.5:8200
     keys_file: /home/operator/keys/prod1.yml
-    marker: /opt/openmates/.vault-init-in-progress
+    state_directory: /var/lib/openmates
 """
 
 RETURN = r"""
@@ -83,7 +78,7 @@ sealed:
 must_reset:
   description:
     - Whether this Vault was initialised by a run whose keys are lost, before anything was stored in it. Its data has to
-      be thrown away and the initialisation repeated.
+      be deleted and the initialisation repeated.
   returned: success
   type: bool
 keys_file:
@@ -94,21 +89,19 @@ keys_file:
 
 import base64
 import json
-import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_markers
 
 
-def initialise(module: AnsibleModule, client: vault.hvac.Client) -> dict:
+def initialise(module: AnsibleModule, client: vault.hvac.Client, marker: vault_markers.Marker) -> dict:
     """Initialise Vault behind a marker and return the result with the keys, readable for the action plugin only."""
     params = module.params
     pad = base64.b64decode(params["pad"])
     if len(pad) < vault_custody.pad_length(params["secret_shares"]):
         raise vault.VaultProblem("The pad is too short.")  # found out now, not when there are keys to lose
-    marker = pathlib.Path(params["marker"])
-    interrupted_before = vault_custody.read_marker(marker) is not None
-    vault_custody.write_marker(marker, params["init_id"])
+    interrupted_before = marker.present()
+    marker.write(params["init_id"])
     try:
         answer = client.sys.initialize(
             secret_shares=params["secret_shares"],
@@ -119,7 +112,7 @@ def initialise(module: AnsibleModule, client: vault.hvac.Client) -> dict:
         state = vault.state_of(client)
         if interrupted_before and state in (vault.UNINITIALIZED, vault.SEALED):
             # The earlier run was killed with the storage half made, or its module outlived it and initialised just now.
-            # No retry gets past either, and nobody has the keys.
+            # No retry gets past either, and the keys are lost.
             return {"changed": False, "initialized": state == vault.SEALED, "sealed": True, "must_reset": True}
         raise vault.VaultProblem(f"Vault could not be initialised: {error}") from error
     keys = {
@@ -132,24 +125,24 @@ def initialise(module: AnsibleModule, client: vault.hvac.Client) -> dict:
 
 
 def begin(module: AnsibleModule) -> dict:
-    """Look at Vault and the marker and do what vault_custody.verdict says."""
+    """Do what vault_custody.verdict decides from the state of Vault and the marker."""
     params = module.params
-    marker = pathlib.Path(params["marker"])
+    marker = vault_markers.markers_of(params, module.check_mode).init
     client = vault.connect(params["url"], timeout=params["deadline"])
     state = vault.answering_state(client, params["deadline"], module.check_mode)
     if state == vault.UNREACHABLE:
         return nothing_there_yet(module)
     verdict = vault_custody.verdict(
         state=state,
-        marker=vault_custody.read_marker(marker),
+        marker=marker.read(),
         keys_file=params["keys_file"],
         keys_present=params["keys_present"],
         keys_init_id=params["keys_init_id"],
     )
     if verdict == "init" and not module.check_mode:
-        return initialise(module, client)
+        return initialise(module, client, marker)
     if verdict == "confirm" and not module.check_mode:
-        vault_custody.drop_marker(marker)
+        marker.drop()
     return {
         # A reset is the role's to do, so here it only counts as a change when it is foretold.
         "changed": verdict in ("init", "confirm") or (verdict == "reset" and module.check_mode),
@@ -160,18 +153,18 @@ def begin(module: AnsibleModule) -> dict:
 
 
 def nothing_there_yet(module: AnsibleModule) -> dict:
-    """Return what check mode says about a host without a Vault."""
+    """Return the result of check mode for a host without a Vault."""
     return {"changed": not module.params["keys_present"], "initialized": None, "sealed": None, "must_reset": False}
 
 
 def confirm(module: AnsibleModule) -> dict:
     """Remove the marker of this very initialisation, now that its keys are in custody."""
-    marker = pathlib.Path(module.params["marker"])
-    if vault_custody.read_marker(marker) != module.params["init_id"]:
+    marker = vault_markers.markers_of(module.params, module.check_mode).init
+    if marker.read() != module.params["init_id"]:
         raise vault.VaultProblem(
-            f"The marker {marker} is not this run's. Was another run at work on this host? Run again."
+            f"The marker {marker.path} is not this run's. Was another run at work on this host? Run again."
         )
-    vault_custody.drop_marker(marker)
+    marker.drop()
     return {"changed": True}
 
 
@@ -181,8 +174,7 @@ def main() -> None:
         argument_spec={
             **vault.CONNECTION,
             **vault.CUSTODY,
-            "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
-            "marker": {"type": "path", "required": True},
+            **vault_markers.STATE,
             "secret_shares": {"type": "int", "default": 5, "no_log": False},
             "secret_threshold": {"type": "int", "default": 3, "no_log": False},
             "pgp_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},

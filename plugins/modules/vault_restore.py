@@ -1,19 +1,19 @@
 #!/usr/bin/python
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bring a snapshot back into an empty Vault."""
+"""Restore a snapshot into an empty Vault."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vault_restore
-short_description: Bring a snapshot back into an empty Vault
+short_description: Restore a snapshot into an empty Vault
 description:
   - Takes an uninitialised Vault, initialises it with keys that live only as long as this call, and replaces its storage
     by the snapshot. Afterwards Vault is sealed, and the shares of the Vault that the snapshot comes from open it.
-  - In the snapshot, tokens and logins that were revoked since are valid. So it leaves O(wipe_marker) on the host, which
-    makes M(openmates.server.vault_config) revoke all of them before anything else.
-  - Never throws anything away itself.
+  - In the snapshot, tokens and logins that were revoked since are valid. So it leaves a file in O(state_directory),
+    which makes M(openmates.server.vault_config) revoke all of them before anything else.
+  - Never deletes anything itself.
 options:
   src:
     description: The snapshot, on the host.
@@ -27,40 +27,31 @@ options:
     description: Number of them that it takes.
     type: int
     default: 3
-  marker:
-    description: The marker file of M(openmates.server.vault_init) on the host, here for a restore under way.
-    type: path
-    required: true
-  wipe_marker:
-    description: A file on the host that says that all tokens and logins have to go.
-    type: path
-    required: true
   replace:
-    description: Whether a Vault that holds something may be thrown away, which RV(must_reset) then asks for.
+    description: Whether a Vault that holds something may be replaced, which RV(must_reset) then requests.
     type: bool
     default: false
 author: [The openmates.server contributors]
-extends_documentation_fragment: [openmates.server.vault]
+extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.state]
 attributes:
   check_mode:
-    description: Says whether it could be done.
+    description: Reports whether it could be done.
     support: full
 """
 
 EXAMPLES = r"""
-- name: Bring the snapshot back
+- name: Restore the snapshot
   openmates.server.vault_restore:
     url: http://172.18.0.5:8200
     src: /root/vault.snap
-    marker: /opt/openmates/.vault-init
-    wipe_marker: /opt/openmates/.vault-wipe
+    state_directory: /var/lib/openmates
 """
 
 RETURN = r"""
 must_reset:
   description:
-    - Whether the data that is there has to be thrown away, and the call repeated. Because an earlier restore was cut
-      off and left a Vault that nobody can open, or because of O(replace). The snapshot is known to be whole by then.
+    - Whether the present data must be deleted and the call repeated, because an earlier restore was interrupted and
+      left a Vault that cannot be unsealed, or because of O(replace). The snapshot is known to be complete by then.
   returned: success
   type: bool
 """
@@ -69,13 +60,13 @@ import pathlib
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_snapshots
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_markers, vault_snapshots
 
 
 def restore(module: AnsibleModule) -> dict:
-    """Bring the snapshot back and return the result."""
+    """Restore the snapshot and return the result."""
     params = module.params
-    marker, source = pathlib.Path(params["marker"]), pathlib.Path(params["src"])
+    markers, source = vault_markers.markers_of(params, module.check_mode), pathlib.Path(params["src"])
     try:
         vault_snapshots.check_snapshot(source.read_bytes())
     except OSError as error:
@@ -83,17 +74,17 @@ def restore(module: AnsibleModule) -> dict:
     client = vault.connect(params["url"], timeout=params["deadline"])
     state = vault.answering_state(client, params["deadline"], False)
     if state != vault.UNINITIALIZED:
-        if params["replace"] or vault_custody.read_marker(marker) == vault_custody.RESTORE:
+        if params["replace"] or markers.init.read() == vault_markers.RESTORE:
             return {"changed": False, "must_reset": True}
         raise vault.VaultProblem(
             "This server's Vault is initialised, and a restore would replace all that is in it. If that is meant, run"
             " again with -e vault_restore_replace=true."
         )
     if not module.check_mode:
-        vault_custody.write_marker(marker, vault_custody.RESTORE)
-        vault_custody.write_marker(pathlib.Path(params["wipe_marker"]), vault_custody.RESTORE)
+        markers.init.write(vault_markers.RESTORE)
+        markers.wipe.write(vault_markers.RESTORE)
         replace(client, source, params)
-        vault_custody.drop_marker(marker)
+        markers.init.drop()
     return {"changed": True, "must_reset": False}
 
 
@@ -151,8 +142,7 @@ def main() -> None:
             "src": {"type": "path", "required": True},
             "secret_shares": {"type": "int", "default": 5, "no_log": False},
             "secret_threshold": {"type": "int", "default": 3, "no_log": False},
-            "marker": {"type": "path", "required": True},
-            "wipe_marker": {"type": "path", "required": True},
+            **vault_markers.STATE,
             "replace": {"type": "bool", "default": False},
         },
         supports_check_mode=True,

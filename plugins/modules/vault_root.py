@@ -7,28 +7,23 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: vault_root
-short_description: Make a root token from the unseal shares, for a person who needs one
+short_description: Make a root token from the unseal shares, for an operator who needs one
 description:
   - The token goes to one file on the controller, encrypted with the run's own ansible-vault secret. It is in no result,
     log or file on the host.
-  - It leaves O(root_marker) on the host, so that the next run of M(openmates.server.vault_config) revokes it.
+  - It leaves a file in O(state_directory), so that the next run of M(openmates.server.vault_config) revokes it.
 options:
   url: {description: Where Vault makes a root token from the shares.}
   container:
     description: The container in whose network O(url) is. Empty for the host's own.
     type: str
     default: ""
-  keys_file: {required: true}
   root_file:
     description: Absolute path on the controller of the file for the token. An older one is replaced.
     type: str
     required: true
-  root_marker:
-    description: A file on the host that says that there may be root tokens.
-    type: path
-    required: true
   shares:
-    description: Unseal shares, if the keys file has none in clear.
+    description: Unseal shares, if the keys file has none in plaintext.
     type: list
     elements: str
   pad:
@@ -37,10 +32,10 @@ options:
 requirements:
   - an ansible-vault password for the run
 author: [The openmates.server contributors]
-extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody]
+extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.state]
 attributes:
   check_mode:
-    description: Says that it would make one.
+    description: Reports that it would generate one.
     support: full
 """
 
@@ -51,7 +46,7 @@ EXAMPLES = r"""
     container: openmates-vault-1
     keys_file: /home/operator/keys/prod1.yml
     root_file: /home/operator/keys/prod1.root.yml
-    root_marker: /opt/openmates/.vault-root
+    state_directory: /var/lib/openmates
 """
 
 RETURN = r"""
@@ -62,10 +57,9 @@ root_file:
 """
 
 import base64
-import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_tokens
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_markers, vault_tokens
 
 
 def make(module: AnsibleModule) -> dict:
@@ -77,7 +71,7 @@ def make(module: AnsibleModule) -> dict:
     with vault_tokens.network_of(module, params["container"]):
         client = vault.connect(params["url"], timeout=params["deadline"])
         vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
-        vault_custody.write_marker(pathlib.Path(params["root_marker"]), "root")
+        vault_markers.markers_of(params, module.check_mode).root.write("root")
         token = vault_tokens.generate_root(client, params["shares"])
     return {"changed": True, "custody": base64.b64encode(vault_custody.with_pad(token.encode(), pad)).decode()}
 
@@ -89,9 +83,8 @@ def main() -> None:
             **vault.CONNECTION,
             **vault.CUSTODY,
             "container": {"type": "str", "default": ""},
-            "keys_file": {**vault.CUSTODY["keys_file"], "required": True},
             "root_file": {"type": "str", "required": True},
-            "root_marker": {"type": "path", "required": True},
+            **vault_markers.STATE,
             "shares": {"type": "list", "elements": "str", "no_log": True},
             "pad": {"type": "str", "no_log": True},
         },

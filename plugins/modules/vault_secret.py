@@ -11,7 +11,7 @@ short_description: Put new values into one secret in Vault, or destroy its old v
 description:
   - The two halves of a rotation, so that the services can take the new values in between.
   - New values become a new version. Fields that are not given keep their values.
-  - Old versions are destroyed, not only deleted, so nobody can bring the old values back.
+  - Old versions are destroyed, not only deleted, so that the old values cannot be restored.
 options:
   path:
     description: The secret's path below O(engine).
@@ -30,15 +30,16 @@ options:
     description: New values by field, for O(step=write). Only fields that the secret has.
     type: dict
     default: {}
-  generate:
-    description: Lengths of random new values by field, made on the host and never shown, for O(step=write).
-    type: dict
-    default: {}
+  seeds:
+    description:
+      - All seeds of the inventory, as in M(openmates.server.vault_config), for O(step=write). An enforced one cannot be
+        rotated. Without O(fields), a generated one gets new random values, made on the host and never shown.
+    type: json
 author: [The openmates.server contributors]
 extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.managed]
 attributes:
   check_mode:
-    description: Says what would be done.
+    description: Reports what would be done.
     support: full
 """
 
@@ -68,14 +69,20 @@ retired:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_tokens
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_seeds, vault_tokens
 
 
 def write(module: AnsibleModule, kv: t.Any, metadata: dict[str, t.Any]) -> dict:
     """Write the new version and return the result."""
     params = module.params
     where = {"path": params["path"], "mount_point": params["engine"]}
-    new = {**params["fields"], **vault.generated(params["generate"])}
+    seed = vault_seeds.seeds_of(params["seeds"]).get(params["path"])
+    if seed and seed.kind == vault_seeds.ENFORCE:
+        raise vault.VaultProblem(
+            f"{seed.path} is enforced by the inventory (vault_seeds): change it there and run site.yml."
+        )
+    generates = seed and seed.kind == vault_seeds.GENERATE and not params["fields"]
+    new = vault.generated(seed.fields) if generates else params["fields"]
     module.no_log_values.update(str(value) for value in new.values())
     version = metadata["current_version"]
     try:
@@ -137,7 +144,7 @@ def main() -> None:
             "engine": {"type": "str", "default": "kv"},
             "step": {"type": "str", "choices": ["write", "retire"], "required": True},
             "fields": {"type": "dict", "default": {}, "no_log": True},
-            "generate": {"type": "dict", "default": {}},
+            **vault_seeds.SEEDS,
         },
         supports_check_mode=True,
     )

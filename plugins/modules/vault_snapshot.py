@@ -10,7 +10,7 @@ module: vault_snapshot
 short_description: Take a snapshot of Vault's raft storage, with a token that can do nothing else
 description:
   - Writes the snapshot to a file on the host and checks that it is whole.
-  - A snapshot is encrypted with Vault's own key. Without the unseal shares of that time nobody can read it.
+  - A snapshot is encrypted with Vault's own key. It cannot be read without the unseal shares of that time.
 options:
   role:
     description: The AppRole that may take snapshots.
@@ -24,7 +24,7 @@ author: [The openmates.server contributors]
 extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.managed]
 attributes:
   check_mode:
-    description: Says that it would take one.
+    description: Reports that it would take one.
     support: full
 """
 

@@ -21,7 +21,7 @@ author: [The openmates.server contributors]
 extends_documentation_fragment: [openmates.server.vault]
 attributes:
   check_mode:
-    description: Says whether Vault would be unsealed; tries no share.
+    description: Reports whether Vault would be unsealed; uses no share.
     support: full
 """
 
@@ -74,7 +74,7 @@ def usable_shares(given: list[str], threshold: int) -> list[str]:
 
 
 def unseal(module: AnsibleModule) -> dict:
-    """Bring Vault to active and return the result."""
+    """Unseal Vault, wait until it is active, and return the result."""
     params = module.params
     client = vault.connect(params["url"], timeout=params["deadline"])
     state = vault.answering_state(client, params["deadline"], module.check_mode)

@@ -20,8 +20,8 @@ import yaml
 from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.vault import VaultLib, match_encrypt_secret
-from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.module_utils.atomic import sync_folder, write_atomically
+from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import CONNECTION, KEYS, VaultAction
 
 
 class KeysFile:
@@ -143,16 +143,14 @@ def access_text(host: str, secret_id: str) -> str:
     return "\n".join(lines)
 
 
-class CustodyAction(ActionBase):
+class CustodyAction(VaultAction):
     """Runs the module of the same name with the secrets that it needs from the controller's encrypted files.
 
     They are read into the arguments of this call only, so that no playbook has them in a variable. The names of
     the files are arguments of the task: `keys_file`, and `access_file` for modules that manage an open Vault.
     """
 
-    _supports_check_mode = True
-    _supports_async = False
-    TRANSFERS_FILES = False
+    defaults = CONNECTION | KEYS
 
     def arguments(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
         """Return the module's arguments from the task's."""
@@ -181,15 +179,3 @@ class CustodyAction(ActionBase):
         except OSError as error:
             raise AnsibleActionFail(f"{access.path} cannot be written: {error.strerror}.") from error
         return secret_id
-
-    def run(self, tmp: None = None, task_vars: dict | None = None) -> dict:
-        """Return what the module does."""
-        super().run(tmp, task_vars)
-        args = dict(self._task.args)
-        if not args.get("keys_file"):
-            raise AnsibleActionFail("missing required arguments: keys_file")
-        return self.ask_host(self.arguments(args, task_vars or {}), task_vars)
-
-    def ask_host(self, args: dict, task_vars: dict | None) -> dict:
-        """Run the module and return its answer."""
-        return self._execute_module(module_name=self._task.action, module_args=args, task_vars=task_vars)

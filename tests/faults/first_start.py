@@ -16,7 +16,7 @@ PATIENCE = 1800
 def empty(host: LabHost) -> None:
     """Remove all containers and data of the stack, so that its next start is the first."""
     host.shell(f"cd {STACK} && docker compose down --volumes --remove-orphans --timeout 5", timeout=300)
-    host.run(f"rm -rf {STACK}/secrets/vault-data {STACK}/.vault-init /etc/credstore.encrypted/openmates-vault-*")
+    host.run(f"rm -rf {STACK}/secrets/vault-data /var/lib/openmates/vault-* /etc/credstore.encrypted/openmates-vault-*")
     for file in (ROOT / "inventories/vault-keys/lab").glob(f"{host.name}*.yml"):
         file.unlink()  # keys of a Vault that was removed
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import hvac
 import pytest
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_api
 from ansible_collections.openmates.server.plugins.modules import vault_restore, vault_unseal
-from hvac.api.system_backend import Seal
 from vault_site import Bao
 
 RESET, WRONG, RIGHT = "reset", "wrong", "right"
@@ -49,20 +48,24 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vault]:
 @pytest.fixture
 def disturbed(server: Vault, monkeypatch: pytest.MonkeyPatch) -> Disturbed:
     """A function that makes the host act before some of the module's calls; returns all calls."""
-    submit = Seal.submit_unseal_key
+    call = vault_api.Api.call
 
     def start(moments: dict[int, list[str]]) -> Calls:
         calls: Calls = []
 
-        def submit_disturbed(seal: Seal, key: str | None = None, **options: object) -> dict:
+        def call_disturbed(
+            api: vault_api.Api, method: str, path: str, body: dict | None = None, token: str = ""
+        ) -> tuple[int, dict]:
+            if path != "sys/unseal":
+                return call(api, method, path, body, token)
             shares = {WRONG: iter(FOREIGN), RIGHT: iter(server.shares)}
             for move in moments.get(len(calls), []):
                 given = {"reset": True} if move == RESET else {"key": next(shares[move])}
                 server.client().session.put(f"{server.url}/v1/sys/unseal", json=given)
-            calls.append({"key": key, **options})
-            return submit(seal, key, **options)
+            calls.append(body)
+            return call(api, method, path, body, token)
 
-        monkeypatch.setattr(Seal, "submit_unseal_key", submit_disturbed)
+        monkeypatch.setattr(vault_api.Api, "call", call_disturbed)
         return calls
 
     return start
@@ -84,7 +87,7 @@ def test_wrong_shares_are_reported_after_two_attempts(
     server.restart()
     for moments, shares, words, tries in (
         ({}, FOREIGN, "do not open this Vault", 2),
-        (ALWAYS, server.shares, "is still sealed", vault.UNSEAL_TRIES),
+        (ALWAYS, server.shares, "is still sealed", vault_api.UNSEAL_TRIES),
     ):
         calls = disturbed(moments)
         result = run_module(vault_unseal.main, url=server.url, shares=shares, deadline=20)
@@ -103,7 +106,7 @@ def restored(server: Vault, run_module: Callable, tmp_path: Path) -> Callable[[]
     source = tmp_path / "taken.snap"
     source.write_bytes(client.sys.take_raft_snapshot().content)
     server.reset()
-    files = {"src": str(source), "marker": str(tmp_path / "marker"), "wipe_marker": str(tmp_path / "wipe")}
+    files = {"src": str(source), "state_directory": str(tmp_path / "state")}
 
     def restore() -> hvac.Client:
         result = run_module(

@@ -133,10 +133,14 @@ def test_no_root_token_is_left_and_none_is_needed(provisioned):
     with pytest.raises(hvac.exceptions.Forbidden):
         site.bao.client(site.keys()["root_token"]).auth.token.lookup_self()
     site.play()  # ends the root tokens that the tests made
-    (site.host / ".vault-root").write_text('{"init_id": "root"}')
+    (site.host / ".vault-root").write_text('{"init_id": "root"}')  # as an older version left it
+    check = site.play(None, "--check")
+    assert re.findall(r"^\+(root tokens: .*)$", check.output, re.M)
+    assert (site.host / ".vault-root").exists() and not (site.state / "vault-root").exists()
     again = site.play()
     assert re.findall(r"^\+(root tokens: .*)$", again.output, re.M)
     assert again.calls == ["vault_config", "vault_host"]
+    assert not list(site.host.rglob("*vault-root"))
     root = site.root()
     mine = root.auth.token.lookup_self()["data"]["accessor"]
     left = [token for token in vault_tokens.tokens(root) if "root" in token["policies"] and token["accessor"] != mine]
@@ -149,7 +153,7 @@ def test_a_widened_managing_identity_is_put_right_with_the_shares(provisioned):
     foretold, done = site.play(None, "--check"), site.play()
     for run in (foretold, done):
         assert run.code == 0, run.output
-        assert "+login openmates-manage: mended with a root token, because the managing identity may do" in run.output
+        assert "+login openmates-manage: repaired with a root token, because the managing identity may do" in run.output
     assert site.root().sys.read_acl_policy("openmates-manage")["data"]["policy"].strip() == site.policy.strip()
     manager = vault_tokens.log_in(site.bao.url, "openmates-manage", site.keys(site.access_file)["secret_id"], 5)
     policy = 'path "*" { capabilities = ["sudo"] }'
@@ -190,7 +194,7 @@ def test_seeds_are_ensured_enforced_or_generated_and_one_is_rotated(provisioned,
     for path in ("providers/plain", "providers/strict"):
         kv.create_or_update_secret(path, by_hand, mount_point="kv")
     second = site.play(vault_seeds=seeds)
-    assert "+seed kv/providers/strict: put right" in second.output and "providers/plain: " not in second.output
+    assert "+seed kv/providers/strict: corrected" in second.output and "providers/plain: " not in second.output
     assert read("providers/plain")["data"] == by_hand
     assert read("providers/strict")["data"] == {**by_hand, "api_key": "canary-enforced-1"}
     assert read("system/made")["data"]["key"] == made

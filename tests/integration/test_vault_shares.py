@@ -28,7 +28,7 @@ def test_killed_between_custody_and_the_end_of_the_marker(provisioned, sealed):
     assert not site.marker.exists()
     assert site.keys_file.read_bytes() == keys
     if not sealed:
-        assert "owner and mode put right" in run.output
+        assert "owner and mode corrected" in run.output
     assert stat.S_IMODE(site.token_file.stat().st_mode) == 0o400
 
 
@@ -79,23 +79,25 @@ def test_one_clear_error_each_and_nothing_changed(provisioned, make_site, seen):
     shares = site.keys()["unseal_shares"]
     foreign = [base64.b64encode(os.urandom(33)).decode() for _ in range(3)]
     seen["secrets"] |= {*foreign, damaged(shares[1]), "bm90IGEgc2hhcmU!"}
-    other_marker = site.host / ".other-marker"
-    other_marker.write_text(json.dumps({"init_id": "another"}))
-    no_marker, no_keys = site.host / ".no-marker", site.folder / "keys" / "missing.yml"
+    other_marker, no_marker = site.host / "other-marker", site.host / "no-marker"  # as directories of markers
+    other_marker.mkdir()
+    (other_marker / "vault-init").write_text(json.dumps({"init_id": "another"}))
+    no_keys = site.folder / "keys" / "missing.yml"
+    (empty.folder / "not-a-directory").touch()
     keys = site.keys_file.read_bytes()
     root_url = site.bao.root_url
 
     def unseal(given: list[str], url: str = site.bao.url, deadline: int = 60) -> dict:
         return {"openmates.server.vault_unseal": {"url": url, "shares": given, "deadline": deadline}}
 
-    def init(keys_file: Path, marker: Path, url: str = site.bao.url) -> dict:
-        arguments = {"url": url, "keys_file": str(keys_file), "marker": str(marker), "deadline": 60}
+    def init(keys_file: Path, state: Path, url: str = site.bao.url) -> dict:
+        arguments = {"url": url, "keys_file": str(keys_file), "state_directory": str(state), "deadline": 60}
         return {"openmates.server.vault_init": arguments}
 
     def config(**arguments: object) -> dict:
         files = {"keys_file": str(site.keys_file), "access_file": str(site.access_file)}
-        markers = {"root_marker": str(site.host / ".root"), "wipe_marker": str(site.host / ".wipe")}
-        given = {"url": site.bao.url, "deadline": 60, "access_policy": site.policy, **files, **markers, **arguments}
+        state = {"state_directory": str(no_marker)}
+        given = {"url": site.bao.url, "deadline": 60, "access_policy": site.policy, **files, **state, **arguments}
         return {"openmates.server.vault_config": given}
 
     nowhere = f"http://127.0.0.1:{free_port()}"
@@ -106,16 +108,16 @@ def test_one_clear_error_each_and_nothing_changed(provisioned, make_site, seen):
         (unseal([shares[0], damaged(shares[1])]), "The unseal shares do not open this Vault"),
         (unseal(shares, nowhere, deadline=1), "Is the Vault container running"),
         (unseal(shares, empty.bao.url), "Vault is not initialised"),
-        (init(no_keys, no_marker), "Bring that file back"),
+        (init(no_keys, no_marker), "Restore that file from"),
         (init(site.keys_file, other_marker), "keys of another initialisation"),
         (init(site.keys_file, no_marker, empty.bao.url), "move the keys file away"),
         (init(Path("keys.yml"), no_marker), "absolute path on the controller"),
-        (init(no_keys, empty.folder / "missing" / "marker", empty.bao.url), "marker"),
+        (init(no_keys, empty.folder / "not-a-directory", empty.bao.url), "marker"),
         (unseal(shares), None),
         (init(no_keys, other_marker), "Vault has been unsealed since"),
         (config(engines=[{"path": "transit", "type": "kv"}]), "already holds another engine"),
         (config(roles=[{"name": "openmates-api", "policies": ["a"], "period": "soon"}]), "is not a duration"),
-        (config(seeds_enforce={"elsewhere/x": {"a": "a value"}}), "is outside of what may be seeded"),
+        (config(seeds={"elsewhere/x": {"enforce": {"a": "a value"}}}), "is outside of what may be seeded"),
         (
             config(access_policy="# another", elevate=True, shares=foreign, root_url=root_url),
             "do not make a root token",
@@ -139,7 +141,7 @@ def test_one_clear_error_each_and_nothing_changed(provisioned, make_site, seen):
     seen["outputs"].append(results.read_text())
     assert empty.bao.client().sys.is_initialized() is False
     assert not no_keys.exists()
-    assert other_marker.exists()
+    assert (other_marker / "vault-init").exists()
     assert site.keys_file.read_bytes() == keys
 
 

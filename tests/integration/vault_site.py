@@ -158,7 +158,8 @@ class Site:
         self.commands.mkdir()
         for name in ("systemd-creds", "systemctl", "journalctl"):
             (self.commands / name).symlink_to(ROOT / "tests/integration/fake_host.py")
-        self.marker = self.host / ".vault-init"
+        self.state = self.host / "state"
+        self.marker = self.state / "vault-init"
         self.token_file = self.host / "secrets" / "vault-data" / "api.token"
         self.password_file = self.folder / "password"
         self.password_file.write_bytes(PASSWORD)
@@ -179,6 +180,7 @@ class Site:
             "__vault_credentials": str(self.host / "credentials"),
             "__vault_program": str(self.host / "vault-host.py"),
             "vault_compose_project_src": str(self.host),
+            "vault_state_directory": str(self.state),
             "vault_secret_shares": 3,
             "vault_secret_threshold": 2,
             "vault_token_uid": os.getuid(),
@@ -275,6 +277,7 @@ class Site:
 
     def mark(self, init_id: str) -> None:
         """Leave the marker of an interrupted initialisation."""
+        self.state.mkdir(exist_ok=True)
         self.marker.write_text(json.dumps({"init_id": init_id}))
 
     def provision(self) -> None:

@@ -19,6 +19,8 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
 from ansible_collections.openmates.server.plugins.action.file_tree import ActionModule
+from ansible_collections.openmates.server.plugins.filter.secret_files import secret_files
+from ansible_collections.openmates.server.plugins.module_utils import keyed_digest
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
@@ -46,6 +48,7 @@ SECRET_NAMES = (
     "openmates_first_invite_code",
 )
 SECRETS = {name: secrets.token_urlsafe(30) for name in SECRET_NAMES}
+HOST_KEY = secrets.token_bytes(keyed_digest.KEY_BYTES)
 
 
 def templar(environment: str, tmp_path: Path, **settings: object) -> Templar:
@@ -70,9 +73,13 @@ def templar(environment: str, tmp_path: Path, **settings: object) -> Templar:
     return Templar(loader, with_settings(ROOT, loader, variable_manager.get_vars(host=manager.get_host("server"))))
 
 
-def render(environment: str, tmp_path: Path, **settings: object) -> dict[str, str]:
+def render(environment: str, tmp_path: Path, key: bytes = HOST_KEY, **settings: object) -> dict[str, str]:
     """Every file of files/compose for a host of that environment, by path below the stack's directory."""
     host = templar(environment, tmp_path, **settings)
+    values, uids = (host.template(trust_as_template(f"{{{{ {name} }}}}")) for name in (
+        "openmates_service_secrets", "openmates_service_uids"))  # fmt: skip
+    contents = {file["path"]: file["content"] for file in secret_files(values, uids)}
+    host.available_variables["secret_digests"] = keyed_digest.by_directory(contents, key)
     action = ActionModule(None, None, None, host._loader, host, None)
     exclude = ["docker-compose.override.yml"] if environment == "prod" else []
     files = action._render(ROOT / "files/compose", exclude, host.available_variables)
@@ -237,13 +244,69 @@ def test_no_secret_is_in_any_file_but_those_of_secrets(environment: str, tmp_pat
     assert [name for name, value in SECRETS.items() if value in everything] == []
 
 
-def test_a_changed_secret_or_configuration_recreates_just_the_services_that_mount_it(tmp_path: Path) -> None:
-    def labels(**settings: object) -> dict:
-        services = merged(render("prod", tmp_path, **settings))
-        return {name: service.get("labels") for name, service in services.items()}
+# Which services mount a secret, or one that is made from it. Typed in from the volumes and secrets of each service.
+WITH_BACKEND_SECRETS = {"api", "task-worker", "task-scheduler"}
+MOUNTED_BY = {
+    "openmates_admin_password": {*WITH_BACKEND_SECRETS, "cms", "cms-setup"},
+    "openmates_database_password": {"cms", "cms-database"},
+    "openmates_cache_password": {*WITH_BACKEND_SECRETS, "cms", "cache"},
+    "openmates_directus_secret": {*WITH_BACKEND_SECRETS, "cms"},
+    "openmates_internal_api_token": {*WITH_BACKEND_SECRETS, "cms-setup"},
+    "openmates_grafana_password": {"grafana"},
+    "openmates_first_invite_code": {"cms-setup"},
+}
 
-    before, after = labels(), labels(openmates_grafana_password=secrets.token_urlsafe(30))
-    assert [name for name in before if before[name] != after[name]] == ["grafana"]
+
+def definitions(tmp_path: Path, **settings: object) -> dict[str, dict]:
+    return merged(render("prod", tmp_path, **settings))
+
+
+def changed(before: dict[str, dict], after: dict[str, dict]) -> dict[str, set[str]]:
+    """By service, the parts of its definition for which Compose would recreate its container."""
+    return {
+        name: keys
+        for name in before | after
+        if (
+            keys := {
+                key
+                for key in before.get(name, {}) | after.get(name, {})
+                if before.get(name, {}).get(key) != after.get(name, {}).get(key)
+            }
+        )
+    }
+
+
+@pytest.mark.parametrize("name", SECRET_NAMES)
+def test_a_rotated_secret_recreates_just_the_services_that_mount_it(name: str, tmp_path: Path) -> None:
+    after = definitions(tmp_path, **{name: secrets.token_urlsafe(30)})
+    assert changed(definitions(tmp_path), after) == {service: {"labels"} for service in MOUNTED_BY[name]}
+
+
+def test_an_app_worker_is_recreated_with_the_secrets_of_task_worker(tmp_path: Path) -> None:
+    before = definitions(tmp_path, openmates_apps=WORKER_APPS)
+    after = definitions(tmp_path, openmates_apps=WORKER_APPS, openmates_internal_api_token=secrets.token_urlsafe(30))
+    assert set(changed(before, after)) == {*WITH_BACKEND_SECRETS, "cms-setup", "app-ai-worker", "app-docs-worker"}
+
+
+def test_a_label_is_another_one_on_each_host_if_the_service_has_secrets(tmp_path: Path) -> None:
+    here, there = definitions(tmp_path), definitions(tmp_path, key=secrets.token_bytes(32))
+    assert changed(here, there) == {service: {"labels"} for service in set().union(*MOUNTED_BY.values())}
+
+
+def test_a_run_without_a_change_recreates_nothing(tmp_path: Path) -> None:
+    assert render("prod", tmp_path) == render("prod", tmp_path)
+
+
+def test_an_upgrade_recreates_what_is_listed_here_and_no_more(tmp_path: Path) -> None:
+    """From before secrets took part in labels by keyed digests, when each label was made from one secret of all.
+
+    Every label is another one, once. Whoever changes a definition further adds it here, and says so in CHANGELOG.md.
+    """
+    before = json.loads((Path(__file__).parent / "before/services.json").read_text())
+    after = json.loads(json.dumps(definitions(tmp_path, openmates_apps=WORKER_APPS)))
+    labelled = {name for name in after if "labels" in after[name]}
+    assert changed(before, after) == {name: {"labels"} for name in labelled}
+    assert labelled == SERVICES - {"cadvisor"} | {"app-ai-worker", "app-docs-worker"}
 
 
 def test_apps_are_internal_and_known_to_the_backend(tmp_path: Path) -> None:

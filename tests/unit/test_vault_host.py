@@ -2,43 +2,38 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from ansible_collections.openmates.server.plugins.module_utils import vault_api
+from ansible_collections.openmates.server.plugins.module_utils import vault_host_program as program
+from ansible_collections.openmates.server.plugins.modules import vault_host
 
-ROOT = Path(__file__).parents[2]
 SHARES = ["one", "two", "three"]
 
 
-@pytest.fixture(scope="module")
-def program():
-    spec = importlib.util.spec_from_file_location("vault_host_program", ROOT / "roles/vault/files/vault-host.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-class FakeVault:
+class FakeVault(vault_api.Api):
     """Answers by a table, and records the requests. A sealed one is unsealed with the right shares."""
 
-    def __init__(self, program, health: int, answers: dict | None = None, opens_with: list | None = None) -> None:
-        self.program, self.state, self.answers, self.opens_with = program, health, answers or {}, opens_with
+    def __init__(self, state: str, answers: dict | None = None, opens_with: list | None = None) -> None:
+        super().__init__("http://nowhere.invalid")
+        self.now, self.answers, self.opens_with = state, answers or {}, opens_with
         self.asked, self.shares = [], []
 
-    def health(self) -> int:
-        return self.state
-
-    def wait_active(self, _: float) -> None:
-        assert self.state == self.program.ACTIVE
+    def state(self) -> str:
+        return self.now
 
     def call(self, method: str, path: str, body: dict | None = None, token: str = "") -> tuple[int, dict]:
         self.asked.append((path, token))
+        if path == "sys/seal-status":
+            return 200, {"sealed": self.now == vault_api.SEALED}
         if path != "sys/unseal":
             return self.answers[path]
         if body.get("reset"):
@@ -46,14 +41,14 @@ class FakeVault:
             return 200, {"sealed": True}
         self.shares.append(body["key"])
         if len(self.shares) < len(SHARES):
-            return 200, {"sealed": True}
+            return 200, {"sealed": True, "nonce": "of this attempt"}
         right, self.shares = self.shares == self.opens_with, []
-        self.state = self.program.ACTIVE if right else self.state
+        self.now = vault_api.ACTIVE if right else self.now
         return (200, {"sealed": False}) if right else (400, {})
 
 
 @pytest.fixture
-def run(program, tmp_path, monkeypatch, capsys):
+def run(tmp_path, monkeypatch, capsys):
     """A function that runs one command against a Vault and containers, and returns its exit code and output."""
     monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(tmp_path))
     (tmp_path / "openmates-vault-shares").write_text(json.dumps({"shares": SHARES}))
@@ -67,8 +62,8 @@ def run(program, tmp_path, monkeypatch, capsys):
             restart=lambda service, container, seconds: restarted.append((service, container["Id"])),
         )
         monkeypatch.setattr(program, "Docker", lambda project: docker)
-        monkeypatch.setattr(program, "answering", lambda *_: (vault, vault.state))
-        monkeypatch.setattr(program.sys, "argv", ["vault-host.py", *arguments])
+        monkeypatch.setattr(program, "answering", lambda *_: (vault, vault.now))
+        monkeypatch.setattr(program.sys, "argv", ["vault_host_program.py", *arguments])
         code = program.main()
         said = capsys.readouterr()
         return code, said.out + said.err, restarted
@@ -82,32 +77,39 @@ def token_arguments(file: Path, *more: str) -> list[str]:
 
 
 def lookup(**changes: object) -> tuple[int, dict]:
-    data = {"policies": ["b", "a"], "period": 60, "ttl": 50, "meta": {"role_name": "openmates-api"}}
+    data = {"policies": ["b", "a"], "period": 60, "ttl": 50, "orphan": True, "meta": {"role_name": "openmates-api"}}
     return 200, {"data": {**data, **changes}}
 
 
-def test_a_sealed_vault_is_opened_once_and_an_open_or_empty_one_left_alone(program, run):
-    vault = FakeVault(program, program.SEALED, opens_with=SHARES)
+def test_a_sealed_vault_is_opened_once_and_an_open_or_empty_one_left_alone(run):
+    vault = FakeVault(vault_api.SEALED, opens_with=SHARES)
     assert run(vault, "unseal")[:2] == (0, "Vault was sealed, and is open again\n")
-    for state in (program.ACTIVE, program.EMPTY, program.STANDBY):
-        vault = FakeVault(program, state)
+    for state in (vault_api.ACTIVE, vault_api.UNINITIALIZED, vault_api.STANDBY):
+        vault = FakeVault(state)
         assert run(vault, "unseal")[:2] == (0, "")
         assert vault.asked == []
 
 
-def test_shares_of_another_vault_are_said_to_be_and_never_shown(program, run, tmp_path):
-    vault = FakeVault(program, program.SEALED, opens_with=["other"] * 3)
+def test_shares_of_another_vault_are_said_to_be_and_never_shown(run, tmp_path):
+    vault = FakeVault(vault_api.SEALED, opens_with=["other"] * 3)
     code, said, _ = run(vault, "unseal")
     assert code == 1 and "do not open this Vault" in said and said.startswith("<3>")
     assert not any(re.search(rf"\b{share}\b", said) for share in ("two", "three"))
     assert vault.shares == [], "no half-done attempt stays"
     (tmp_path / "openmates-vault-shares").write_text("{ half")
-    code, said, _ = run(FakeVault(program, program.SEALED), "unseal")
+    code, said, _ = run(FakeVault(vault_api.SEALED), "unseal")
     assert code == 1 and "missing or damaged" in said and "site.yml" in said
 
 
-def test_without_shares_on_the_server_an_operator_must_unseal(program, run, tmp_path):
-    sealed = FakeVault(program, program.SEALED)
+def test_an_unexpected_answer_to_a_share_is_reported(run):
+    vault = FakeVault(vault_api.SEALED)
+    vault.call = lambda method, path, body=None, token="": (502, {})
+    code, said, _ = run(vault, "unseal")
+    assert (code, said) == (1, "<3>Vault at http://nowhere.invalid answers an unseal share with status 502.\n")
+
+
+def test_without_shares_on_the_server_an_operator_must_unseal(run, tmp_path):
+    sealed = FakeVault(vault_api.SEALED)
     assert run(sealed, *token_arguments(tmp_path / "token"))[:2] == (0, "")
     code, said, _ = run(sealed, *token_arguments(tmp_path / "token", "--unseal", "operator"))
     assert code == 1 and "playbooks/unseal.yml" in said
@@ -117,44 +119,45 @@ def test_without_shares_on_the_server_an_operator_must_unseal(program, run, tmp_
     ("answer", "reason"),
     [
         ((403, {}), "is not valid"),
-        (lookup(policies=["a"]), "may do something else"),
-        (lookup(period=120), "may do something else"),
+        (lookup(policies=["a"]), "has other policies"),
+        (lookup(period=120), "has another period"),
+        (lookup(orphan=False), "is not an orphan"),
         (lookup(meta=None), "was not made by this server"),
         (None, "is missing"),
     ],
 )
-def test_a_token_that_is_not_as_declared_is_replaced_as_a_whole(program, run, tmp_path, answer, reason):
+def test_a_token_that_is_not_as_declared_is_replaced_as_a_whole(run, tmp_path, answer, reason):
     file = tmp_path / "vault-data" / "api.token"
     if answer:
         file.parent.mkdir()
         file.write_text("old")
     answers = {"auth/token/lookup-self": answer, "auth/approle/login": (200, {"auth": {"client_token": "new"}})}
-    code, said, _ = run(FakeVault(program, program.ACTIVE, answers), *token_arguments(file))
+    code, said, _ = run(FakeVault(vault_api.ACTIVE, answers), *token_arguments(file))
     assert code == 0 and reason in said and "new" not in said.replace("a new token", "")
     assert file.read_text() == "new" and stat.S_IMODE(file.stat().st_mode) == 0o400
     assert [entry.name for entry in file.parent.iterdir()] == ["api.token"]
 
 
 @pytest.mark.parametrize(("ttl", "renewed"), [(59, False), (31, False), (29, True), (1, True)])
-def test_a_token_is_renewed_when_half_of_its_time_is_over(program, run, tmp_path, ttl, renewed):
+def test_a_token_is_renewed_when_half_of_its_time_is_over(run, tmp_path, ttl, renewed):
     file = tmp_path / "api.token"
     file.write_text("old")
     answers = {"auth/token/lookup-self": lookup(ttl=ttl), "auth/token/renew-self": (200, {})}
-    vault = FakeVault(program, program.ACTIVE, answers)
+    vault = FakeVault(vault_api.ACTIVE, answers)
     assert run(vault, *token_arguments(file))[:2] == (0, "")
     assert (("auth/token/renew-self", "old") in vault.asked) is renewed
     assert file.read_text() == "old"
 
 
-def test_a_refused_login_is_reported_and_the_old_token_stays(program, run, tmp_path):
+def test_a_refused_login_is_reported_and_the_old_token_stays(run, tmp_path):
     file = tmp_path / "api.token"
     file.write_text("old")
     answers = {"auth/token/lookup-self": (403, {}), "auth/approle/login": (400, {})}
-    code, said, _ = run(FakeVault(program, program.ACTIVE, answers), *token_arguments(file))
+    code, said, _ = run(FakeVault(vault_api.ACTIVE, answers), *token_arguments(file))
     assert code == 1 and "site.yml" in said and file.read_text() == "old"
 
 
-def test_only_what_started_before_the_token_was_made_is_restarted_and_in_order(program, run, tmp_path):
+def test_only_what_started_before_the_token_was_made_is_restarted_and_in_order(run, tmp_path):
     file = tmp_path / "api.token"
     file.write_text("old")
     os.utime(file, (1_000_000_000, 1_000_000_000))  # 2001-09-09T01:46:40Z
@@ -167,8 +170,22 @@ def test_only_what_started_before_the_token_was_made_is_restarted_and_in_order(p
         "api": [container("a1", 41), container("a2", 20)],
         "other": [container("o", 10)],
     }
-    vault = FakeVault(program, program.ACTIVE, {"auth/token/lookup-self": lookup()})
+    vault = FakeVault(vault_api.ACTIVE, {"auth/token/lookup-self": lookup()})
     arguments = token_arguments(file, "--consumers", "api,worker")
     code, said, restarted = run(vault, *arguments, containers=containers)
     assert (code, restarted) == (0, [("api", "a2"), ("worker", "w")])
     assert "api is restarted" in said
+
+
+def test_the_program_and_what_it_shares_with_the_modules_work_side_by_side_on_a_host(tmp_path):
+    """Isolated from the environment and without Ansible, as systemd runs it."""
+    files = vault_host.program_files(str(tmp_path / "vault-host.py"))
+    assert [Path(name).name for name in files] == ["atomic.py", "docker_api.py", "vault_api.py", "vault-host.py"]
+    for name, text in files.items():
+        Path(name).write_text(text)
+    unseal = [sys.executable, "-ISu", str(tmp_path / "vault-host.py"), "unseal", "--patience", "0"]
+    done = subprocess.run([*unseal, "--address", "127.0.0.1:9"], capture_output=True, text=True, cwd="/", check=False)
+    told = "<3>Nothing answers at http://127.0.0.1:9: ConnectionRefusedError. Waited 0 s. See: docker compose ps\n"
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
+    (tmp_path / "vault_api.py").unlink()
+    assert "ModuleNotFoundError" in subprocess.run(unseal, capture_output=True, text=True, check=False).stderr

@@ -11,10 +11,12 @@ from types import SimpleNamespace
 import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultLib, VaultSecret
+from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.action import vault_init as action
-from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_custody
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.logins import token_fault
+from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_api, vault_custody
+from ansible_collections.openmates.server.plugins.module_utils.vault_api import token_fault
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import engine_fault
+from ansible_collections.openmates.server.plugins.module_utils.vault_markers import Marker
 from ansible_collections.openmates.server.plugins.modules import vault_init, vault_restore, vault_unseal
 
 SHARES = ["c2hhcmUtb25l", "c2hhcmUtdHdv", "c2hhcmUtdGhyZWU="]
@@ -56,14 +58,14 @@ def test_every_state_of_a_killed_run_is_repaired(state, marker, keys_id, expecte
     [
         ("uninitialized", None, "one", "move the keys file away"),
         ("uninitialized", "one", "one", "move the keys file away"),
-        ("sealed", None, None, "Bring that file back"),
-        ("active", None, None, "Bring that file back"),
+        ("sealed", None, None, "Restore that file from"),
+        ("active", None, None, "Restore that file from"),
         ("sealed", "one", "other", "Move that file away"),
         ("sealed", "unreadable", "one", "Move that file away"),
-        ("active", "one", None, "Bring the keys file back"),
+        ("active", "one", None, "Restore the keys file and"),
         ("uninitialized", "restore", "one", "vault_restore.yml again"),
         ("sealed", "restore", "one", "vault_restore.yml again"),
-        ("standby", "one", None, "Bring the keys file back"),
+        ("standby", "one", None, "Restore the keys file and"),
     ],
 )
 def test_where_something_could_be_lost_it_stops_with_the_remedy(state, marker, keys_id, remedy):
@@ -73,20 +75,6 @@ def test_where_something_could_be_lost_it_stops_with_the_remedy(state, marker, k
         )
 
 
-def test_the_marker_is_written_read_and_dropped(tmp_path):
-    marker = tmp_path / "marker"
-    assert vault_custody.read_marker(marker) is None
-    vault_custody.write_marker(marker, "one")
-    assert vault_custody.read_marker(marker) == "one"
-    marker.write_text("{ half a")
-    assert vault_custody.read_marker(marker) == "unreadable"
-    vault_custody.drop_marker(marker)
-    vault_custody.drop_marker(marker)
-    assert vault_custody.read_marker(marker) is None
-    with pytest.raises(vault.VaultProblem, match="cannot be written"):
-        vault_custody.write_marker(tmp_path / "missing" / "marker", "one")
-
-
 @pytest.mark.parametrize(
     ("marked_before", "state", "resets"),
     [(True, "uninitialized", True), (True, "sealed", True), (True, "active", False), (False, "uninitialized", False)],
@@ -94,23 +82,23 @@ def test_the_marker_is_written_read_and_dropped(tmp_path):
 def test_a_refused_initialisation_is_reset_only_after_an_interrupted_one(
     tmp_path, monkeypatch, marked_before, state, resets
 ):
-    marker = tmp_path / "marker"
+    marker = Marker(tmp_path / "marker")
     if marked_before:
-        vault_custody.write_marker(marker, "an earlier run")
+        marker.write("an earlier run")
 
     def refuse(**_):
         raise vault.hvac.exceptions.InvalidRequest("refused")
 
-    parameters = {"marker": str(marker), "init_id": "one", "secret_shares": 1, "secret_threshold": 1, "pgp_keys": []}
+    parameters = {"init_id": "one", "secret_shares": 1, "secret_threshold": 1, "pgp_keys": []}
     parameters["pad"] = base64.b64encode(bytes(vault_custody.pad_length(1))).decode()
     client = SimpleNamespace(sys=SimpleNamespace(initialize=refuse))
     monkeypatch.setattr(vault, "state_of", lambda _: state)
     if resets:
-        assert vault_init.initialise(SimpleNamespace(params=parameters), client)["must_reset"]
+        assert vault_init.initialise(SimpleNamespace(params=parameters), client, marker)["must_reset"]
     else:
         with pytest.raises(vault.VaultProblem, match="could not be initialised: refused"):
-            vault_init.initialise(SimpleNamespace(params=parameters), client)
-    assert vault_custody.read_marker(marker) == "one"
+            vault_init.initialise(SimpleNamespace(params=parameters), client, marker)
+    assert marker.read() == "one"
 
 
 # ---------------------------------------------------------------- the keys file
@@ -179,7 +167,7 @@ def run_action(tmp_path, secrets, monkeypatch):
     def run(*answers):
         path = tmp_path / "keys.yml"
         task = SimpleNamespace(
-            args={"url": "http://vault", "keys_file": str(path), "marker": "/m"},
+            args={"url": "http://vault", "keys_file": str(path), "state_directory": "/m"},
             action="openmates.server.vault_init",
             check_mode=False,
             async_val=0,
@@ -200,7 +188,7 @@ def run_action(tmp_path, secrets, monkeypatch):
             return answer
 
         monkeypatch.setattr(plugin, "_execute_module", execute)
-        monkeypatch.setattr(action.ActionBase, "run", lambda *_: {})
+        monkeypatch.setattr(ActionBase, "run", lambda *_: {})
         try:
             result = plugin.run(task_vars={"inventory_hostname": "prod1"})
         except AnsibleActionFail as error:
@@ -264,7 +252,7 @@ def test_shares_are_checked_before_any_is_handed_to_vault():
     ("found", "fault"),
     [
         ({"orphan": True, "period": 3600, "policies": ["b", "a"], "meta": {"role_name": "api"}}, None),
-        ({"orphan": True, "period": 3600, "policies": ["b", "a"], "meta": None}, "could not be replaced by the host"),
+        ({"orphan": True, "period": 3600, "policies": ["b", "a"], "meta": None}, "was not made by this server"),
         (None, "is not valid"),
         ({"orphan": False, "period": 3600, "policies": ["a", "b"]}, "is not an orphan"),
         ({"orphan": True, "policies": ["a", "b"]}, "has another period"),
@@ -273,7 +261,7 @@ def test_shares_are_checked_before_any_is_handed_to_vault():
     ],
 )
 def test_a_token_is_kept_only_if_it_is_the_one_wanted(found, fault):
-    told = token_fault({"name": "api", "policies": ["a", "b"], "period": "1h"}, found)
+    told = token_fault(found, "api", ["a", "b"], 3600)
     assert told == fault or (fault and told.startswith(fault))
 
 
@@ -326,11 +314,11 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
         [500, 429, 503],
     ],
 )
-def test_a_restored_vault_is_waited_for_until_it_is_sealed(answers):
+def test_a_restored_vault_is_waited_for_until_it_is_sealed(answers, monkeypatch):
     left = iter(answers)
+    monkeypatch.setattr(vault_api.Api, "call", lambda *_: (next(left), {}))
     client = SimpleNamespace(
         url="http://vault",
-        sys=SimpleNamespace(read_health_status=lambda **_: SimpleNamespace(status_code=next(left))),
         auth=SimpleNamespace(token=SimpleNamespace(lookup_self=lambda: {"data": {}})),
     )
     assert [vault_restore.replaced(client) for _ in answers] == [False] * (len(answers) - 1) + [True]

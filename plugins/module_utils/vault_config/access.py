@@ -4,21 +4,20 @@
 
 from __future__ import annotations
 
-import pathlib
-
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_tokens
+from ansible_collections.openmates.server.plugins.module_utils import vault, vault_tokens
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.approles import AppRoles
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import same_text
+from ansible_collections.openmates.server.plugins.module_utils.vault_markers import Markers
 
 
 class Access:
     """The managing identity: its login, and what a root token has to do for it."""
 
-    def __init__(self, module: AnsibleModule, root_marker: pathlib.Path, wipe_marker: pathlib.Path) -> None:
+    def __init__(self, module: AnsibleModule, markers: Markers) -> None:
         self.module = module
         self.params = module.params
-        self.root_marker, self.wipe_marker = root_marker, wipe_marker
+        self.markers = markers
         self.role = {"name": self.params["access_role"], "policies": [self.params["access_role"]], "period": None}
 
     def log_in(self) -> vault.hvac.Client | None:
@@ -27,7 +26,7 @@ class Access:
 
     def fault(self, client: vault.hvac.Client | None) -> str | None:
         """Return why a root token is needed, or None."""
-        if self.wipe_marker.exists():
+        if self.markers.wipe.present():
             return "Vault comes from a snapshot, whose tokens are valid again"
         if client is None:
             return "the managing identity cannot log in"
@@ -42,10 +41,10 @@ class Access:
     def elevate(self) -> None:
         """Make the identity with a root token. The marker stays until every root token is known to be gone."""
         params = self.params
-        vault_custody.write_marker(self.root_marker, "root")
+        self.markers.root.write("root")
         client = vault.connect(params["url"], self.root_token(), params["deadline"])
         roles = AppRoles(client)
-        if self.wipe_marker.exists():
+        if self.markers.wipe.present():
             vault_tokens.revoke(client, lambda token: True)
             if "approle/" in client.sys.list_auth_methods()["data"]:
                 for name in [self.role["name"], *(role["name"] for role in params["roles"])]:
@@ -55,7 +54,7 @@ class Access:
         client.sys.create_or_update_acl_policy(self.role["name"], params["access_policy"])
         roles.write(self.role)
         roles.install(self.role["name"], params["access_secret"])
-        vault_custody.drop_marker(self.wipe_marker)
+        self.markers.wipe.drop()
 
     def root_token(self) -> str:
         """Return a valid root token: the first one, while it lasts, or one made from the shares."""
@@ -66,12 +65,12 @@ class Access:
                 first.auth.token.lookup_self()
                 return params["root_token"]
             except vault.hvac.exceptions.Forbidden:
-                pass  # as it should be, once Vault is configured
+                pass  # it is revoked once Vault is configured
         if not params["shares"]:
             raise vault.VaultProblem(
                 "A root token is needed, because the identity that manages Vault is missing or out of date, and the"
-                " keys file has no unseal share in clear to make one. Run again with the shares: see docs/vault.md,"
-                " 'When the way in is lost'."
+                " keys file has no unseal share in plaintext to generate one. Run again with the shares: see"
+                " docs/vault.md, 'When the way in is lost'."
             )
         with vault_tokens.network_of(self.module, params["root_container"]):
             maker = vault.connect(params["root_url"] or params["url"], timeout=params["deadline"])
@@ -80,7 +79,7 @@ class Access:
         return token
 
     def revoke_roots(self, client: vault.hvac.Client) -> int:
-        """Revoke every root token, whoever made it, and return how many there were."""
+        """Revoke every root token, whatever its origin, and return how many there were."""
         count = vault_tokens.revoke(client, lambda token: "root" in (token.get("policies") or []))
-        vault_custody.drop_marker(self.root_marker)
+        self.markers.root.drop()
         return count

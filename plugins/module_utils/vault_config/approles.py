@@ -26,7 +26,7 @@ def role_settings(wanted: dict[str, t.Any]) -> dict[str, t.Any]:
 
 
 class AppRoles:
-    """What both identities need, root and the managing one: AppRoles as they should be, and their secrets."""
+    """Reconciles AppRoles and their secrets, with a root token or as the managing identity."""
 
     def __init__(self, client: vault.hvac.Client) -> None:
         self.client = client
@@ -48,7 +48,7 @@ class AppRoles:
         self.client.adapter.post(f"{path}/role-id", json={"role_id": wanted["name"]})
 
     def knows(self, role: str, secret_id: str) -> bool:
-        """Return whether somebody can log in to the role with that secret, without doing it."""
+        """Return whether the secret is valid for a login to the role, without a login."""
         answer = self.client.adapter.post(f"{ROLES}/{role}/secret-id/lookup", json={"secret_id": secret_id})
         return isinstance(answer, dict) and bool(answer.get("data"))  # an unknown one gives 204
 

@@ -11,36 +11,22 @@ import stat
 import typing as t
 
 from ansible_collections.openmates.server.plugins.module_utils import vault, vault_credential
+from ansible_collections.openmates.server.plugins.module_utils.vault_api import token_fault
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.approles import AppRoles
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.part import Part
 
 TOKEN_MODE = 0o400
 
 
-def token_fault(wanted: dict[str, t.Any], found: dict[str, t.Any] | None) -> str | None:
-    """Return why a token is not the one wanted, or None. `found` is Vault's description of it, None if invalid."""
-    if found is None:
-        return "is not valid"
-    if not found.get("orphan"):
-        return "is not an orphan"
-    if found.get("period") != vault.seconds(wanted["period"]):
-        return "has another period"
-    if set(found.get("policies") or []) != set(wanted["policies"]):
-        return "has other policies"
-    if (found.get("meta") or {}).get("role_name") != wanted["name"]:
-        return "could not be replaced by the host alone"
-    return None
-
-
 class Logins(Part):
-    """Due are the files without a token as declared."""
+    """Reconciles logins. `due` are the files without the declared token."""
 
     def run(self) -> None:
         for wanted in self.params["roles"]:
             self.role(wanted)
 
     def role(self, wanted: dict[str, t.Any]) -> None:
-        """Have the AppRole, its credential on the host, and a look at the token that a unit there makes with it."""
+        """Reconcile the AppRole and its credential on the host, and check the token that a unit there gets with it."""
         roles = AppRoles(self.client)
         missing = roles.differs(wanted)
         if missing:
@@ -53,7 +39,7 @@ class Logins(Part):
             self.token(wanted)
 
     def credential(self, roles: AppRoles, wanted: dict[str, t.Any], role_missing: bool) -> None:
-        """Have a credential on the host that opens the role. Its secret is made here and is nowhere else in clear."""
+        """Reconcile the credential on the host that logs in to the role. Its secret is generated here."""
         credential = vault_credential.Credential(self.module, wanted["credential"])
         held = (credential.read() or {}).get("secret_id")
         if held:
@@ -68,17 +54,18 @@ class Logins(Part):
             roles.install(wanted["name"], secret_id)
 
     def token(self, wanted: dict[str, t.Any]) -> None:
-        """Tell whether the file holds a token as wanted; put owner and mode right."""
+        """Check whether the file holds the declared token; correct its owner and mode."""
         path = pathlib.Path(wanted["file"])
         value, status = self.read_token(path)
-        fault = token_fault(wanted, self.describe(value)) if value else "is missing"
+        declared = (wanted["name"], wanted["policies"], vault.seconds(wanted["period"]))
+        fault = token_fault(self.describe(value), *declared) if value else "is missing"
         if fault:
             self.changes.append(f"token in {path}: to be issued, because it {fault}")
             self.due.append(str(path))
             return
         owner = (wanted["uid"], wanted["gid"])
         if (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) != (*owner, TOKEN_MODE):
-            self.changes.append(f"token in {path}: owner and mode put right")
+            self.changes.append(f"token in {path}: owner and mode corrected")
             if not self.check:  # in place: a new file would look like a new token
                 os.chown(path, *owner, follow_symlinks=False)
                 path.chmod(TOKEN_MODE)
@@ -99,8 +86,8 @@ class Logins(Part):
     def describe(self, token: str) -> dict[str, t.Any] | None:
         """Return Vault's description of a token, or None if the token is not valid.
 
-        Asked with our own token: a token's own lookup needs a policy, and a mistake there must not look like an invalid
-        token.
+        Looked up with our own token: a token's own lookup needs a policy, and a mistake there must not look like an
+        invalid token.
         """
         try:
             return self.client.auth.token.lookup(token)["data"]

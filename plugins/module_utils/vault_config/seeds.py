@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Values of secrets that Vault begins with."""
+"""Secrets of the inventory."""
 
 from __future__ import annotations
 
@@ -9,38 +9,35 @@ import typing as t
 
 from ansible_collections.openmates.server.plugins.module_utils import vault
 from ansible_collections.openmates.server.plugins.module_utils.vault_config.part import Part
+from ansible_collections.openmates.server.plugins.module_utils.vault_seeds import (
+    ENFORCE,
+    GENERATE,
+    Seed,
+    seeds_of,
+)
 
 
 class Seeds(Part):
-    """Due are those that never held anything and are written elsewhere."""
+    """Writes what never held anything, and what the inventory enforces where Vault has something else."""
 
     def run(self) -> None:
-        """Bring each seed about as its kind asks for, or leave it to the caller."""
-        params, engine = self.params, self.params["seeds_engine"]
-        for path in params["seeds_ensure"]:
-            if self.version(path) is None:
-                self.changes.append(f"seed {engine}/{path}: written")
-                self.due.append(path)
-        for path, lengths in params["seeds_generate"].items():
-            if self.version(path) is None:
-                self.changes.append(f"seed {engine}/{path}: generated")
-                if not self.check:
-                    made = vault.generated(lengths)
-                    self.module.no_log_values.update(made.values())
-                    self.write_secret(path, made, 0)
-        for path, values in params["seeds_enforce"].items():
-            self.enforce(path, values)
+        for seed in seeds_of(self.params["seeds"]).values():
+            self.seed(seed)
 
-    def enforce(self, path: str, values: dict[str, t.Any]) -> None:
-        """Write the given fields where Vault has others, as a new version that keeps all other fields."""
-        version = self.version(path)
-        found = self.read_secret(path) if version else {}
-        self.module.no_log_values.update(str(value) for value in found.values() if len(str(value)) > 3)
-        if all(found.get(name) == value for name, value in values.items()):
+    def seed(self, seed: Seed) -> None:
+        """Compare one seed and write it if it is due, as a new version that keeps all other fields."""
+        version = self.version(seed.path)
+        if version is not None and seed.kind != ENFORCE:
             return
-        self.changes.append(f"seed {self.params['seeds_engine']}/{path}: {'put right' if version else 'written'}")
+        held = self.read_secret(seed.path) if version else {}
+        values = vault.generated(seed.fields) if seed.kind == GENERATE else seed.fields
+        self.module.no_log_values.update(str(value) for value in (held | values).values() if len(str(value)) > 3)
+        if version is not None and all(held.get(name) == value for name, value in values.items()):
+            return
+        done = "corrected" if version else "generated" if seed.kind == GENERATE else "written"
+        self.changes.append(f"seed {self.params['seeds_engine']}/{seed.path}: {done}")
         if not self.check:
-            self.write_secret(path, {**found, **values}, version or 0)
+            self.write_secret(seed.path, held | values, version or 0)
 
     def version(self, path: str) -> int | None:
         """Return the path's latest version, None if it never held anything. Asks for metadata, so no value is read."""
@@ -67,12 +64,12 @@ class Seeds(Part):
         return answer["data"]["data"] or {}
 
     def write_secret(self, path: str, values: dict[str, t.Any], version: int) -> None:
-        """Write a version, which Vault refuses (check-and-set) if it would not follow that one: somebody was faster."""
+        """Write the version after `version`. Vault refuses it (check-and-set) if another one was written meanwhile."""
         write = self.client.secrets.kv.v2.create_or_update_secret
         self.patiently(write, path=path, secret=values, cas=version, mount_point=self.params["seeds_engine"])
 
     def patiently(self, call: t.Callable[..., t.Any], **arguments: t.Any) -> t.Any:
-        """Call, and again while a kv engine says that it is still being set up, as a new one may for a moment."""
+        """Call, and retry while a new kv engine reports that it is still being set up."""
         end = time.monotonic() + self.params["deadline"]
         while True:
             try:

@@ -25,12 +25,12 @@ def engine_fault(wanted: dict[str, t.Any], mounted: dict[str, t.Any] | None) -> 
 
 
 def same_text(one: str | None, other: str) -> bool:
-    """Return whether two policies say the same, by the letter."""
+    """Return whether two policies have the same text."""
     return one is not None and one.strip() == other.strip()
 
 
 class Settings(Part):
-    """What is missing is made and a policy's text corrected; nothing is removed."""
+    """Creates what is missing and corrects policies; removes nothing."""
 
     def run(self) -> None:
         self.engines()

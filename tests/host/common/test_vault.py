@@ -84,7 +84,7 @@ def test_the_first_root_token_is_revoked(server):
         check=True,
     )
     assert json.loads(answer.stdout) == {"errors": ["permission denied"]}
-    assert not server.host.file(f"{STACK}/.vault-root").exists
+    assert not server.host.file("/var/lib/openmates/vault-root").exists
 
 
 @pytest.mark.parametrize("unit", ["unseal", "token"])
