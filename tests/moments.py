@@ -66,7 +66,10 @@ MOMENTS = [
     Moment("vault", "init.yml", MODULE + "vault_init"),
     Moment("vault", "unseal.yml", MODULE + "vault_unseal"),
     Moment("vault", "open.yml", "ansible.builtin.include_tasks", "reconcile.yml"),
-    Moment("vault", "seeds.yml", "community.hashi_vault.vault_kv2_write"),
+    Moment(
+        *("vault", "reconcile.yml", MODULE + "vault_config"),
+        command="test -e /etc/credstore.encrypted/openmates-vault-api",
+    ),
     Moment("vault", "main.yml", MODULE + "vault_host"),
     Moment("stack", "changes.yml", "community.docker.docker_compose_v2", command="docker ps --all | grep -q cms-setup"),
     Moment("directus", "reconcile.yml", MODULE + "directus_config"),
