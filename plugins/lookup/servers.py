@@ -17,7 +17,8 @@ description:
 """
 
 EXAMPLES = r"""
-- hosts: "{{ query('openmates.server.servers') }}"
+- name: Provision the servers
+  hosts: "{{ query('openmates.server.servers') }}"
 """
 
 RETURN = r"""

@@ -62,7 +62,11 @@ def test_a_value_is_converted_to_its_type(spec: dict, value: object, converted: 
         ({"type": "str"}, ["a"], "must be text in quotation marks"),
         ({"type": "list", "elements": "str"}, {"a": 1}, "must be a list of text"),
         ({"type": "list", "elements": "dict"}, ["a"], "must be a list of mappings"),
-        ({"type": "list", "elements": "str"}, "[a", "must be a list of text, not `[a`"),
+        (
+            {"type": "list", "elements": "str"},
+            "[a",
+            "must be a list of text, not `[a` (with -e name=value, a space ends",
+        ),
         ({"type": "dict"}, "canary", "must be a mapping, not `canary`"),
         ({"type": "dict"}, None, "must not be empty"),
         ({"type": "str", "choices": ["a", "b"]}, "c", "must be one of a, b, not `c`"),

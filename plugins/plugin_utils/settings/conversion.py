@@ -31,7 +31,7 @@ def convert(spec: Mapping[str, t.Any], value: t.Any) -> t.Any:
             element = _TYPES[spec["elements"]][1]
             converted = [element(item) for item in converted]
     except (TypeError, ValueError, yaml.YAMLError):
-        raise ConversionError(f"must be {what}{_elements(spec)}{_shown(spec, value)}") from None
+        raise ConversionError(f"must be {what}{_elements(spec)}{_shown(spec, value)}{_hint(value)}") from None
     chosen = converted if kind == "list" else [converted]
     if "choices" in spec and not all(item in spec["choices"] for item in chosen):
         raise ConversionError(f"must be {_one_of(spec)}{_shown(spec, value)}")
@@ -83,6 +83,11 @@ def _elements(spec: Mapping[str, t.Any]) -> str:
 def _one_of(spec: Mapping[str, t.Any]) -> str:
     choices = ", ".join(spec["choices"])
     return f"a list of {choices}" if spec["type"] == "list" else f"one of {choices}"
+
+
+def _hint(value: t.Any) -> str:
+    begins = isinstance(value, str) and value.lstrip()[:1] in ("[", "{")
+    return " (with -e name=value, a space ends the value)" if begins else ""
 
 
 def _shown(spec: Mapping[str, t.Any], value: t.Any) -> str:
