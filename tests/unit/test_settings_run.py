@@ -70,8 +70,11 @@ class Operator:
         self, *arguments: str, inventory: str = "inventory", playbook: str = "probe"
     ) -> subprocess.CompletedProcess:
         command = [Path(sys.executable).parent / "ansible-playbook", f"playbooks/{playbook}.yml", *arguments]
+        return self.command(*command, *(["-i", inventory] if inventory else []))
+
+    def command(self, *command: str | Path) -> subprocess.CompletedProcess:
         return subprocess.run(
-            [*command, "-i", inventory] if inventory else command,
+            command,
             cwd=self.folder,
             env={
                 **os.environ,
@@ -244,6 +247,15 @@ def test_a_run_without_a_server_is_an_error(
 ) -> None:
     operator.write("hosts.yml", hosts)
     assert words in operator.refused(*arguments, inventory=inventory)
+
+
+def test_a_command_that_does_not_read_the_settings_can_connect_all_the_same(operator: Operator) -> None:
+    message = "msg={{ ansible_user }}:{{ ansible_port }}"
+    command = [Path(sys.executable).parent / "ansible", "server", "-i", "inventory", "--playbook-dir", "playbooks"]
+    done = operator.command(*command, "-m", "ansible.builtin.debug", "-a", message)
+    defaults = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text())
+    login = f"{defaults['openmates_ssh_user']}:{defaults['openmates_ssh_port']}"
+    assert login in done.stdout, done.stdout + done.stderr
 
 
 def test_the_project_names_no_default_inventory_and_lets_servers_fail_one_by_one() -> None:
