@@ -295,14 +295,16 @@ def test_an_api_that_is_not_there(server):
 
 def test_a_refused_probe_of_caddy_is_distinguished_from_an_api_that_is_down(server):
     """More requests with the address of Caddy's probe than the api allows per client: Caddy considers the api down."""
-    url = "http://127.0.0.1:8000/v1/health http://127.0.0.1:8001/v1/health"
-    curl = f"curl -s -m 5 -o /dev/null -H 'X-Forwarded-For: 192.0.2.1' {url}"
-    loop = shlex.quote(f"while :; do {curl}; sleep 0.1; done")
+    curl = "curl -s -m 5 -o /dev/null -H 'X-Forwarded-For: 192.0.2.1'"
+    burst = "; ".join(f"{curl} 'http://127.0.0.1:{port}/v1/health?[1-60]'" for port in (8000, 8001))
+    loop = shlex.quote(f"while :; do {burst}; sleep 0.2; done")
     server.run(f"systemd-run --quiet --collect --unit=openmates-test-flood sh -c {loop}")
     try:
         wait_until(lambda: ask(server, "GET", "/v1/health").status == 503, "Caddy answers 503 by itself", 120)
         assert not failing(server)
-        report = verified(server, "-e", "verify_web_wait=0")
+        # Caddy's own probe is let through now and then: when it is the first one in a minute of the limit.
+        arguments = ("playbooks/verify.yml", "-e", "verify_ready_timeout=5", "-e", "verify_web_wait=0")
+        report = next((run.stdout for run in (server.playbook(*arguments) for _ in range(3)) if run.returncode), "")
     finally:
         server.run("systemctl stop openmates-test-flood.service")
         wait_until(lambda: ask(server, "GET", "/v1/health").status == 200, "Caddy's probe is answered again", 120)
