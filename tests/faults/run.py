@@ -115,8 +115,15 @@ def first_start_killed(host: LabHost, service: str, number: int, options: argpar
         DURATIONS.parent.mkdir(parents=True, exist_ok=True)
         DURATIONS.write_text(json.dumps(durations))
     seconds = first_start.moments(durations[host.name], service)[number - 1]
-    say(f"  an empty stack, {service} killed {seconds} s after its first start")
-    outcome = first_start.kill_at(host, service, seconds)
+    for attempt in range(3):
+        say(f"  an empty stack, {service} killed {seconds} s after its first start")
+        try:
+            outcome = first_start.kill_at(host, service, seconds)
+            break
+        except first_start.TooLateError:
+            if attempt == 2:
+                raise
+            seconds = round(seconds * 0.8, 1)
     waited, failing = wait_until_ready(host, options.within)
     return not failing, f"{outcome}; " + (f"not ready: {failing}" if failing else f"ready after {waited:.0f} s")
 
