@@ -26,6 +26,7 @@ set them: [roles/settings](../roles/settings/README.md).
 """
 SECTION = re.compile(r"^# -{10,} (.+)$")
 ENTRY = re.compile(r"^(openmates_\w+):")
+COLUMNS = "| setting | type | default | description |\n|---|---|---|---|\n"
 LONGEST = 60  # characters of a default in the table
 
 
@@ -72,9 +73,7 @@ def page() -> str:
     for name, title, default, comment in rows:
         if title != section:
             section = title
-            parts.append(
-                f"\n## {title[0].upper()}{title[1:]}\n\n| setting | type | default | description |\n|---|---|---|---|\n"
-            )
+            parts.append(f"\n## {title[0].upper()}{title[1:]}\n\n{COLUMNS}")
         text = (comment or specs[name]["description"]).replace("|", "\\|")
         parts.append(f"| `{name}` | {specs[name]['type']} | {default} | {text} |\n")
     return "".join(parts)
