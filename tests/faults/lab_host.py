@@ -38,11 +38,11 @@ class LabHost:
 
     def containers(self, service: str, running: bool = True) -> list[dict]:
         """`docker inspect` of a service's containers."""
-        labels = (
-            f"--filter label=com.docker.compose.project=openmates --filter label=com.docker.compose.service={service}"
-        )
+        wanted = ("project=openmates", f"service={service}", "oneoff=False")
+        labels = " ".join(f"--filter label=com.docker.compose.{label}" for label in wanted)
         ids = self.run(f"docker ps --no-trunc --quiet {'' if running else '--all'} {labels}").split()
-        return json.loads(self.run("docker inspect " + " ".join(ids))) if ids else []
+        # One that was removed in the meantime is left out of the answer, with an error.
+        return json.loads(self.shell("docker inspect " + " ".join(ids), check=False).stdout or "[]") if ids else []
 
     def services(self) -> list[str]:
         form = '{{.Label "com.docker.compose.service"}}'
