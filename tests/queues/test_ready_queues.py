@@ -42,7 +42,7 @@ def test_a_busy_worker_is_not_dead_unless_it_is_busy_for_too_long(cell, worker):
     wait_until(lambda: cell.running() == 2, "both processes are occupied")
     ok, detail = cell.probe("--queues", "email")["parts"]["queue:email"]
     assert ok and "runs 2 tasks" in detail
-    ok, detail = cell.probe("--queues", "email", "--busy-limit", "3")["parts"]["queue:email"]
+    ok, detail = cell.probe("--queues", "email", "--task-limits", '{"email": 3}')["parts"]["queue:email"]
     assert not ok and "has run sleep for" in detail
     wait_until(lambda: cell.running() == 0, "the tasks have ended")
     assert cell.probe("--queues", "email")["parts"]["queue:email"][0]

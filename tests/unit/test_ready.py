@@ -338,7 +338,8 @@ class FakeInspect:
 
 def worker(queue: str = "email", ages: tuple = (), slots: int = 2, **more: object) -> dict:
     """The answer of a worker that runs tasks of these ages."""
-    active = [{"name": "work", "worker_pid": pid, "time_start": NOW - age} for pid, age in enumerate(ages, 1)]
+    where = {"delivery_info": {"routing_key": queue}}
+    active = [{"name": "work", "worker_pid": pid, "time_start": NOW - age, **where} for pid, age in enumerate(ages, 1)]
     pool = {"max-concurrency": slots, "processes": list(range(1, slots + 1))}
     return {"queues": [{"name": queue}], "active": active, "stats": {"pool": pool, "total": {"work": 7}}, **more}
 

@@ -489,13 +489,14 @@ class Consumers:
 
     def __init__(self, app, limits: dict[str, float]) -> None:
         self.app, self.limits = app, limits
-        self.queues: dict[str, list[str]] = {}  # those that each worker consumes
 
     def judge(self, tasks: dict[str, str]) -> dict[str, tuple[bool, str]]:
         """Whether each queue is alive all the same, and why; tasks maps a queue to the unanswered task's id."""
-        found = self.app.control.inspect(timeout=CONTROL_TIMEOUT).active_queues() or {}
-        self.queues = {worker: [queue.get("name") for queue in known or []] for worker, known in found.items()}
-        consumers = {name: sorted(w for w, known in self.queues.items() if name in known) for name in tasks}
+        queues = self.app.control.inspect(timeout=CONTROL_TIMEOUT).active_queues() or {}
+        consumers = {
+            name: sorted(w for w, known in queues.items() if name in [queue.get("name") for queue in known or []])
+            for name in tasks
+        }
         workers = sorted({worker for names in consumers.values() for worker in names})
         verdicts = self.judge_workers(workers, list(tasks.values())) if workers else {}
         holders = {name: [w for w in consumers[name] if tasks[name] in verdicts[w][2]] for name in tasks}
@@ -535,15 +536,17 @@ class Consumers:
         slots = int((stats.get("autoscaler") or {}).get("current") or pool.get("max-concurrency") or 1)
         processes = pool.get("processes") or []
         running = [task for task in active if not processes or task.get("worker_pid") in processes]
-        seconds, name = max(
-            ((time.time() - (t.get("time_start") or 0), t.get("name")) for t in running), default=(0, "")
-        )
         if len(running) < slots:
             return False, f"{worker} has {slots - len(running)} of {slots} processes free and does no task"
-        limit = max((self.limits.get(queue, TASK_LIMIT) for queue in self.queues.get(worker, [])), default=TASK_LIMIT)
-        if seconds >= limit:
-            return (False, f"{worker} has run {name} for {seconds:.0f} s; no task may take longer than {limit:g} s")
-        return True, f"busy: {worker} runs {len(running)} tasks, the oldest for {seconds:.0f} s"
+        oldest = 0.0
+        for task in running:
+            seconds = time.time() - (task.get("time_start") or 0)
+            oldest = max(oldest, seconds)
+            limit = self.limits.get((task.get("delivery_info") or {}).get("routing_key", ""), TASK_LIMIT)
+            if seconds >= limit:
+                what = f"{worker} has run {task.get('name')} for {seconds:.0f} s"
+                return False, f"{what}; no task of its queue may take longer than {limit:g} s"
+        return True, f"busy: {worker} runs {len(running)} tasks, the oldest for {oldest:.0f} s"
 
 
 def accepted(stats: dict | None) -> int:
