@@ -11,11 +11,18 @@ from moments import MOMENTS, Moment
 
 from lab import ROOT
 
-COMMAND = ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", "prod2"]
 ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
-KEYS = ROOT / "inventories/vault-keys/lab/prod2.yml"
 
 DEADLINE = 900
+
+
+def name_of(host) -> str:
+    """The host's name in the inventory."""
+    return host.backend.name.removeprefix("openmates-lab-")
+
+
+def site_yml(host) -> list[str]:
+    return ["ansible-playbook", "site.yml", "-i", "inventories/lab", "--limit", name_of(host)]
 
 
 def on_host(host, command: str) -> bool:
@@ -24,7 +31,7 @@ def on_host(host, command: str) -> bool:
 
 def run_and_kill(host, moment: Moment) -> None:
     """Start site.yml and kill it, with everything it started, at the moment given. Fails if the moment never comes."""
-    process = subprocess.Popen(COMMAND, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(site_yml(host), cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
     watchdog = threading.Timer(DEADLINE, kill_with_all_it_started, (process.pid,))
     watchdog.start()
     begun = False
@@ -45,17 +52,18 @@ def run_and_kill(host, moment: Moment) -> None:
 
 
 def test_killed_at_any_moment_it_ends_converged_with_nothing_lost(host):
+    file = ROOT / f"inventories/vault-keys/lab/{name_of(host)}.yml"
     keys = None
     for moment in MOMENTS:
         run_and_kill(host, moment)
         if keys is not None:
-            assert KEYS.read_bytes() == keys, f"the Vault keys changed after a kill at {moment}"
-        elif KEYS.exists() and moment.keyword == "openmates.server.vault_unseal":
-            keys = KEYS.read_bytes()
+            assert file.read_bytes() == keys, f"the Vault keys changed after a kill at {moment}"
+        elif file.exists() and moment.keyword == "openmates.server.vault_unseal":
+            keys = file.read_bytes()
 
-    final = subprocess.run(COMMAND, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    final = subprocess.run(site_yml(host), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert final.returncode == 0, final.stdout[-4000:]
-    assert KEYS.read_bytes() == keys
+    assert file.read_bytes() == keys
 
-    again = subprocess.run(COMMAND, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
+    again = subprocess.run(site_yml(host), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
     assert "changed=0 " in again.stdout, again.stdout[-4000:]
