@@ -412,6 +412,7 @@ BAD = [
         ["openmates_cookie_domain", "web.example.test is not below prod1.example.test"],
     ),
     ("dev", {"openmates_cookie_domain": ".example.test"}, SETTINGS, ["openmates_cookie_domain", "openmates_domain"]),
+    ("prod", {"openmates_reboot_time": "1350"}, SETTINGS, ["openmates_reboot_time", "'1350'", "quotation marks"]),
     # OpenMates' version and collections.
     ("prod", {"openmates_version": 0.14}, SETTINGS, ["openmates_version", "0.14", "v0.14.0"]),
     ("prod", {"openmates_version": "v0.14.0 beta"}, SETTINGS, ["openmates_version", "v0.14.0 beta"]),

@@ -71,6 +71,7 @@ def test_a_value_is_converted_to_its_type(spec: dict, value: object, converted: 
         ({"type": "dict"}, None, "must not be empty"),
         ({"type": "str", "choices": ["a", "b"]}, "c", "must be one of a, b, not `c`"),
         ({"type": "list", "elements": "str", "choices": ["a"]}, ["c"], "must be a list of a"),
+        ({"type": "str", "no_log": True}, 45954944846776, "must be text in quotation marks: unquoted digits"),
     ],
 )
 def test_a_value_of_another_type_is_refused(spec: dict, value: object, words: str) -> None:
@@ -121,6 +122,7 @@ def test_a_setting_with_a_fixed_set_of_values_takes_no_other(name: str, value: o
         ("base_timezone", "Set openmates_timezone instead."),
         ("base_timezon", "resembles base_timezone"),
         ("stack_exclude", "there is no setting for it"),
+        ("vault_url", "there is no setting for it"),
     ],
 )
 def test_a_name_that_is_no_setting_is_refused(name: str, words: str) -> None:

@@ -25,6 +25,8 @@ def convert(spec: Mapping[str, t.Any], value: t.Any) -> t.Any:
         raise ConversionError("must not be empty; give it a value, or remove it for the default")
     kind = spec["type"]
     what, converter = _TYPES[kind]
+    if kind == "str" and spec.get("no_log") and isinstance(value, int):
+        raise ConversionError("must be text in quotation marks: unquoted digits are a number, which YAML may change")
     try:
         converted = converter(value)
         if kind == "list" and "elements" in spec:

@@ -66,7 +66,7 @@ def problem_of(
     variable = name if name in project else _resembled(name, role, project)
     if not variable:
         return ""  # a variable of another project, which shares the inventory
-    meant = wired.get(variable) or _nearest(PREFIX + variable, settings)
+    meant = wired.get(variable) or (PREFIX + variable if PREFIX + variable in settings else "")
     remedy = f"Set {meant} instead." if meant else "Remove it: there is no setting for it."
     if variable != name:
         return f"it resembles {variable}, a variable of the role {role}, which only the playbooks set. {remedy}"
