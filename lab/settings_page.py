@@ -1,14 +1,10 @@
 #!/usr/bin/env python3
-"""Writes docs/settings.md, the reference of all settings, from the role `settings`. Run it after a change there.
-
-Usage: lab/settings_page.py [--check]     --check writes nothing; exit code 1 if the page is out of date
-"""
+"""Writes docs/settings.md, the reference of all settings, from the role `settings`. Run it after a change there."""
 
 from __future__ import annotations
 
 import json
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,16 +75,5 @@ def page() -> str:
     return "".join(parts)
 
 
-def main() -> int:
-    if sys.argv[1:] not in ([], ["--check"]):
-        print(__doc__, file=sys.stderr)
-        return 2
-    text = page()
-    if sys.argv[1:]:
-        return int(not PAGE.exists() or PAGE.read_text() != text)
-    PAGE.write_text(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    PAGE.write_text(page())

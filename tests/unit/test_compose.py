@@ -653,6 +653,8 @@ def test_openmates_own_cms_setup_runs_after_directus(tmp_path: Path) -> None:
     assert (setup["image"], setup["command"]) == (image, ["python", "setup_schemas.py"])
     assert setup["entrypoint"] == ["python3", "/openmates/cms-setup.py"], "the program alone ends well whatever fails"
     assert setup["user"] == "1000:1000", "the image's root has no capability to read the secrets"
+    assert setup["init"], "Python as process 1 ignores SIGTERM"
+    assert cms["environment"]["CACHE_SCHEMA_MAX_ITERATIONS"] == "2", "or a killed Directus keeps the next from starting"
     assert {
         "CMS_SETUP_SOURCE": image,
         "CMS_SETUP_TIMEOUT": "3600",
