@@ -41,7 +41,7 @@ def main(project: Path) -> None:
 
 def render(project: Path, environment: str, settings: dict) -> dict:
     """Files of the stack by path, the Caddyfile, and the variables that the comparison reads."""
-    from ansible_collections.openmates.server.plugins.action.file_tree import ActionModule
+    from ansible_collections.openmates.server.plugins.action.host_files import ActionModule
 
     with tempfile.TemporaryDirectory() as folder:
         inventory = Path(folder)

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Turn secrets by service into the list of files that file_tree writes."""
+"""Turn secrets by service into the list of files that host_files writes."""
 
 from __future__ import annotations
 
@@ -24,24 +24,24 @@ author: [The openmates.server contributors]
 """
 
 EXAMPLES = r"""
-# -> [{path: api/TOKEN, content: s3cret, uid: 1000}]
+# -> [{path: api/TOKEN, content: s3cret, owner: "1000"}]
 files: "{{ {'api': {'TOKEN': 's3cret'}} | openmates.server.secret_files({'api': 1000}) }}"
 """
 
 RETURN = r"""
 _value:
-  description: The files, for the C(files) option of openmates.server.file_tree.
+  description: The files, for the C(files) option of openmates.server.host_files.
   type: list
   elements: dict
 """
 
 
 def secret_files(secrets: dict[str, dict[str, str]], uids: dict[str, int]) -> list[dict]:
-    """List each secret as ``{path, content, uid}``. Raises AnsibleFilterError for a service without a uid."""
+    """List each secret as ``{path, content, owner}``. Raises AnsibleFilterError for a service without a uid."""
     if missing := sorted(set(secrets) - set(uids)):
         raise AnsibleFilterError(f"No user is named for the secrets of {', '.join(missing)}. Add it to the uids.")
     return [
-        {"path": f"{service}/{name}", "content": value, "uid": int(uids[service])}
+        {"path": f"{service}/{name}", "content": value, "owner": str(int(uids[service]))}
         for service, values in secrets.items()
         for name, value in values.items()
     ]

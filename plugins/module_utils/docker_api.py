@@ -1,6 +1,8 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The few calls of the engine's API that the host's own program needs. Standard library only."""
+"""The few calls of the engine's API that programs on the host need: Vault's and the outage watcher.
+
+Standard library only."""
 
 from __future__ import annotations
 

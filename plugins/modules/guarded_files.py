@@ -16,29 +16,16 @@ description:
     after O(seconds), unless the login succeeds first. That service needs neither Ansible nor a connection, is started
     again after a reboot, and handles a run that was interrupted at any point. The next run continues from there.
   - Files that O(validate) refuses are reverted at once and never become effective.
+  - A module of our own because no other can take back a change of SSH or firewall after the connection is lost.
+    O(files) have the same shape as those of M(openmates.server.host_files).
   - This module runs on the host; the action plugin of the same name adds the login and waits for the rollback.
 options:
   name:
     description: Name of the guard. Tasks that change the same files use the same name.
     type: str
     required: true
-  files:
-    description: The files.
-    type: list
-    elements: dict
-    default: []
-    suboptions:
-      path: {description: Absolute path., type: path, required: true}
-      content: {description: "The file's whole text.", type: str, required: true}
-      mode: {description: Octal permissions., type: str, default: "0644"}
-      owner: {description: "Owner of the file, with the user's own group.", type: str, default: root}
-      directory_mode:
-        description: >-
-          Octal permissions of the file's directory, which then belongs to the file's owner. Without it, an existing
-          directory is not changed.
-        type: str
   validate:
-    description: Commands that refuse invalid files with an exit code other than 0.
+    description: Commands that refuse all of O(files), when they are in place, with an exit code other than 0.
     type: list
     elements: str
     default: []
@@ -76,6 +63,7 @@ attributes:
   check_mode: {support: full, description: Reports what would change. Nothing is validated.}
   diff_mode: {support: full, description: Shows changed files.}
 author: [The openmates.server contributors]
+extends_documentation_fragment: [openmates.server.files]
 """
 
 EXAMPLES = r"""
@@ -107,14 +95,10 @@ resumed:
 
 import contextlib
 import inspect
-import pwd
 from pathlib import Path
-from typing import NamedTuple
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import atomic, files, rollback
-from ansible_collections.openmates.server.plugins.module_utils.arguments import PATH, REQUIRED, TEXT, several
-from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
 from ansible_collections.openmates.server.plugins.module_utils.rollback import CommandFailed, Guard, run
 
 STATE = Path("/var/lib/openmates-guard")
@@ -136,53 +120,6 @@ WantedBy=multi-user.target
 """
 
 
-class Wanted(NamedTuple):
-    """The declared state of a file. The owner is None if the user does not exist yet, as in a dry run."""
-
-    path: Path
-    content: bytes
-    mode: int
-    owner: tuple[int, int] | None
-    directory_mode: int | None
-
-    @classmethod
-    def of(cls, file: dict) -> Wanted:
-        directory_mode = file["directory_mode"]
-        owner = None
-        with contextlib.suppress(KeyError):
-            user = pwd.getpwnam(file["owner"])
-            owner = (user.pw_uid, user.pw_gid)
-        return cls(
-            Path(file["path"]),
-            file["content"].encode(),
-            int(file["mode"], 8),
-            owner,
-            int(directory_mode, 8) if directory_mode else None,
-        )
-
-    def present(self) -> bool:
-        """Whether the file, and its directory if declared, is as declared."""
-        if self.path.is_symlink() or not self.path.is_file() or self.owner is None:
-            return False
-        if self.directory_mode is not None and files.attributes(self.path.parent) != (self.directory_mode, *self.owner):
-            return False
-        return self.path.read_bytes() == self.content and files.attributes(self.path) == (self.mode, *self.owner)
-
-    def write(self) -> None:
-        folder = self.path.parent
-        folder.mkdir(mode=0o755, parents=True, exist_ok=True)
-        if self.directory_mode is not None:
-            files.permit(folder, self.directory_mode, self.owner)
-        write_atomically(self.path, self.content, self.mode, *self.owner)
-
-
-def text(path: Path) -> str:
-    """What a diff shows of the existing file."""
-    with contextlib.suppress(OSError):
-        return path.read_bytes().decode("utf-8", "replace")
-    return ""
-
-
 def install(name: str) -> None:
     """Install the rollback as a service of the host, which also runs after a reboot."""
     wanted = {
@@ -190,10 +127,9 @@ def install(name: str) -> None:
         PROGRAM / "atomic.py": inspect.getsource(atomic),
         UNIT: UNIT_TEXT,
     }
-    PROGRAM.mkdir(mode=0o755, parents=True, exist_ok=True)
-    stale = [path for path, content in wanted.items() if text(path) != content]
+    stale = [path for path, content in wanted.items() if files.text(path) != content]
     for path in stale:
-        write_atomically(path, wanted[path].encode(), 0o644)
+        files.write(path, wanted[path], 0o644)
     if stale:
         run("systemctl daemon-reload")
     run(f"systemctl enable --quiet openmates-guard@{name}.service")
@@ -209,7 +145,7 @@ def effective(command: str | None) -> bool:
     return True
 
 
-def change(module: AnsibleModule, guard: Guard, wanted: list[Wanted]) -> dict:
+def change(module: AnsibleModule, guard: Guard, wanted: list[files.File]) -> dict:
     """State present. Fails, with all files restored, if they are refused or cannot be made effective."""
     params = module.params
     wrong = [file for file in wanted if not file.present()]
@@ -222,7 +158,7 @@ def change(module: AnsibleModule, guard: Guard, wanted: list[Wanted]) -> dict:
         "diff": [],
     }
     if module._diff:
-        result["diff"] = [files.difference(str(file.path), text(file.path), file.content.decode()) for file in wrong]
+        result["diff"] = [files.difference(str(file.path), files.text(file.path), file.content) for file in wrong]
     if module.check_mode or not result["changed"]:
         return result
     undo = params["activate"] if params["rollback"] is None else params["rollback"]
@@ -235,15 +171,13 @@ def change(module: AnsibleModule, guard: Guard, wanted: list[Wanted]) -> dict:
         run(f"systemctl restart openmates-guard@{params['name']}.service")
         step = "was refused"
         for file in wrong:
-            if file.owner is None:
-                raise OSError(f"the owner of {file.path} does not exist")
-            file.write()
+            files.Changes(module).write(file)
         for command in params["validate"]:
             run(command)
         step, in_effect = "could not be made effective", True
         for command in params["activate"]:
             run(command)
-    except (OSError, CommandFailed) as error:
+    except (OSError, CommandFailed, files.Refused) as error:
         back = restore(guard, params["name"], in_effect)
         module.fail_json(msg=f"The new configuration of {params['name']} {step}: {error}. {back}.", **result)
     return result | {"armed": True}
@@ -286,13 +220,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "name": {"type": "str", "required": True},
-            "files": several(
-                path=PATH | REQUIRED,
-                content=TEXT | REQUIRED,
-                mode=TEXT | {"default": "0644"},
-                owner=TEXT | {"default": "root"},
-                directory_mode=TEXT,
-            ),
+            "files": files.FILES,
             "validate": {"type": "list", "elements": "str", "default": []},
             "activate": {"type": "list", "elements": "str", "default": []},
             "rollback": {"type": "list", "elements": "str"},
@@ -306,7 +234,7 @@ def main() -> None:
     )
     guard = Guard(STATE / module.params["name"])
     try:
-        wanted = [Wanted.of(file) for file in module.params["files"]]
+        wanted = files.declared(module.params["files"])
         with contextlib.ExitStack() as stack:
             if not module.check_mode:
                 guard.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 HOST = Path(os.environ["FAKE_HOST"])
@@ -53,6 +54,8 @@ def systemctl(verb: str, *arguments: str) -> int:
 def show(unit: str) -> str:
     on = (HOST / f"{unit}.enabled").exists()
     states = [f"ActiveState={'active' if on else 'inactive'}", f"UnitFileState={'enabled' if on else 'disabled'}"]
+    since = time.strftime("%a %Y-%m-%d %H:%M:%S", time.gmtime((HOST / f"{unit}.enabled").stat().st_mtime)) if on else ""
+    states += [f"{moment}Timestamp={since and f'{since}.999999 UTC'}" for moment in ("ActiveEnter", "StateChange")]
     return "\n".join(["LoadState=loaded", "NeedDaemonReload=no", *states])
 
 

@@ -101,8 +101,8 @@ def test_a_failed_service_is_reported_with_its_log(provisioned):
     arguments = {
         "keys_file": str(site.keys_file),
         "shares_credential": str(site.host / "credentials/openmates-vault-shares"),
-        "files": {str(site.host / "failing.service"): unit},
-        "start": ["failing.service"],
+        "files": [{"path": str(site.host / "failing.service"), "content": unit}],
+        "units": [{"name": "failing.service", "state": "run"}],
     }
     run = site.play([{"openmates.server.vault_host": arguments}])
     assert run.code != 0 and "failing.service failed: the first the reason" in run.output, run.output

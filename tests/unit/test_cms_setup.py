@@ -158,7 +158,7 @@ class Wrapped:
         (folder / "program.py").write_text(PROGRAM)
         self.environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONDONTWRITEBYTECODE": "1",  # file_tree would take what Python leaves there for a file of the stack
+            "PYTHONDONTWRITEBYTECODE": "1",  # host_files would take what Python leaves there for a file of the stack
             "CMS_URL": url,
             "DATABASE_ADMIN_EMAIL": "admin@openmates.org",
             "CMS_SETUP_SECRETS": str(folder / "secrets"),

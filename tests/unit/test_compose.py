@@ -18,7 +18,7 @@ from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible.vars.manager import VariableManager
-from ansible_collections.openmates.server.plugins.action.file_tree import ActionModule
+from ansible_collections.openmates.server.plugins.action.host_files import ActionModule
 from ansible_collections.openmates.server.plugins.filter.secret_files import secret_files
 from ansible_collections.openmates.server.plugins.module_utils import keyed_digest
 

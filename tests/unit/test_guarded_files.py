@@ -13,7 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.openmates.server.plugins.module_utils import rollback
+from ansible_collections.openmates.server.plugins.module_utils import files, rollback
 from ansible_collections.openmates.server.plugins.modules import guarded_files
 
 OWN = pwd.getpwuid(os.geteuid()).pw_name
@@ -246,7 +246,7 @@ def test_a_run_killed_at_any_moment_leaves_what_the_rollback_needs(
         if moment == "arm":
             patch.setattr(rollback.Guard, "arm", lambda *_: os._exit(9))
         elif moment == "write":
-            patch.setattr(guarded_files.Wanted, "write", lambda *_: os._exit(9))
+            patch.setattr(files.File, "write", lambda *_: os._exit(9))
         killed = {"activate": ["sh -c 'kill -9 $PPID'"]} if moment == "activate" else {}
         child = os.fork()
         if not child:

@@ -1,4 +1,4 @@
-"""Digests of secrets that a container's label may show: the host's key, and what file_tree returns."""
+"""Digests of secrets that a container's label may show: the host's key, and what host_files returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openmates.server.plugins.module_utils import keyed_digest
 from ansible_collections.openmates.server.plugins.module_utils.keyed_digest import by_directory, host_key
-from ansible_collections.openmates.server.plugins.modules import file_tree
+from ansible_collections.openmates.server.plugins.modules import host_files
 
 KEY, OTHER_KEY = b"k" * 32, b"o" * 32
 SECRETS = {"api/TOKEN": "s3cret", "api/PASSWORD": "pw", "worker/TOKEN": "s3cret", "cms/PASSWORD": "pw"}
@@ -140,7 +140,7 @@ FILES = [{"path": path, "content": text} for path, text in SECRETS.items()]
 
 def test_check_run_check_run_change(run_module: Callable[..., dict], key_file: Path, tmp_path: Path) -> None:
     def run(files: list[dict], **modes: bool) -> dict:
-        return run_module(file_tree.main, dest=str(tmp_path / "tree"), files=files, digest_key=str(key_file), **modes)
+        return run_module(host_files.main, dest=str(tmp_path / "tree"), files=files, digest_key=str(key_file), **modes)
 
     promised = run(FILES, check=True)
     assert (
@@ -165,21 +165,21 @@ def test_a_host_from_before_gets_its_key_without_a_file_written(
     run_module: Callable[..., dict], key_file: Path, tmp_path: Path
 ) -> None:
     tree = {"dest": str(tmp_path / "tree"), "files": FILES}
-    run_module(file_tree.main, **tree)
-    result = run_module(file_tree.main, **tree, digest_key=str(key_file))
+    run_module(host_files.main, **tree)
+    result = run_module(host_files.main, **tree, digest_key=str(key_file))
     assert (result["changed"], result["digest_key_written"], result["written"]) == (True, True, [])
-    assert not run_module(file_tree.main, **tree, digest_key=str(key_file))["changed"]
+    assert not run_module(host_files.main, **tree, digest_key=str(key_file))["changed"]
 
 
 def test_without_the_option_there_is_no_key_and_no_digest(run_module: Callable[..., dict], tmp_path: Path) -> None:
-    result = run_module(file_tree.main, dest=str(tmp_path / "tree"), files=FILES)
+    result = run_module(host_files.main, dest=str(tmp_path / "tree"), files=FILES)
     assert not {"digests", "digest_key_written"} & set(result)
 
 
 def test_neither_the_key_nor_a_secret_is_in_the_answer(
     run_module: Callable[..., dict], key_file: Path, tmp_path: Path
 ) -> None:
-    answer = json.dumps(run_module(file_tree.main, dest=str(tmp_path / "tree"), files=FILES, digest_key=str(key_file)))
+    answer = json.dumps(run_module(host_files.main, dest=str(tmp_path / "tree"), files=FILES, digest_key=str(key_file)))
     key = key_file.read_bytes()
     assert not [text for text in (*SECRETS.values(), key.hex(), str(key)[2:-1]) if f'"{text}"' in answer]
 
@@ -189,6 +189,6 @@ def test_a_damaged_key_ends_the_run_before_a_file_is_written(
 ) -> None:
     key_file.parent.mkdir()
     key_file.write_bytes(b"damaged")
-    result = run_module(file_tree.main, dest=str(tmp_path / "tree"), files=FILES, digest_key=str(key_file))
+    result = run_module(host_files.main, dest=str(tmp_path / "tree"), files=FILES, digest_key=str(key_file))
     assert result["failed"] and "Remove it and run again" in result["msg"]
     assert not (tmp_path / "tree").exists()

@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import calendar
 import dataclasses
-import http.client
 import json
 import pathlib
 import re
@@ -25,7 +24,12 @@ import time
 import urllib.parse
 from collections.abc import Callable
 
-DOCKER_SOCKET = "/run/docker.sock"
+try:
+    from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker, DockerProblem
+except ImportError:  # on the host both files are in one directory, which an isolated Python does not search by itself
+    sys.path.insert(0, str(pathlib.Path(__file__).parent))
+    from docker_api import Docker, DockerProblem
+
 HOLD = pathlib.Path("/run/openmates-heal/hold")
 HOLD_SECONDS = 3600  # a forgotten hold expires
 # What `docker compose` does when it changes containers. `logs --follow` or `exec` may run for days and change none.
@@ -89,18 +93,6 @@ class Trouble(Exception):
     """Docker or a program failed."""
 
 
-class UnixConnection(http.client.HTTPConnection):
-    """HTTP to Docker's socket."""
-
-    def __init__(self, seconds: float) -> None:
-        super().__init__("localhost", timeout=seconds)
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(self.timeout)
-        self.sock.connect(DOCKER_SOCKET)
-
-
 class Host:
     """The server's state, and the repairs that the watcher can do."""
 
@@ -108,18 +100,10 @@ class Host:
         self.options = options
 
     def docker(self, method: str, path: str, seconds: float = 10) -> object:
-        connection = UnixConnection(seconds)
         try:
-            connection.request(method, path)
-            answer = connection.getresponse()
-            body = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise Trouble(f"Docker does not answer: {error}") from None
-        finally:
-            connection.close()
-        if answer.status >= 400:
-            raise Trouble(f"Docker refuses {method} {path}: {body.decode(errors='replace').strip()}")
-        return json.loads(body) if body else None
+            return Docker(self.options.project).call(method, path, seconds=seconds)
+        except DockerProblem as problem:
+            raise Trouble(str(problem).removesuffix(".")) from None
 
     def containers(self) -> list[Container]:
         filters = {

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Render a local directory of templates and pass all files to the file_tree module in one call."""
+"""Render a local directory of templates and pass all files to the module in one call."""
 
 from __future__ import annotations
 
@@ -24,10 +24,8 @@ class ActionModule(ActionBase):
         exclude = arguments.pop("exclude", None) or []
         if source:
             rendered = self._render(Path(source), exclude, task_vars or {})
-            arguments["files"] = rendered + list(arguments.get("files") or [])
-        return self._execute_module(
-            module_name="openmates.server.file_tree", module_args=arguments, task_vars=task_vars
-        )
+            arguments["files"] = with_attributes(rendered, arguments.get("files") or [])
+        return self._execute_module(module_name=self._task.action, module_args=arguments, task_vars=task_vars)
 
     def _render(self, source: Path, exclude: list[str], variables: dict) -> list[dict]:
         if not source.is_dir():
@@ -63,6 +61,13 @@ class ActionModule(ActionBase):
             return result
         # A template that is a single expression returns its value, of any type, without the final newline.
         return ("" if result is None else str(result)) + text[len(text.rstrip("\n")) :]
+
+
+def with_attributes(rendered: list[dict], files: list[dict]) -> list[dict]:
+    """All files; those without a content are attributes of a rendered file with the same path."""
+    attributes = {file["path"]: file for file in files if file.get("content") is None}
+    merged = [{**file, **attributes.pop(file["path"], {})} for file in rendered]
+    return [*merged, *attributes.values(), *(file for file in files if file.get("content") is not None)]
 
 
 def config_digests(contents: dict[str, str]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The file_tree module on real directories, in the order check, run, check, run, change; and its action plugin."""
+"""The host_files module on a directory that it owns, in the order check, run, check, run, change; its action plugin."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import pytest
 from ansible.errors import AnsibleActionFail
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.openmates.server.plugins.action import file_tree as action
+from ansible_collections.openmates.server.plugins.action import host_files as action
 from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
-from ansible_collections.openmates.server.plugins.modules import file_tree
+from ansible_collections.openmates.server.plugins.modules import host_files
 
 FILES = [{"path": "app/settings.yml", "content": "debug: false\n"}, {"path": "top.txt", "content": "grüße\n"}]
 Tree = Callable[..., dict]
@@ -30,7 +30,11 @@ def tree(run_module: Callable[..., dict], dest: Path) -> Tree:
     """Run the module on dest."""
 
     def run(files: list[dict], **options: object) -> dict:
-        return run_module(file_tree.main, dest=str(dest), files=files, **options)
+        modes = {"directory_mode": "0755", "dest_mode": "0755", **options}
+        result = run_module(host_files.main, dest=str(dest), files=files, **modes)
+        for paths in ("written", "corrected", "removed"):
+            result[paths] = [os.path.relpath(path, dest) for path in result.get(paths, [])]
+        return result
 
     return run
 
@@ -61,7 +65,7 @@ def test_check_run_check_run_change(tree: Tree, dest: Path) -> None:
     done = tree(FILES, diff=True)
     assert done == promised
     assert (done["written"], done["removed"]) == (["app/settings.yml", "top.txt"], [])
-    assert done["directories"] == [".", "app"]
+    assert done["corrected"] == [".", "app"]
     assert (dest / "app/settings.yml").read_text() == "debug: false\n"
     assert (dest / "top.txt").read_text() == "grüße\n"
 
@@ -110,14 +114,14 @@ def test_a_directory_alone_is_a_change(tree: Tree, dest: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
 def test_a_file_gets_its_owner_and_a_wrong_one_is_corrected(tree: Tree, dest: Path) -> None:
-    secret = [{"path": "api/TOKEN", "content": "a value", "uid": 1000, "mode": "0400"}]
+    secret = [{"path": "api/TOKEN", "content": "a value", "owner": "1000", "mode": "0400"}]
     tree(secret)
     token = dest / "api/TOKEN"
     for folder, uid in ((token, 1000), (token.parent, 0)):
         assert (folder.stat().st_uid, folder.stat().st_gid) == (uid, uid)
     assert not tree(secret)["changed"]
     os.chown(token, 0, 0)
-    assert tree(secret)["written"] == ["api/TOKEN"]
+    assert tree(secret)["corrected"] == ["api/TOKEN"]
     assert token.stat().st_uid == 1000
 
 
@@ -165,7 +169,7 @@ def test_purge_removes_a_link_and_not_what_it_leads_to(tree: Tree, dest: Path, t
 @pytest.mark.parametrize("path", ["/etc/passwd", "../outside", "app/../../outside", ".", ""])
 def test_a_path_that_is_not_below_dest_is_refused_before_anything_is_written(tree: Tree, dest: Path, path: str) -> None:
     result = tree([*FILES, {"path": path, "content": "x"}])
-    assert result["failed"] and "not below dest" in result["msg"]
+    assert result["failed"] and f"not below {dest}" in result["msg"]
     assert not dest.exists()
 
 
@@ -265,12 +269,12 @@ def test_a_run_that_was_killed_while_it_wrote_is_cleaned_up_by_the_next(
 # ---------------------------------------------------------------- diff
 
 
-def test_the_diff_holds_old_and_new_text_only_when_it_is_asked_for(tree: Tree) -> None:
+def test_the_diff_holds_old_and_new_text_only_when_it_is_asked_for(tree: Tree, dest: Path) -> None:
     tree(FILES)
     changed = [FILES[0], {"path": "top.txt", "content": "new\n"}]
     assert tree(changed, check=True)["diff"] == []
     assert tree(changed, check=True, diff=True)["diff"] == [
-        {"before_header": "top.txt", "after_header": "top.txt", "before": "grüße\n", "after": "new\n"}
+        {"before_header": f"{dest}/top.txt", "after_header": f"{dest}/top.txt", "before": "grüße\n", "after": "new\n"}
     ]
 
 
@@ -308,6 +312,19 @@ def test_templates_are_rendered_and_other_files_copied(tmp_path: Path) -> None:
 def test_what_a_template_gives_is_text(tmp_path: Path, text: str, expected: str) -> None:
     (tmp_path / "value.j2").write_text(text)
     assert render(tmp_path)["value"]["content"] == expected
+
+
+def test_an_entry_without_content_sets_attributes_of_a_rendered_file(run_module: Callable, tmp_path: Path) -> None:
+    rendered = [{"path": "a", "content": "1\n", "mode": None}, {"path": "b.sh", "content": "2\n", "mode": "0755"}]
+    given = [{"path": "b.sh", "mode": "0600"}, {"path": "c", "content": "3\n"}, {"path": "typo", "mode": "0600"}]
+    files = action.with_attributes(rendered, given)
+    assert [(file["path"], file.get("mode")) for file in files] == [
+        *(("a", None), ("b.sh", "0600"), ("typo", "0600"), ("c", None)),
+    ]
+    result = run_module(host_files.main, dest=str(tmp_path / "dest"), files=files)
+    assert result["failed"] and "'typo' has no content" in result["msg"] and not (tmp_path / "dest").exists()
+    assert run_module(host_files.main, dest=str(tmp_path / "dest"), files=files[:2])["changed"]
+    assert permissions(tmp_path / "dest/b.sh") == 0o600
 
 
 def test_excluded_files_are_named_as_on_the_host(tmp_path: Path) -> None:
@@ -356,6 +373,6 @@ def test_digests_are_a_directorys_own() -> None:
 
 def test_the_answer_does_not_repeat_what_was_written(tmp_path: Path, run_module: Callable[..., dict]) -> None:
     files = [{"path": "TOKEN", "content": "what must not be shown"}]
-    result = run_module(file_tree.main, dest=str(tmp_path / "secrets"), files=files)
+    result = run_module(host_files.main, dest=str(tmp_path / "secrets"), files=files)
     assert result["invocation"]["module_args"]["files"] == ["TOKEN"]
     assert "what must not be shown" not in json.dumps(result)

@@ -1,4 +1,4 @@
-"""The drop_ins module on real files, in the order check, run, check, run, change."""
+"""The host_files module among files of other packages, in the order check, run, check, run, change."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.openmates.server.plugins.modules import drop_ins
+from ansible_collections.openmates.server.plugins.modules import host_files
 
 Run = Callable[..., dict]
 ME = {"owner": pwd.getpwuid(os.geteuid()).pw_name, "group": grp.getgrgid(os.getegid()).gr_name}
@@ -28,7 +28,7 @@ def etc(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(run_module: Callable[..., dict], etc: Path) -> Run:
-    return lambda **options: run_module(drop_ins.main, dest=str(etc), **options)
+    return lambda **options: run_module(host_files.main, dest=str(etc), **options)
 
 
 def everything(etc: Path) -> dict[str, tuple]:
@@ -44,8 +44,10 @@ def mode(path: Path) -> int:
 
 def test_check_run_check_run_change(run: Run, etc: Path) -> None:
     wanted = {
-        "files": [{"path": "secret.d/ours", "content": "one\n"}, {"path": "new.d/ours", "content": "two\n"}],
-        "modes": {"secret.d/ours": "0440"},
+        "files": [
+            {"path": "secret.d/ours", "content": "one\n", "mode": "0440"},
+            {"path": "new.d/ours", "content": "two\n"},
+        ],
         "lines": [{"path": str(etc / "login.defs"), "match": r"^#?\s*UMASK\s", "line": "UMASK 027"}],
         "permissions": [{"path": str(etc / "login.defs"), "mode": "0600", **ME}],
     }
@@ -90,9 +92,11 @@ def test_wrong_permissions_of_a_declared_file_are_corrected(run: Run, etc: Path,
     assert not run(files=files)["changed"]
 
 
-def test_a_text_that_the_command_refuses_is_never_in_place(run: Run, etc: Path) -> None:
+@pytest.mark.parametrize("command", ["grep -q good %s", "grep -q good"])
+def test_a_text_that_the_command_refuses_is_never_in_place(run: Run, etc: Path, command: str) -> None:
+    """The command gets it as a file, or as its input."""
     (etc / "sudoers").write_text("good\n")
-    wanted = {"files": [{"path": "sudoers", "content": "bad\n"}], "validate": {"sudoers": "grep -q good %s"}}
+    wanted = {"files": [{"path": "sudoers", "content": "bad\n", "validate": command}]}
     for check in (True, False):
         result = run(**wanted, check=check)
         assert result["failed"] and "sudoers was not changed: grep refuses" in result["msg"]
@@ -101,8 +105,9 @@ def test_a_text_that_the_command_refuses_is_never_in_place(run: Run, etc: Path) 
     assert run(**wanted)["changed"] and (etc / "sudoers").read_text() == "good again\n"
 
 
-def test_a_dry_run_does_not_need_a_command_that_is_installed_later(run: Run) -> None:
-    wanted = {"files": [{"path": "x", "content": "a"}], "validate": {"x": "no-such-command-here %s"}}
+@pytest.mark.parametrize(("path", "command"), [("x", "no-such-command-here %s"), ("package/x", "false")])
+def test_a_dry_run_does_not_need_a_command_that_is_installed_later(run: Run, path: str, command: str) -> None:
+    wanted = {"files": [{"path": path, "content": "a", "validate": command}]}
     assert run(**wanted, check=True)["changed"]
     assert run(**wanted)["failed"]
 
@@ -116,7 +121,7 @@ def test_a_link_is_replaced_and_not_followed(run: Run, etc: Path) -> None:
 
 def test_files_that_must_not_be_there_go(run: Run, etc: Path) -> None:
     (etc / "old").write_text("x")
-    assert run(absent=["old", "never"], check=True)["written"] == [str(etc / "old")] and (etc / "old").exists()
+    assert run(absent=["old", "never"], check=True)["removed"] == [str(etc / "old")] and (etc / "old").exists()
     assert run(absent=["old", "never"])["changed"] and not (etc / "old").exists()
     assert not run(absent=["old", "never"])["changed"]
 
@@ -148,8 +153,8 @@ def test_permissions_of_a_links_target_are_not_touched(run: Run, etc: Path) -> N
     ],
 )
 def test_one_line_stands_for_all_that_match(before: str, after: str) -> None:
-    assert drop_ins.with_line(before, r"^KEY\s", "KEY new") == after
-    assert drop_ins.with_line(after, r"^KEY\s", "KEY new") == after
+    assert host_files.with_line(before, r"^KEY\s", "KEY new") == after
+    assert host_files.with_line(after, r"^KEY\s", "KEY new") == after
 
 
 def test_a_changed_line_keeps_the_files_permissions(run: Run, etc: Path) -> None:
