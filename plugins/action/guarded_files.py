@@ -97,6 +97,6 @@ class ActionModule(ActionBase):
                 took = time.monotonic() - began
                 return (
                     f"{what} {took:.0f} s later no login succeeds ({login.message}). Use the server's console; "
-                    f"see `journalctl -u openmates-guard@{name}`."
+                    f"see `sudo journalctl -u openmates-guard@{name}`."
                 )
             time.sleep(PAUSE_SECONDS)

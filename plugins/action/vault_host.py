@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.openmates.server.plugins.plugin_utils.custody import CustodyAction, KeysFile
-from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import KEYS
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.action import KEYS
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.custody import CustodyAction, KeysFile
 
 
 class ActionModule(CustodyAction):

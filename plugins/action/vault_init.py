@@ -11,14 +11,14 @@ import uuid
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.plugins.action import ActionBase
-from ansible_collections.openmates.server.plugins.module_utils.vault_custody import pad_length, with_pad
-from ansible_collections.openmates.server.plugins.plugin_utils.custody import KeysFile, keys_text
-from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import (
+from ansible_collections.openmates.server.plugins.module_utils.vault.custody import pad_length, with_pad
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.action import (
     CONNECTION,
     KEYS,
     STATE,
     VaultAction,
 )
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.custody import KeysFile, keys_text
 
 SHOWN = ("changed", "initialized", "sealed", "must_reset")
 

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import CONNECTION, STATE, VaultAction
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.action import CONNECTION, STATE, VaultAction
 
 
 class ActionModule(VaultAction):

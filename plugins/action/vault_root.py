@@ -10,9 +10,9 @@ import secrets
 import typing as t
 
 from ansible.errors import AnsibleActionFail
-from ansible_collections.openmates.server.plugins.module_utils.vault_custody import with_pad
-from ansible_collections.openmates.server.plugins.plugin_utils.custody import CustodyAction, KeysFile
-from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import KEYS, STATE
+from ansible_collections.openmates.server.plugins.module_utils.vault.custody import with_pad
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.action import KEYS, STATE
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.custody import CustodyAction, KeysFile
 
 
 class ActionModule(CustodyAction):

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.openmates.server.plugins.plugin_utils.custody import CustodyAction
-from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import CONNECTION, KEYS, MANAGED
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.action import CONNECTION, KEYS, MANAGED
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.custody import CustodyAction
 
 
 class ActionModule(CustodyAction):

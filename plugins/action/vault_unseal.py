@@ -2,6 +2,6 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Controller's part of vault_unseal: where Vault is."""
 
-from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import VaultAction as ActionModule
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.action import VaultAction as ActionModule
 
 __all__ = ["ActionModule"]

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Options that the directus_* modules share; module_utils/directus.py has their argument spec."""
+"""Options that the directus_* modules share; module_utils/directus/api.py has their argument spec."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What the vault_* modules' documentation has in common; module_utils/vault.py has the same as argument specs."""
+"""Options that the vault_* modules share; module_utils/vault/connection.py has the same as argument specs."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ import json
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault_version
+from ansible_collections.openmates.server.plugins.module_utils.vault import version
 
 
 def reason_outdated(one_shot: bool, expected_hash: str, container: dict | None, image_id: str = "") -> str:
@@ -273,7 +273,7 @@ def main() -> None:
         if reason:
             outdated[name] = reason
     if vault := services.get(module.params["vault"]):
-        vault["reported"] = vault_version.ask(vault["address"]) if vault["address"] else ""
+        vault["reported"] = version.ask(vault["address"]) if vault["address"] else ""
     orphans = sorted(set(containers) - set(services))
     stale_networks, stale_volumes = reader.stale_networks(project), reader.stale_volumes(project)
     module.exit_json(

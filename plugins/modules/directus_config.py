@@ -204,8 +204,6 @@ undeclared:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import directus as api
-from ansible_collections.openmates.server.plugins.module_utils import directus_tokens
 from ansible_collections.openmates.server.plugins.module_utils.arguments import (
     FLAG,
     MAPPING,
@@ -217,7 +215,9 @@ from ansible_collections.openmates.server.plugins.module_utils.arguments import 
     one_of,
     several,
 )
-from ansible_collections.openmates.server.plugins.module_utils.directus_reconciler import Reconciler
+from ansible_collections.openmates.server.plugins.module_utils.directus import api
+from ansible_collections.openmates.server.plugins.module_utils.directus import tokens as directus_tokens
+from ansible_collections.openmates.server.plugins.module_utils.directus.reconciler import Reconciler
 
 # For a list that, unlike an empty one, changes nothing.
 NONE = {"default": None}

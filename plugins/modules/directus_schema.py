@@ -69,8 +69,7 @@ snapshot:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import directus as api
-from ansible_collections.openmates.server.plugins.module_utils import directus_schema as schema
+from ansible_collections.openmates.server.plugins.module_utils.directus import api, schema
 
 
 def work(module: AnsibleModule) -> dict:

@@ -194,7 +194,6 @@ tokens_due:
 import contextlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_markers, vault_seeds
 from ansible_collections.openmates.server.plugins.module_utils.arguments import (
     FLAG,
     MAPPING,
@@ -205,10 +204,13 @@ from ansible_collections.openmates.server.plugins.module_utils.arguments import 
     WORDS,
     several,
 )
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.access import Access
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.logins import Logins
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.seeds import Seeds
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import Settings
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import markers as vault_markers
+from ansible_collections.openmates.server.plugins.module_utils.vault import seeds
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.access import Access
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.logins import Logins
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.seeds import Seeds
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.settings import Settings
 
 READY = "ready"
 INTERRUPTED = "interrupted"
@@ -322,7 +324,7 @@ def main() -> None:
                 uid=NUMBER | {"default": 0},
                 gid=NUMBER | {"default": 0},
             ),
-            **vault_seeds.SEEDS,
+            **seeds.SEEDS,
             "seeds_engine": TEXT | {"default": "kv"},
             "shares": WORDS | {"no_log": True},
             "root_token": TEXT | {"no_log": True},

@@ -29,7 +29,7 @@ options:
     default: /etc/credstore.encrypted/openmates-vault-shares
   program:
     description:
-      - Path on the host of the units' program, C(module_utils/vault_host_program.py). The files that it shares with the
+      - Path on the host of the units' program, C(module_utils/vault/host_program.py). The files that it shares with the
         modules are written to the same directory.
     type: path
   absent:
@@ -86,25 +86,18 @@ import inspect
 import pathlib
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import (
-    atomic,
-    docker_api,
-    files,
-    units,
-    vault,
-    vault_api,
-    vault_credential,
-    vault_host_program,
-)
+from ansible_collections.openmates.server.plugins.module_utils import atomic, docker_api, files, units
+from ansible_collections.openmates.server.plugins.module_utils.vault import api, host_program
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import credential as vault_credential
 
 
 def program_files(path: str) -> dict[str, str]:
     """Map each file of the host's program to its text; `path` is the program itself, the last to be written."""
+    parts = {"atomic.py": atomic, "docker_api.py": docker_api, "vault_api.py": api}
     folder = pathlib.Path(path).parent
-    imported = {
-        str(folder / f"{part.__name__.rpartition('.')[2]}.py"): part for part in (atomic, docker_api, vault_api)
-    }
-    return {name: inspect.getsource(part) for name, part in {**imported, path: vault_host_program}.items()}
+    texts = {str(folder / name): inspect.getsource(part) for name, part in parts.items()}
+    return texts | {path: inspect.getsource(host_program)}
 
 
 def have_shares(module: AnsibleModule, credential: vault_credential.Credential, changes: list[str]) -> bool:

@@ -91,14 +91,15 @@ import base64
 import json
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_markers
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import custody, markers
 
 
-def initialise(module: AnsibleModule, client: vault.hvac.Client, marker: vault_markers.Marker) -> dict:
+def initialise(module: AnsibleModule, client: vault.hvac.Client, marker: markers.Marker) -> dict:
     """Initialise Vault behind a marker and return the result with the keys, readable for the action plugin only."""
     params = module.params
     pad = base64.b64decode(params["pad"])
-    if len(pad) < vault_custody.pad_length(params["secret_shares"]):
+    if len(pad) < custody.pad_length(params["secret_shares"]):
         raise vault.VaultProblem("The pad is too short.")  # found out now, not when there are keys to lose
     interrupted_before = marker.present()
     marker.write(params["init_id"])
@@ -120,19 +121,19 @@ def initialise(module: AnsibleModule, client: vault.hvac.Client, marker: vault_m
         "pgp_shares" if params["pgp_keys"] else "unseal_shares": answer["keys_base64"],
         "root_token": answer["root_token"],
     }
-    hidden = base64.b64encode(vault_custody.with_pad(json.dumps(keys).encode(), pad)).decode()
+    hidden = base64.b64encode(custody.with_pad(json.dumps(keys).encode(), pad)).decode()
     return {"changed": True, "initialized": True, "sealed": True, "must_reset": False, "custody": hidden}
 
 
 def begin(module: AnsibleModule) -> dict:
-    """Do what vault_custody.verdict decides from the state of Vault and the marker."""
+    """Do what custody.verdict decides from the state of Vault and the marker."""
     params = module.params
-    marker = vault_markers.markers_of(params, module.check_mode).init
+    marker = markers.markers_of(params, module.check_mode).init
     client = vault.connect(params["url"], timeout=params["deadline"])
     state = vault.answering_state(client, params["deadline"], module.check_mode)
     if state == vault.UNREACHABLE:
         return nothing_there_yet(module)
-    verdict = vault_custody.verdict(
+    verdict = custody.verdict(
         state=state,
         marker=marker.read(),
         keys_file=params["keys_file"],
@@ -159,7 +160,7 @@ def nothing_there_yet(module: AnsibleModule) -> dict:
 
 def confirm(module: AnsibleModule) -> dict:
     """Remove the marker of this very initialisation, now that its keys are in custody."""
-    marker = vault_markers.markers_of(module.params, module.check_mode).init
+    marker = markers.markers_of(module.params, module.check_mode).init
     if marker.read() != module.params["init_id"]:
         raise vault.VaultProblem(
             f"The marker {marker.path} is not this run's. Was another run at work on this host? Run again."
@@ -174,7 +175,7 @@ def main() -> None:
         argument_spec={
             **vault.CONNECTION,
             **vault.CUSTODY,
-            **vault_markers.STATE,
+            **markers.STATE,
             "secret_shares": {"type": "int", "default": 5, "no_log": False},
             "secret_threshold": {"type": "int", "default": 3, "no_log": False},
             "pgp_keys": {"type": "list", "elements": "str", "default": [], "no_log": False},

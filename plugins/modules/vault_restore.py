@@ -60,7 +60,9 @@ import pathlib
 import time
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_markers, vault_snapshots
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import markers as vault_markers
+from ansible_collections.openmates.server.plugins.module_utils.vault import snapshots
 
 
 def restore(module: AnsibleModule) -> dict:
@@ -68,7 +70,7 @@ def restore(module: AnsibleModule) -> dict:
     params = module.params
     markers, source = vault_markers.markers_of(params, module.check_mode), pathlib.Path(params["src"])
     try:
-        vault_snapshots.check_snapshot(source.read_bytes())
+        snapshots.check_snapshot(source.read_bytes())
     except OSError as error:
         raise vault.VaultProblem(f"The snapshot {source} cannot be read: {error.strerror}.") from error
     client = vault.connect(params["url"], timeout=params["deadline"])

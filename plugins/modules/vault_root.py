@@ -59,7 +59,8 @@ root_file:
 import base64
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody, vault_markers, vault_tokens
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import custody, markers, tokens
 
 
 def make(module: AnsibleModule) -> dict:
@@ -68,12 +69,12 @@ def make(module: AnsibleModule) -> dict:
     if module.check_mode:
         return {"changed": True}
     pad = base64.b64decode(params["pad"])
-    with vault_tokens.network_of(module, params["container"]):
+    with tokens.network_of(module, params["container"]):
         client = vault.connect(params["url"], timeout=params["deadline"])
         vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
-        vault_markers.markers_of(params, module.check_mode).root.write("root")
-        token = vault_tokens.generate_root(client, params["shares"])
-    return {"changed": True, "custody": base64.b64encode(vault_custody.with_pad(token.encode(), pad)).decode()}
+        markers.markers_of(params, module.check_mode).root.write("root")
+        token = tokens.generate_root(client, params["shares"])
+    return {"changed": True, "custody": base64.b64encode(custody.with_pad(token.encode(), pad)).decode()}
 
 
 def main() -> None:
@@ -84,7 +85,7 @@ def main() -> None:
             **vault.CUSTODY,
             "container": {"type": "str", "default": ""},
             "root_file": {"type": "str", "required": True},
-            **vault_markers.STATE,
+            **markers.STATE,
             "shares": {"type": "list", "elements": "str", "no_log": True},
             "pad": {"type": "str", "no_log": True},
         },

@@ -69,19 +69,20 @@ retired:
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_seeds, vault_tokens
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import seeds, tokens
 
 
 def write(module: AnsibleModule, kv: t.Any, metadata: dict[str, t.Any]) -> dict:
     """Write the new version and return the result."""
     params = module.params
     where = {"path": params["path"], "mount_point": params["engine"]}
-    seed = vault_seeds.seeds_of(params["seeds"]).get(params["path"])
-    if seed and seed.kind == vault_seeds.ENFORCE:
+    seed = seeds.seeds_of(params["seeds"]).get(params["path"])
+    if seed and seed.kind == seeds.ENFORCE:
         raise vault.VaultProblem(
-            f"{seed.path} is enforced by the inventory (vault_seeds): change it there and run site.yml."
+            f"{seed.path} is enforced by the inventory (openmates_vault_seeds): change it there and run site.yml."
         )
-    generates = seed and seed.kind == vault_seeds.GENERATE and not params["fields"]
+    generates = seed and seed.kind == seeds.GENERATE and not params["fields"]
     new = vault.generated(seed.fields) if generates else params["fields"]
     module.no_log_values.update(str(value) for value in new.values())
     version = metadata["current_version"]
@@ -117,7 +118,7 @@ def rotate(module: AnsibleModule) -> dict:
     """Do one half of a rotation."""
     params = module.params
     vault.wait_for(vault.connect(params["url"], timeout=params["deadline"]), (vault.ACTIVE,), params["deadline"])
-    client = vault_tokens.managing_client(params)
+    client = tokens.managing_client(params)
     kv = client.secrets.kv.v2
     try:
         try:
@@ -144,7 +145,7 @@ def main() -> None:
             "engine": {"type": "str", "default": "kv"},
             "step": {"type": "str", "choices": ["write", "retire"], "required": True},
             "fields": {"type": "dict", "default": {}, "no_log": True},
-            **vault_seeds.SEEDS,
+            **seeds.SEEDS,
         },
         supports_check_mode=True,
     )

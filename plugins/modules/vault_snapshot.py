@@ -48,7 +48,9 @@ import pathlib
 import secrets
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_snapshots, vault_tokens
+from ansible_collections.openmates.server.plugins.module_utils import atomic
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import snapshots, tokens
 
 
 def snapshot(module: AnsibleModule) -> dict:
@@ -57,21 +59,21 @@ def snapshot(module: AnsibleModule) -> dict:
     if module.check_mode:
         return {"changed": True, "size": 0}
     vault.wait_for(vault.connect(params["url"], timeout=params["deadline"]), (vault.ACTIVE,), params["deadline"])
-    manager = vault_tokens.managing_client(params)
+    manager = tokens.managing_client(params)
     try:
         # Good for one login within a minute: nothing that could take snapshots is left anywhere.
         once = {"secret_id": secrets.token_urlsafe(32), "num_uses": 1, "ttl": "60s"}
         manager.adapter.post(f"/v1/auth/approle/role/{params['role']}/custom-secret-id", json=once)
     finally:
         manager.auth.token.revoke_self()
-    client = vault_tokens.log_in(params["url"], params["role"], once["secret_id"], params["deadline"])
+    client = tokens.log_in(params["url"], params["role"], once["secret_id"], params["deadline"])
     if client is None:
         raise vault.VaultProblem(f"Vault does not let {params['role']} in. Run site.yml, which sets it up.")
     try:
         content = client.sys.take_raft_snapshot().content
     finally:
         client.auth.token.revoke_self()
-    vault_snapshots.check_snapshot(content)
+    snapshots.check_snapshot(content)
     try:
         atomic.write_atomically(pathlib.Path(params["dest"]), content, 0o600)
     except OSError as error:

@@ -44,7 +44,7 @@ import binascii
 import re
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
 
 
 def usable_shares(given: list[str], threshold: int) -> list[str]:

@@ -7,9 +7,9 @@ import json
 import secrets
 
 import pytest
-from ansible_collections.openmates.server.plugins.module_utils import directus
-from ansible_collections.openmates.server.plugins.module_utils.directus import is_owned, stable_id
-from ansible_collections.openmates.server.plugins.module_utils.directus_schema import Comparison
+from ansible_collections.openmates.server.plugins.module_utils.directus import api
+from ansible_collections.openmates.server.plugins.module_utils.directus.api import is_owned, stable_id
+from ansible_collections.openmates.server.plugins.module_utils.directus.schema import Comparison
 from ansible_collections.openmates.server.plugins.modules import directus_config
 from real import SAMPLE, Api
 
@@ -66,7 +66,7 @@ DECLARED = {
 @pytest.fixture(scope="module")
 def collections(stack) -> None:
     """The sample schema, and two articles."""
-    with directus.administrator(stack.url, stack.environment["ADMIN_EMAIL"], stack.admin_password, 60) as session:
+    with api.administrator(stack.url, stack.environment["ADMIN_EMAIL"], stack.admin_password, 60) as session:
         Comparison(session, SAMPLE).apply()
         articles = [{"title": "one", "status": "published"}, {"title": "two", "status": "draft"}]
         session.ask("POST", "/items/articles", articles)

@@ -6,7 +6,7 @@ import copy
 import json
 
 import pytest
-from ansible_collections.openmates.server.plugins.module_utils import directus_schema as schema
+from ansible_collections.openmates.server.plugins.module_utils.directus import schema
 from ansible_collections.openmates.server.plugins.modules import directus_config, directus_schema
 from real import ROOT, SAMPLE, docker
 

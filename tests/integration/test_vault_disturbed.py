@@ -9,7 +9,8 @@ from pathlib import Path
 
 import hvac
 import pytest
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_api
+from ansible_collections.openmates.server.plugins.module_utils.vault import api as vault_api
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
 from ansible_collections.openmates.server.plugins.modules import vault_restore, vault_unseal
 from vault_site import Bao
 

@@ -8,7 +8,7 @@ import stat
 
 import hvac
 import pytest
-from ansible_collections.openmates.server.plugins.module_utils import vault_tokens
+from ansible_collections.openmates.server.plugins.module_utils.vault import tokens
 from vault_site import SEED, Run, Site
 
 
@@ -143,7 +143,7 @@ def test_no_root_token_is_left_and_none_is_needed(provisioned):
     assert not list(site.host.rglob("*vault-root"))
     root = site.root()
     mine = root.auth.token.lookup_self()["data"]["accessor"]
-    left = [token for token in vault_tokens.tokens(root) if "root" in token["policies"] and token["accessor"] != mine]
+    left = [token for token in tokens.tokens(root) if "root" in token["policies"] and token["accessor"] != mine]
     assert left == []
 
 
@@ -155,7 +155,7 @@ def test_a_widened_managing_identity_is_put_right_with_the_shares(provisioned):
         assert run.code == 0, run.output
         assert "+login openmates-manage: repaired with a root token, because the managing identity may do" in run.output
     assert site.root().sys.read_acl_policy("openmates-manage")["data"]["policy"].strip() == site.policy.strip()
-    manager = vault_tokens.log_in(site.bao.url, "openmates-manage", site.keys(site.access_file)["secret_id"], 5)
+    manager = tokens.log_in(site.bao.url, "openmates-manage", site.keys(site.access_file)["secret_id"], 5)
     policy = 'path "*" { capabilities = ["sudo"] }'
     for refused in (
         lambda: manager.sys.create_or_update_acl_policy("openmates-manage", policy),

@@ -24,7 +24,7 @@ import hvac
 import pytest
 import yaml
 from ansible.parsing.vault import VaultLib, VaultSecret
-from ansible_collections.openmates.server.plugins.module_utils import vault_tokens
+from ansible_collections.openmates.server.plugins.module_utils.vault import tokens
 from killing import kill_with_all_it_started
 from ports import free_port
 
@@ -267,7 +267,7 @@ class Site:
     def root(self) -> hvac.Client:
         """A client with a root token that the shares made, as the first one is revoked."""
         maker = hvac.Client(self.bao.root_url, token="")
-        token = vault_tokens.generate_root(maker, self.keys()["unseal_shares"])
+        token = tokens.generate_root(maker, self.keys()["unseal_shares"])
         self.secrets.add(token)
         return self.bao.client(token)
 

@@ -317,7 +317,7 @@ def test_a_volume_belongs_to_whom_its_label_names(host: Host, tmp_path: Path) ->
 
 
 def test_only_the_vault_service_is_queried_for_its_version(host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compose_info.vault_version, "ask", lambda address: f"asked at {address}")
+    monkeypatch.setattr(compose_info.version, "ask", lambda address: f"asked at {address}")
     assert all("reported" not in service for service in host.info()["services"].values())
     assert host.info(vault="web")["services"]["web"]["reported"] == "asked at 172.30.0.2"
     assert host.info(vault="setup")["services"]["setup"]["reported"] == "", "it does not run"

@@ -14,10 +14,8 @@ from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
-from ansible_collections.openmates.server.plugins.module_utils import directus as api
-from ansible_collections.openmates.server.plugins.module_utils import directus_schema as schema
-from ansible_collections.openmates.server.plugins.module_utils import directus_tokens
-from ansible_collections.openmates.server.plugins.module_utils.directus_changes import Changes, differing
+from ansible_collections.openmates.server.plugins.module_utils.directus import api, schema, tokens
+from ansible_collections.openmates.server.plugins.module_utils.directus.changes import Changes, differing
 from ansible_collections.openmates.server.plugins.modules import directus_backup
 
 # ---------------------------------------------------------------- ids
@@ -280,7 +278,7 @@ def source(tmp_path: Path) -> Iterator[dict]:
 
 
 def test_a_token_is_read(source):
-    assert directus_tokens.read(source, ["website"], lenient=False) == {"website": "w" * 48}
+    assert tokens.read(source, ["website"], lenient=False) == {"website": "w" * 48}
 
 
 @pytest.mark.parametrize(
@@ -297,13 +295,13 @@ def test_a_token_is_read(source):
 )
 def test_reasons_for_a_missing_token(source, name, changes, told):
     with pytest.raises(api.DirectusProblem, match=told.replace("?", r"\?")):
-        directus_tokens.read({**source, **changes}, [name], lenient=False)
-    assert directus_tokens.read({**source, **changes}, [name], lenient=True) == {}
+        tokens.read({**source, **changes}, [name], lenient=False)
+    assert tokens.read({**source, **changes}, [name], lenient=True) == {}
 
 
 def test_without_a_source_no_user_can_have_a_token():
     with pytest.raises(api.DirectusProblem, match="tokens_from is not set"):
-        directus_tokens.read(None, ["website"], lenient=False)
+        tokens.read(None, ["website"], lenient=False)
 
 
 # ---------------------------------------------------------------- dumps

@@ -13,7 +13,8 @@ from ansible.playbook.play_context import PlayContext
 from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import action_loader, connection_loader
 from ansible.template import Templar, trust_as_template
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_api
+from ansible_collections.openmates.server.plugins.module_utils.vault import api
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
 from ansible_collections.openmates.server.plugins.modules import vault_unseal
 
 COLLECTION = "openmates.server"
@@ -134,8 +135,8 @@ def test_a_task_without_anything_but_its_own_options_asks_the_right_vault(sent: 
 
 
 def test_the_hosts_own_address_towards_a_vault() -> None:
-    assert vault_api.source_address("http://127.0.0.1:8200") == "127.0.0.1"
-    assert vault_api.source_address("http://no-such-name.invalid:8200") == ""
+    assert api.source_address("http://127.0.0.1:8200") == "127.0.0.1"
+    assert api.source_address("http://no-such-name.invalid:8200") == ""
 
 
 def test_shares_do_not_leave_a_host_whose_container_network_is_not_there(

@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 import requests
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_version
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import version
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -65,11 +66,11 @@ def test_a_server_answers_which_engine_it_is(
     server: ThreadingHTTPServer, status: int, content: bytes, reported: str
 ) -> None:
     server.health = (status, content)
-    assert vault_version.ask(*server.server_address) == reported
+    assert version.ask(*server.server_address) == reported
 
 
 def test_a_server_that_does_not_answer_has_no_version(server: ThreadingHTTPServer) -> None:
     address, port = server.server_address
     server.shutdown()
     server.server_close()
-    assert vault_version.ask(address, port) == ""
+    assert version.ask(address, port) == ""

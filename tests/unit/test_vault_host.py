@@ -12,14 +12,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from ansible_collections.openmates.server.plugins.module_utils import vault_api
-from ansible_collections.openmates.server.plugins.module_utils import vault_host_program as program
+from ansible_collections.openmates.server.plugins.module_utils.vault import api
+from ansible_collections.openmates.server.plugins.module_utils.vault import host_program as program
 from ansible_collections.openmates.server.plugins.modules import vault_host
 
 SHARES = ["one", "two", "three"]
 
 
-class FakeVault(vault_api.Api):
+class FakeVault(api.Api):
     """Answers by a table, and records the requests. A sealed one is unsealed with the right shares."""
 
     def __init__(self, state: str, answers: dict | None = None, opens_with: list | None = None) -> None:
@@ -33,7 +33,7 @@ class FakeVault(vault_api.Api):
     def call(self, method: str, path: str, body: dict | None = None, token: str = "") -> tuple[int, dict]:
         self.asked.append((path, token))
         if path == "sys/seal-status":
-            return 200, {"sealed": self.now == vault_api.SEALED}
+            return 200, {"sealed": self.now == api.SEALED}
         if path != "sys/unseal":
             return self.answers[path]
         if body.get("reset"):
@@ -43,7 +43,7 @@ class FakeVault(vault_api.Api):
         if len(self.shares) < len(SHARES):
             return 200, {"sealed": True, "nonce": "of this attempt"}
         right, self.shares = self.shares == self.opens_with, []
-        self.now = vault_api.ACTIVE if right else self.now
+        self.now = api.ACTIVE if right else self.now
         return (200, {"sealed": False}) if right else (400, {})
 
 
@@ -82,34 +82,34 @@ def lookup(**changes: object) -> tuple[int, dict]:
 
 
 def test_a_sealed_vault_is_opened_once_and_an_open_or_empty_one_left_alone(run):
-    vault = FakeVault(vault_api.SEALED, opens_with=SHARES)
+    vault = FakeVault(api.SEALED, opens_with=SHARES)
     assert run(vault, "unseal")[:2] == (0, "Vault was sealed, and is open again\n")
-    for state in (vault_api.ACTIVE, vault_api.UNINITIALIZED, vault_api.STANDBY):
+    for state in (api.ACTIVE, api.UNINITIALIZED, api.STANDBY):
         vault = FakeVault(state)
         assert run(vault, "unseal")[:2] == (0, "")
         assert vault.asked == []
 
 
 def test_shares_of_another_vault_are_said_to_be_and_never_shown(run, tmp_path):
-    vault = FakeVault(vault_api.SEALED, opens_with=["other"] * 3)
+    vault = FakeVault(api.SEALED, opens_with=["other"] * 3)
     code, said, _ = run(vault, "unseal")
     assert code == 1 and "do not open this Vault" in said and said.startswith("<3>")
     assert not any(re.search(rf"\b{share}\b", said) for share in ("two", "three"))
     assert vault.shares == [], "no half-done attempt stays"
     (tmp_path / "openmates-vault-shares").write_text("{ half")
-    code, said, _ = run(FakeVault(vault_api.SEALED), "unseal")
+    code, said, _ = run(FakeVault(api.SEALED), "unseal")
     assert code == 1 and "missing or damaged" in said and "site.yml" in said
 
 
 def test_an_unexpected_answer_to_a_share_is_reported(run):
-    vault = FakeVault(vault_api.SEALED)
+    vault = FakeVault(api.SEALED)
     vault.call = lambda method, path, body=None, token="": (502, {})
     code, said, _ = run(vault, "unseal")
     assert (code, said) == (1, "<3>Vault at http://nowhere.invalid answers an unseal share with status 502.\n")
 
 
 def test_without_shares_on_the_server_an_operator_must_unseal(run, tmp_path):
-    sealed = FakeVault(vault_api.SEALED)
+    sealed = FakeVault(api.SEALED)
     assert run(sealed, *token_arguments(tmp_path / "token"))[:2] == (0, "")
     code, said, _ = run(sealed, *token_arguments(tmp_path / "token", "--unseal", "operator"))
     assert code == 1 and "playbooks/unseal.yml" in said
@@ -132,7 +132,7 @@ def test_a_token_that_is_not_as_declared_is_replaced_as_a_whole(run, tmp_path, a
         file.parent.mkdir()
         file.write_text("old")
     answers = {"auth/token/lookup-self": answer, "auth/approle/login": (200, {"auth": {"client_token": "new"}})}
-    code, said, _ = run(FakeVault(vault_api.ACTIVE, answers), *token_arguments(file))
+    code, said, _ = run(FakeVault(api.ACTIVE, answers), *token_arguments(file))
     assert code == 0 and reason in said and "new" not in said.replace("a new token", "")
     assert file.read_text() == "new" and stat.S_IMODE(file.stat().st_mode) == 0o400
     assert [entry.name for entry in file.parent.iterdir()] == ["api.token"]
@@ -143,7 +143,7 @@ def test_a_token_is_renewed_when_half_of_its_time_is_over(run, tmp_path, ttl, re
     file = tmp_path / "api.token"
     file.write_text("old")
     answers = {"auth/token/lookup-self": lookup(ttl=ttl), "auth/token/renew-self": (200, {})}
-    vault = FakeVault(vault_api.ACTIVE, answers)
+    vault = FakeVault(api.ACTIVE, answers)
     assert run(vault, *token_arguments(file))[:2] == (0, "")
     assert (("auth/token/renew-self", "old") in vault.asked) is renewed
     assert file.read_text() == "old"
@@ -153,7 +153,7 @@ def test_a_refused_login_is_reported_and_the_old_token_stays(run, tmp_path):
     file = tmp_path / "api.token"
     file.write_text("old")
     answers = {"auth/token/lookup-self": (403, {}), "auth/approle/login": (400, {})}
-    code, said, _ = run(FakeVault(vault_api.ACTIVE, answers), *token_arguments(file))
+    code, said, _ = run(FakeVault(api.ACTIVE, answers), *token_arguments(file))
     assert code == 1 and "site.yml" in said and file.read_text() == "old"
 
 
@@ -170,7 +170,7 @@ def test_only_what_started_before_the_token_was_made_is_restarted_and_in_order(r
         "api": [container("a1", 41), container("a2", 20)],
         "other": [container("o", 10)],
     }
-    vault = FakeVault(vault_api.ACTIVE, {"auth/token/lookup-self": lookup()})
+    vault = FakeVault(api.ACTIVE, {"auth/token/lookup-self": lookup()})
     arguments = token_arguments(file, "--consumers", "api,worker")
     code, said, restarted = run(vault, *arguments, containers=containers)
     assert (code, restarted) == (0, [("api", "a2"), ("worker", "w")])
@@ -185,7 +185,7 @@ def test_the_program_and_what_it_shares_with_the_modules_work_side_by_side_on_a_
         Path(name).write_text(text)
     unseal = [sys.executable, "-ISu", str(tmp_path / "vault-host.py"), "unseal", "--patience", "0"]
     done = subprocess.run([*unseal, "--address", "127.0.0.1:9"], capture_output=True, text=True, cwd="/", check=False)
-    told = "<3>Nothing answers at http://127.0.0.1:9: ConnectionRefusedError. Waited 0 s. See: docker compose ps\n"
+    told = "<3>Nothing answers at http://127.0.0.1:9: ConnectionRefusedError. Waited 0 s. See: sudo docker compose ps\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
     (tmp_path / "vault_api.py").unlink()
     assert "ModuleNotFoundError" in subprocess.run(unseal, capture_output=True, text=True, check=False).stderr

@@ -8,8 +8,10 @@ import os
 from pathlib import Path
 
 import pytest
-from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_markers
-from ansible_collections.openmates.server.plugins.module_utils.vault_markers import Marker, Markers, markers_of
+from ansible_collections.openmates.server.plugins.module_utils import atomic
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import markers as vault_markers
+from ansible_collections.openmates.server.plugins.module_utils.vault.markers import Marker, Markers, markers_of
 
 
 class Killed(BaseException):

@@ -13,10 +13,12 @@ from ansible.errors import AnsibleActionFail
 from ansible.parsing.vault import VaultLib, VaultSecret
 from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.action import vault_init as action
-from ansible_collections.openmates.server.plugins.module_utils import atomic, vault, vault_api, vault_custody
-from ansible_collections.openmates.server.plugins.module_utils.vault_api import token_fault
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import engine_fault
-from ansible_collections.openmates.server.plugins.module_utils.vault_markers import Marker
+from ansible_collections.openmates.server.plugins.module_utils import atomic
+from ansible_collections.openmates.server.plugins.module_utils.vault import api, custody
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault.api import token_fault
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.settings import engine_fault
+from ansible_collections.openmates.server.plugins.module_utils.vault.markers import Marker
 from ansible_collections.openmates.server.plugins.modules import vault_init, vault_restore, vault_unseal
 
 SHARES = ["c2hhcmUtb25l", "c2hhcmUtdHdv", "c2hhcmUtdGhyZWU="]
@@ -47,7 +49,7 @@ def secrets() -> list:
     ],
 )
 def test_every_state_of_a_killed_run_is_repaired(state, marker, keys_id, expected):
-    verdict = vault_custody.verdict(
+    verdict = custody.verdict(
         state=state, marker=marker, keys_file="/k", keys_present=keys_id is not None, keys_init_id=keys_id
     )
     assert verdict == expected
@@ -70,7 +72,7 @@ def test_every_state_of_a_killed_run_is_repaired(state, marker, keys_id, expecte
 )
 def test_where_something_could_be_lost_it_stops_with_the_remedy(state, marker, keys_id, remedy):
     with pytest.raises(vault.VaultProblem, match=remedy):
-        vault_custody.verdict(
+        custody.verdict(
             state=state, marker=marker, keys_file="/k", keys_present=keys_id is not None, keys_init_id=keys_id
         )
 
@@ -90,7 +92,7 @@ def test_a_refused_initialisation_is_reset_only_after_an_interrupted_one(
         raise vault.hvac.exceptions.InvalidRequest("refused")
 
     parameters = {"init_id": "one", "secret_shares": 1, "secret_threshold": 1, "pgp_keys": []}
-    parameters["pad"] = base64.b64encode(bytes(vault_custody.pad_length(1))).decode()
+    parameters["pad"] = base64.b64encode(bytes(custody.pad_length(1))).decode()
     client = SimpleNamespace(sys=SimpleNamespace(initialize=refuse))
     monkeypatch.setattr(vault, "state_of", lambda _: state)
     if resets:
@@ -183,7 +185,7 @@ def run_action(tmp_path, secrets, monkeypatch):
             answer = remaining.pop(0)
             if "custody" in answer:
                 pad = base64.b64decode(module_args["pad"])
-                hidden = vault_custody.with_pad(json.dumps(answer["custody"]).encode(), pad)
+                hidden = custody.with_pad(json.dumps(answer["custody"]).encode(), pad)
                 answer = {**answer, "custody": base64.b64encode(hidden).decode()}
             return answer
 
@@ -226,14 +228,14 @@ def test_a_failure_on_the_host_is_reported(run_action):
 
 def test_the_pad_hides_and_is_never_too_short(run_action):
     data, pad = b"some keys", bytes(range(1, 20))
-    assert vault_custody.with_pad(vault_custody.with_pad(data, pad), pad) == data
-    assert vault_custody.with_pad(data, pad) != data
+    assert custody.with_pad(custody.with_pad(data, pad), pad) == data
+    assert custody.with_pad(data, pad) != data
     with pytest.raises(vault.VaultProblem, match="shorter"):
-        vault_custody.with_pad(data, b"short")
+        custody.with_pad(data, b"short")
     keys = {"unseal_threshold": 255, "unseal_shares": ["x" * 48] * 255, "root_token": "y" * 200}
-    assert len(json.dumps(keys)) < vault_custody.pad_length(255)
+    assert len(json.dumps(keys)) < custody.pad_length(255)
     pads = [run_action({"failed": True, "msg": "x"})[1][0]["pad"] for _ in range(2)]
-    assert pads[0] != pads[1] and len(base64.b64decode(pads[0])) == vault_custody.pad_length(5)
+    assert pads[0] != pads[1] and len(base64.b64decode(pads[0])) == custody.pad_length(5)
 
 
 # ---------------------------------------------------------------- unseal, tokens, engines, files
@@ -316,7 +318,7 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path, monkeypatch):
 )
 def test_a_restored_vault_is_waited_for_until_it_is_sealed(answers, monkeypatch):
     left = iter(answers)
-    monkeypatch.setattr(vault_api.Api, "call", lambda *_: (next(left), {}))
+    monkeypatch.setattr(api.Api, "call", lambda *_: (next(left), {}))
     client = SimpleNamespace(
         url="http://vault",
         auth=SimpleNamespace(token=SimpleNamespace(lookup_self=lambda: {"data": {}})),

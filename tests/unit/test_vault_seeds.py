@@ -10,9 +10,9 @@ import hvac
 import pytest
 from ansible.errors import AnsibleFilterError
 from ansible_collections.openmates.server.plugins.filter.duration_seconds import duration_seconds
-from ansible_collections.openmates.server.plugins.module_utils.vault import VaultProblem
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.seeds import Seeds
-from ansible_collections.openmates.server.plugins.module_utils.vault_seeds import seeds_of
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.seeds import Seeds
+from ansible_collections.openmates.server.plugins.module_utils.vault.connection import VaultProblem
+from ansible_collections.openmates.server.plugins.module_utils.vault.seeds import seeds_of
 from ansible_collections.openmates.server.plugins.modules import vault_secret
 
 SEEDS = {
@@ -159,7 +159,7 @@ def rotate(monkeypatch: pytest.MonkeyPatch, run_module: Callable[..., dict]) -> 
         token = SimpleNamespace(revoke_self=lambda: None)
         client = SimpleNamespace(secrets=SimpleNamespace(kv=SimpleNamespace(v2=kv)), auth=SimpleNamespace(token=token))
         monkeypatch.setattr(vault_secret.vault, "wait_for", lambda *_: "active")
-        monkeypatch.setattr(vault_secret.vault_tokens, "managing_client", lambda _: client)
+        monkeypatch.setattr(vault_secret.tokens, "managing_client", lambda _: client)
         given = {"url": "http://vault", "step": "write", "seeds": json.dumps(KINDS)}
         return run_module(vault_secret.main, path=path, **given, **arguments)
 

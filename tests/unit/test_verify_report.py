@@ -6,7 +6,9 @@ import copy
 import json
 
 import pytest
-from ansible_collections.openmates.server.plugins.filter import verify
+from ansible_collections.openmates.server.plugins.plugin_utils.verify.problems import problems_of
+from ansible_collections.openmates.server.plugins.plugin_utils.verify.report import report_of
+from ansible_collections.openmates.server.plugins.plugin_utils.verify.results import host_has_to_be_asked
 
 V4, V6 = "198.51.100.11", "2001:db8:51::11"
 
@@ -81,12 +83,12 @@ def seen() -> dict:
 
 
 def test_a_good_server_has_no_problem(seen: dict) -> None:
-    assert verify.verify_problems(seen) == []
-    assert not verify.verify_ask_host(seen)
+    assert problems_of(seen) == []
+    assert not host_has_to_be_asked(seen)
 
 
 def test_the_report_shows_everything(seen: dict) -> None:
-    text = "\n".join(verify.verify_report(seen))
+    text = "\n".join(report_of(seen))
     for words in (
         "prod1 (prod): no problems",
         f"IPv4 {V4}",
@@ -104,10 +106,10 @@ def test_the_report_shows_everything(seen: dict) -> None:
 
 def test_the_report_names_what_a_server_itself_answers(seen: dict) -> None:
     seen["services"]["vault"] = service(image="hashicorp/vault:9.9", reported="HashiCorp Vault 1.21.0")
-    text = "\n".join(verify.verify_report(seen))
+    text = "\n".join(report_of(seen))
     assert "HashiCorp Vault 1.21.0 (reported by the server)" in text and "hashicorp/vault:9.9" not in text
     seen["services"]["vault"]["reported"] = ""
-    assert "hashicorp/vault:9.9" in "\n".join(verify.verify_report(seen))
+    assert "hashicorp/vault:9.9" in "\n".join(report_of(seen))
 
 
 def change(seen: dict, path: str, value: object) -> dict:
@@ -204,18 +206,18 @@ def test_problems_are_reported(
     seen: dict, path: str, value: object, problem_words: list[str], report_words: str
 ) -> None:
     bad = change(seen, path, value)
-    problems = verify.verify_problems(bad)
+    problems = problems_of(bad)
     assert len(problems) == 1, problems
     for word in problem_words:
         assert word in problems[0]
-    text = "\n".join(verify.verify_report(bad))
+    text = "\n".join(report_of(bad))
     assert "1 problem, listed below" in text
     assert report_words in text
 
 
 def test_an_unexpected_port_is_traced_to_process_and_container(seen: dict) -> None:
     bad = change(seen, f"probe/addresses/{V4}/open", [22, 80, 443, 8055])
-    assert verify.verify_ask_host(bad)
+    assert host_has_to_be_asked(bad)
     bad["listeners"] = [
         {"address": "127.0.0.1", "port": 8055, "name": "harmless", "pid": 7},
         {"address": "0.0.0.0", "port": 8055, "name": "docker-proxy", "pid": 4711},
@@ -223,7 +225,7 @@ def test_an_unexpected_port_is_traced_to_process_and_container(seen: dict) -> No
     ]
     ports = "0.0.0.0:8050-8060->8050-8060/tcp, [::]:8055->8055/tcp"
     bad["containers"] = [json.dumps({"Names": "openmates-cms-1", "Ports": ports}), "not JSON"]
-    [problem] = verify.verify_problems(bad)
+    [problem] = problems_of(bad)
     assert "process docker-proxy (pid 4711) on 0.0.0.0" in problem
     assert "container openmates-cms-1 publishes it on 0.0.0.0, [::]" in problem
     assert "harmless" not in problem
@@ -232,41 +234,41 @@ def test_an_unexpected_port_is_traced_to_process_and_container(seen: dict) -> No
 def test_a_closed_port_is_reported_with_its_listener(seen: dict) -> None:
     bad = change(seen, f"probe/addresses/{V6}/open", [22, 80])
     listening = bad | {"listeners": [{"address": "::", "port": 443, "name": "caddy", "pid": 12}]}
-    assert "process caddy (pid 12)" in verify.verify_problems(listening)[0]
+    assert "process caddy (pid 12)" in problems_of(listening)[0]
     deaf = bad | {"listeners": [{"address": "::", "port": 22, "name": "sshd", "pid": 1}]}
-    assert "nothing listens there" in verify.verify_problems(deaf)[0]
+    assert "nothing listens there" in problems_of(deaf)[0]
 
 
 def test_a_family_left_out_is_visible_but_no_problem(seen: dict) -> None:
     seen["families"] = ["ipv4"]
     del seen["probe"]["addresses"][V6]
-    assert verify.verify_problems(seen) == []
-    assert f"{V6}: NOT PROBED, IPv6 is not in openmates_probe_families" in "\n".join(verify.verify_report(seen))
+    assert problems_of(seen) == []
+    assert f"{V6}: NOT PROBED, IPv6 is not in openmates_probe_families" in "\n".join(report_of(seen))
 
 
 def test_ipv6_can_be_required(seen: dict) -> None:
     seen |= {"addresses": [V4], "require_ipv6": True}
     del seen["probe"]["addresses"][V6]
-    assert "no IPv6 address" in verify.verify_problems(seen)[0]
+    assert "no IPv6 address" in problems_of(seen)[0]
 
 
 def test_no_address_is_a_problem(seen: dict) -> None:
     seen |= {"addresses": [], "probe": {"addresses": {}, "web": []}}
-    assert "openmates_public_addresses" in verify.verify_problems(seen)[0]
+    assert "openmates_public_addresses" in problems_of(seen)[0]
 
 
 def test_a_port_for_some_networks_only_may_be_closed_from_here(seen: dict) -> None:
     seen["probe"]["addresses"] = {V4: found(80, 443), V6: found(22, 80, 443)}
-    assert any("Port 22" in problem for problem in verify.verify_problems(seen))
+    assert any("Port 22" in problem for problem in problems_of(seen))
     seen["restricted_ports"] = [22]
-    assert verify.verify_problems(seen) == [] and not verify.verify_ask_host(seen)
-    assert any("not from here" in line for line in verify.verify_report(seen))
+    assert problems_of(seen) == [] and not host_has_to_be_asked(seen)
+    assert any("not from here" in line for line in report_of(seen))
 
 
 def test_a_service_that_is_not_well_comes_with_its_hint(seen: dict) -> None:
     bad = change(seen, "services/api/health", "unhealthy")
     bad["hints"] = {"api": "If it is sealed: do this", "loki": "not this"}
-    [problem] = verify.verify_problems(bad)
+    [problem] = problems_of(bad)
     assert problem.startswith("Service api: it is unhealthy.") and problem.endswith(". If it is sealed: do this")
 
 
@@ -274,7 +276,7 @@ def test_parts_that_fail_for_one_reason_are_one_problem(seen: dict) -> None:
     lost = "not asked: there is no valid token for Vault"
     seen["ready"] = asked(vault_token="Vault is sealed", vault_policy=lost, transit=lost)
     seen["hints"] = {"vault": "unseal it"}
-    assert verify.verify_problems(seen) == [
+    assert problems_of(seen) == [
         "OpenMates is not ready, vault_token: Vault is sealed. unseal it",
         f"OpenMates is not ready, vault_policy, transit: {lost}",
     ]
@@ -283,16 +285,16 @@ def test_parts_that_fail_for_one_reason_are_one_problem(seen: dict) -> None:
 def test_caddy_is_not_blamed_while_the_api_is_not_ready(seen: dict) -> None:
     seen["probe"]["web"] = [answer(ok=False, status=503, error="status 503 instead of 200")]
     seen["ready"] = asked(cache="refuses")
-    assert not any("Caddy" in problem for problem in verify.verify_problems(seen))
+    assert not any("Caddy" in problem for problem in problems_of(seen))
     seen["ready"] = asked()
     seen["probe"]["web"] = [answer(ok=False, status=502, error="status 502 instead of 200")]
-    assert not any("Caddy" in problem for problem in verify.verify_problems(seen))
+    assert not any("Caddy" in problem for problem in problems_of(seen))
 
 
 def test_a_server_that_is_not_asked_is_not_reported_as_ready(seen: dict) -> None:
     seen["ready"] = {"skipped": True}
-    assert verify.verify_problems(seen) == []
-    assert "OpenMates is" not in "\n".join(verify.verify_report(seen))
+    assert problems_of(seen) == []
+    assert "OpenMates is" not in "\n".join(report_of(seen))
 
 
 def new_server(seen: dict) -> dict:
@@ -308,8 +310,8 @@ def new_server(seen: dict) -> dict:
 
 def test_a_dry_run_reports_what_a_new_server_lacks_as_not_there_yet(seen: dict) -> None:
     new = new_server(seen)
-    assert verify.verify_problems(new) == []
-    text = "\n".join(verify.verify_report(new))
+    assert problems_of(new) == []
+    text = "\n".join(report_of(new))
     assert "prod1 (prod): not provisioned yet" in text and "Services: none yet; the run makes 3: api, loki" in text
     assert "not yet" in text and "open, to be closed" in text
     for word in ("PROBLEM", "FAILED", "NOT READY", "NOT OPEN", "MUST NOT BE", "http"):
@@ -319,26 +321,26 @@ def test_a_dry_run_reports_what_a_new_server_lacks_as_not_there_yet(seen: dict) 
 def test_a_dry_run_of_a_new_server_still_names_what_could_not_be_proven(seen: dict) -> None:
     new = new_server(seen)
     new["probe"]["addresses"][V6] = found(reachable=False, reliable=False, answered=False, reason=NO_ROUTE)
-    [problem] = verify.verify_problems(new)
-    assert "no IPv6 route" in problem and "1 problem, listed below" in verify.verify_report(new)[0]
+    [problem] = problems_of(new)
+    assert "no IPv6 route" in problem and "1 problem, listed below" in report_of(new)[0]
 
 
 def test_a_dry_run_does_not_take_a_broken_engine_for_a_new_server(seen: dict) -> None:
     broken = new_server(seen) | {"services_problem": "Docker does not answer: connection refused"}
-    assert any("Docker does not answer" in problem for problem in verify.verify_problems(broken))
+    assert any("Docker does not answer" in problem for problem in problems_of(broken))
 
 
 def test_only_a_dry_run_excuses_what_is_missing(seen: dict) -> None:
     new = new_server(seen) | {"dry_run": False}
-    assert any("Docker is not installed" in problem for problem in verify.verify_problems(new))
-    assert any("Port 443" in problem for problem in verify.verify_problems(new))
-    assert "NOT READY" in "\n".join(verify.verify_report(new))
+    assert any("Docker is not installed" in problem for problem in problems_of(new))
+    assert any("Port 443" in problem for problem in problems_of(new))
+    assert "NOT READY" in "\n".join(report_of(new))
 
 
 def test_a_dry_run_reports_a_new_service_as_not_there_yet_and_a_broken_one_as_a_problem(seen: dict) -> None:
     seen |= {"dry_run": True, "expected_services": ["api", "grafana"]}
-    assert verify.verify_problems(seen) == []
-    assert any(line.split()[:2] == ["grafana", "not"] for line in verify.verify_report(seen))
+    assert problems_of(seen) == []
+    assert any(line.split()[:2] == ["grafana", "not"] for line in report_of(seen))
     seen["services"]["api"] = service(health="unhealthy")
-    [problem] = verify.verify_problems(seen)
+    [problem] = problems_of(seen)
     assert problem.startswith("Service api: it is unhealthy")

@@ -8,7 +8,7 @@ import base64
 import re
 from collections.abc import Iterator
 
-from ansible_collections.openmates.server.plugins.module_utils.vault_seeds import seed_kind, seed_problem
+from ansible_collections.openmates.server.plugins.module_utils.vault.seeds import seed_kind, seed_problem
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
 
 VAULT_UNSEAL = ("host", "operator")

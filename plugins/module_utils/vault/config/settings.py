@@ -6,8 +6,8 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.openmates.server.plugins.module_utils import vault
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.part import Part
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.part import Part
 
 
 def engine_fault(wanted: dict[str, t.Any], mounted: dict[str, t.Any] | None) -> str | None:

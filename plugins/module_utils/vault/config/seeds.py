@@ -7,9 +7,9 @@ from __future__ import annotations
 import time
 import typing as t
 
-from ansible_collections.openmates.server.plugins.module_utils import vault
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.part import Part
-from ansible_collections.openmates.server.plugins.module_utils.vault_seeds import (
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.part import Part
+from ansible_collections.openmates.server.plugins.module_utils.vault.seeds import (
     ENFORCE,
     GENERATE,
     Seed,

@@ -13,7 +13,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from ansible_collections.openmates.server.plugins.module_utils.vault_api import VaultProblem
+from ansible_collections.openmates.server.plugins.module_utils.vault.api import VaultProblem
 
 # As JSON, which is one secret for Ansible's masking: were each value one, a short one would mask parts of the result.
 SEEDS: dict[str, dict[str, Any]] = {"seeds": {"type": "json", "no_log": True}}

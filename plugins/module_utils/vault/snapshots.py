@@ -8,7 +8,7 @@ import hashlib
 import io
 import tarfile
 
-from ansible_collections.openmates.server.plugins.module_utils import vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
 
 
 def check_snapshot(content: bytes) -> None:

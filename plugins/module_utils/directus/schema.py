@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.openmates.server.plugins.module_utils.directus import Directus, DirectusProblem, Refused
+from ansible_collections.openmates.server.plugins.module_utils.directus.api import Directus, DirectusProblem, Refused
 
 # Changes of these properties of a column can lose or truncate its data.
 LOSING = ("type", "schema.data_type", "schema.max_length", "schema.numeric_precision", "schema.numeric_scale")

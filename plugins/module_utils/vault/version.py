@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from ansible_collections.openmates.server.plugins.module_utils.vault_api import Api, VaultUnreachable
+from ansible_collections.openmates.server.plugins.module_utils.vault.api import Api, VaultUnreachable
 
 TIMEOUT = 2
 

@@ -4,8 +4,8 @@
 
 from __future__ import annotations
 
-from ansible_collections.openmates.server.plugins.module_utils import vault
-from ansible_collections.openmates.server.plugins.module_utils.vault_markers import RESTORE
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault.markers import RESTORE
 
 
 def pad_length(shares: int) -> int:

@@ -14,8 +14,9 @@ import traceback
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule, missing_required_lib
-from ansible_collections.openmates.server.plugins.module_utils import duration, vault_api
-from ansible_collections.openmates.server.plugins.module_utils.vault_api import (
+from ansible_collections.openmates.server.plugins.module_utils import duration
+from ansible_collections.openmates.server.plugins.module_utils.vault import api
+from ansible_collections.openmates.server.plugins.module_utils.vault.api import (
     ACTIVE,
     SEALED,
     STANDBY,
@@ -109,7 +110,7 @@ def answering_state(client: hvac.Client, deadline: float, check_mode: bool) -> s
 
 def submit_shares(client: hvac.Client, shares: list[str]) -> None:
     """Open a sealed Vault with exactly as many shares as it takes. Raises VaultProblem if they do not open it."""
-    vault_api.submit_shares(Api(client.url, CALL_SECONDS), shares)
+    api.submit_shares(Api(client.url, CALL_SECONDS), shares)
 
 
 def seconds(wanted: str | int) -> int:
@@ -131,7 +132,7 @@ def run(module: AnsibleModule, done: str, work: t.Callable[[AnsibleModule], dict
     In check mode a host that has no Vault or no hvac yet gives `without_vault`.
     """
     url, gateway = module.params["url"], module.params["gateway"]
-    elsewhere = url and gateway and vault_api.source_address(url) != gateway
+    elsewhere = url and gateway and api.source_address(url) != gateway
     if module.check_mode and (not url or elsewhere or HVAC_IMPORT_ERROR):
         module.exit_json(**without_vault)
     if HVAC_IMPORT_ERROR:

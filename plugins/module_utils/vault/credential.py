@@ -9,8 +9,8 @@ import pathlib
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault
 from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
 
 
 class Credential:

@@ -6,10 +6,9 @@ from __future__ import annotations
 
 import typing as t
 
-from ansible_collections.openmates.server.plugins.module_utils import directus as api
-from ansible_collections.openmates.server.plugins.module_utils import directus_completeness as completeness
-from ansible_collections.openmates.server.plugins.module_utils.directus_changes import Changes, declared, differing
-from ansible_collections.openmates.server.plugins.module_utils.directus_schema import Comparison, names, removals
+from ansible_collections.openmates.server.plugins.module_utils.directus import api, completeness
+from ansible_collections.openmates.server.plugins.module_utils.directus.changes import Changes, declared, differing
+from ansible_collections.openmates.server.plugins.module_utils.directus.schema import Comparison, names, removals
 
 POLICY_FIELDS = ("name", "description", "icon", "admin_access", "app_access", "enforce_tfa", "ip_access")
 ROLE_FIELDS = ("name", "description", "icon")

@@ -21,7 +21,7 @@ from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.vault import VaultLib, match_encrypt_secret
 from ansible_collections.openmates.server.plugins.module_utils.atomic import sync_folder, write_atomically
-from ansible_collections.openmates.server.plugins.plugin_utils.vault_action import CONNECTION, KEYS, VaultAction
+from ansible_collections.openmates.server.plugins.plugin_utils.vault.action import CONNECTION, KEYS, VaultAction
 
 
 class KeysFile:

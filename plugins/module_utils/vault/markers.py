@@ -9,8 +9,8 @@ import json
 import pathlib
 import typing as t
 
-from ansible_collections.openmates.server.plugins.module_utils import vault
 from ansible_collections.openmates.server.plugins.module_utils.atomic import sync_folder, write_atomically
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
 
 # Argument spec; plugins/doc_fragments/vault.py documents it.
 STATE: dict[str, t.Any] = {

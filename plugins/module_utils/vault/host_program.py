@@ -21,7 +21,7 @@ import time
 try:
     from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
     from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker, DockerProblem
-    from ansible_collections.openmates.server.plugins.module_utils.vault_api import (
+    from ansible_collections.openmates.server.plugins.module_utils.vault.api import (
         ACTIVE,
         SEALED,
         Api,
@@ -52,7 +52,7 @@ def answering(docker: Docker, service: str, address: str, seconds: float) -> tup
         except (DockerProblem, VaultProblem) as error:
             problem = str(error)
         if time.monotonic() > end:
-            raise VaultProblem(f"{problem} Waited {seconds:.0f} s. See: docker compose ps")
+            raise VaultProblem(f"{problem} Waited {seconds:.0f} s. See: sudo docker compose ps")
         time.sleep(1)
 
 

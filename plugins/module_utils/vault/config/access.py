@@ -5,10 +5,11 @@
 from __future__ import annotations
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_tokens
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.approles import AppRoles
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.settings import same_text
-from ansible_collections.openmates.server.plugins.module_utils.vault_markers import Markers
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import tokens
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.approles import AppRoles
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.settings import same_text
+from ansible_collections.openmates.server.plugins.module_utils.vault.markers import Markers
 
 
 class Access:
@@ -22,7 +23,7 @@ class Access:
 
     def log_in(self) -> vault.hvac.Client | None:
         """Return a client of the identity, or None."""
-        return vault_tokens.log_in_as_manager(self.params)
+        return tokens.log_in_as_manager(self.params)
 
     def fault(self, client: vault.hvac.Client | None) -> str | None:
         """Return why a root token is needed, or None."""
@@ -45,7 +46,7 @@ class Access:
         client = vault.connect(params["url"], self.root_token(), params["deadline"])
         roles = AppRoles(client)
         if self.markers.wipe.present():
-            vault_tokens.revoke(client, lambda token: True)
+            tokens.revoke(client, lambda token: True)
             if "approle/" in client.sys.list_auth_methods()["data"]:
                 for name in [self.role["name"], *(role["name"] for role in params["roles"])]:
                     roles.forget(name)
@@ -72,14 +73,14 @@ class Access:
                 " keys file has no unseal share in plaintext to generate one. Run again with the shares: see"
                 " docs/vault.md, 'When the way in is lost'."
             )
-        with vault_tokens.network_of(self.module, params["root_container"]):
+        with tokens.network_of(self.module, params["root_container"]):
             maker = vault.connect(params["root_url"] or params["url"], timeout=params["deadline"])
-            token = vault_tokens.generate_root(maker, params["shares"])
+            token = tokens.generate_root(maker, params["shares"])
         self.module.no_log_values.add(token)
         return token
 
     def revoke_roots(self, client: vault.hvac.Client) -> int:
         """Revoke every root token, whatever its origin, and return how many there were."""
-        count = vault_tokens.revoke(client, lambda token: "root" in (token.get("policies") or []))
+        count = tokens.revoke(client, lambda token: "root" in (token.get("policies") or []))
         self.markers.root.drop()
         return count

@@ -10,10 +10,11 @@ import secrets
 import stat
 import typing as t
 
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_credential
-from ansible_collections.openmates.server.plugins.module_utils.vault_api import token_fault
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.approles import AppRoles
-from ansible_collections.openmates.server.plugins.module_utils.vault_config.part import Part
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import credential as vault_credential
+from ansible_collections.openmates.server.plugins.module_utils.vault.api import token_fault
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.approles import AppRoles
+from ansible_collections.openmates.server.plugins.module_utils.vault.config.part import Part
 
 TOKEN_MODE = 0o400
 

@@ -8,7 +8,7 @@ import json
 import pathlib
 import typing as t
 
-from ansible_collections.openmates.server.plugins.module_utils import directus as api
+from ansible_collections.openmates.server.plugins.module_utils.directus import api
 
 SHOWN = 20  # names in a message
 

@@ -10,7 +10,8 @@ import os
 import typing as t
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import vault, vault_custody
+from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
+from ansible_collections.openmates.server.plugins.module_utils.vault import custody
 
 
 def log_in(url: str, role: str, secret_id: str, timeout: int) -> vault.hvac.Client | None:
@@ -89,7 +90,7 @@ def generate_root(client: vault.hvac.Client, shares: list[str]) -> str:
         raise vault.VaultProblem(f"Vault at {client.url} makes no root token: {error}") from error
     encoded = answer["encoded_token"]
     hidden = base64.b64decode(encoded + "=" * (-len(encoded) % 4))
-    return vault_custody.with_pad(hidden, attempt["otp"].encode()).decode()
+    return custody.with_pad(hidden, attempt["otp"].encode()).decode()
 
 
 def tokens(client: vault.hvac.Client) -> t.Iterator[dict[str, t.Any]]:

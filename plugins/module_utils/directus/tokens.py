@@ -10,7 +10,7 @@ import re
 import typing as t
 from urllib.error import HTTPError, URLError
 
-from ansible_collections.openmates.server.plugins.module_utils.directus import DirectusProblem, fetch
+from ansible_collections.openmates.server.plugins.module_utils.directus.api import DirectusProblem, fetch
 
 # Shorter tokens can be guessed.
 MINIMUM_LENGTH = 32

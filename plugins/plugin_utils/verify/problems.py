@@ -1,0 +1,162 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The problems of a live server, each with its remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from ansible_collections.openmates.server.plugins.plugin_utils.verify.results import (
+    Readiness,
+    family_of,
+    missing_ports,
+    name_of_port,
+    not_provisioned,
+    probed_addresses,
+    selected_families,
+    service_names,
+    service_trouble,
+    to_be_made,
+    unexpected_ports,
+    was_asked,
+    web_answers,
+    who_listens,
+)
+
+MIN_DAYS_LEFT = 7
+SETUP = "site.yml --tags stack runs cms-setup again. See `sudo docker compose logs cms-setup` on the host for refusals"
+POLICIES = "site.yml --tags vault writes the policies and the engines"
+#: Remedy for each failed part of the readiness.
+REMEDIES = {
+    "directus_login": "The api logs in with openmates_admin_email and openmates_admin_password: site.yml writes both "
+    "for the api and for Directus's administrator",
+    "collections": SETUP,
+    "fields": SETUP,
+    "vault_token": "site.yml --tags vault issues a token; `sudo journalctl -u openmates-vault-token` shows its renewals",
+    "vault_policy": POLICIES,
+    "transit": POLICIES,
+    "cache": "site.yml writes openmates_cache_password for the cache and its clients; see `sudo docker compose logs cache`",
+    "queue": "See `sudo docker compose ps --all` and the worker's `sudo docker compose logs`. Which queues a worker consumes is "
+    "set by openmates_worker_queues and openmates_apps",
+    "health": "See `sudo docker compose logs api` on the host",
+    "initialisation": "Remove the cause, then `sudo docker compose restart api` in the project's directory on the host",
+}
+
+
+def _problems_of_addresses(seen: Mapping) -> Iterator[str]:
+    selected = selected_families(seen)
+    addresses = list(seen.get("addresses") or [])
+    found = (seen.get("probe") or {}).get("addresses") or {}
+    for address in addresses:
+        entry = found.get(address)
+        if family_of(address) not in selected or entry is None:
+            continue
+        if not entry["reachable"]:
+            family = family_of(address)
+            other = ", ".join(name.lower() for name in selected if name != family)
+            yield (
+                f"{family} {address} could not be probed from here: {entry['reason']}. Run verify from a machine with "
+                f"{family}, or set openmates_probe_families: [{other}] to leave it unverified"
+            )
+        elif not entry["reliable"]:
+            yield f"The scan of {address} is not reliable: {entry['reason']}"
+        elif not entry["answered"]:
+            yield f"Nothing answered at {address}: the host is down, or a network in between drops all packets"
+    if seen.get("require_ipv6") and "IPv6" not in map(family_of, addresses):
+        yield "The host has no IPv6 address, but openmates_require_ipv6 is set"
+    if not any(family_of(address) in selected for address in addresses):
+        yield "No address was probed: set openmates_public_addresses to the server's public addresses"
+
+
+def _problems_of_ports(seen: Mapping) -> Iterator[str]:
+    for port, addresses in unexpected_ports(seen).items():
+        who = who_listens(seen, port) or "no listener was found on the host"
+        yield (
+            f"Port {port} is open to the internet at {', '.join(addresses)} and must be closed: {who}. "
+            "Stop it, or bind it to 127.0.0.1, and check why the firewall accepted it"
+        )
+    for port, addresses in missing_ports(seen).items():
+        if not probed_addresses(seen)[addresses[0]]["answered"]:
+            continue  # reported for the address
+        who = who_listens(seen, port)
+        why = f"{who}, so check the firewalls in between" if who else "nothing listens there on the host"
+        why = why if was_asked(seen) else "no answer"
+        name = f" ({name_of_port(seen, port)})" if name_of_port(seen, port) else ""
+        yield f"Port {port}{name} must be open and is closed at {', '.join(addresses)}: {why}"
+
+
+def _problems_of_web(seen: Mapping) -> Iterator[str]:
+    for answer in web_answers(seen):
+        if not answer["ok"]:
+            issuer = f" (certificate by {answer['issuer']})" if answer.get("issuer") else ""
+            yield f"{answer['url']} at {answer['address']}: {answer['error']}{issuer}{_caddy_hint(seen, answer)}"
+        elif answer.get("days_left") is not None and answer["days_left"] < MIN_DAYS_LEFT:
+            days = answer["days_left"]
+            yield f"{answer['url']} at {answer['address']}: its certificate expires in {days} days and was not renewed"
+
+
+def _caddy_hint(seen: Mapping, answer: Mapping) -> str:
+    """A hint for a 503 that Caddy sends because it considers the upstream down."""
+    if answer.get("status") != 503 or not Readiness(seen).ok:
+        return ""
+    return (
+        ". OpenMates is ready, but Caddy considers this name's upstream down (was its health probe refused?): "
+        "`sudo journalctl -u caddy` on the host"
+    )
+
+
+def _problems_of_readiness(seen: Mapping) -> Iterator[str]:
+    readiness = Readiness(seen)
+    if not readiness.wanted or readiness.ok:
+        return
+    if not readiness.failing:
+        remedy = "If it is missing, site.yml --tags stack writes it"
+        yield f"openmates-ready failed on the host: {readiness.error}. {remedy}"
+        return
+    groups = readiness.by_detail()
+    if len(readiness.failing) == len(readiness.parts) and len(groups) == 1:
+        yield (
+            f"OpenMates is not ready: {next(iter(groups))}. "
+            "See `sudo docker compose ps --all api` and `sudo docker compose logs api` on the host"
+        )
+        return
+    for detail, names in groups.items():
+        yield f"OpenMates is not ready, {', '.join(names)}: {detail}{_remedy(seen, names[0], detail)}"
+
+
+def _remedy(seen: Mapping, name: str, detail: str) -> str:
+    """The remedy for a part that failed; empty if another part's failure is the cause."""
+    if detail.startswith("not asked:"):
+        return ""
+    remedy = REMEDIES.get(name.partition(":")[0], "")
+    if name == "vault_token" and "sealed" in detail:
+        remedy = (seen.get("hints") or {}).get("vault") or remedy
+    return f". {remedy}" if remedy else ""
+
+
+def _problems_of_services(seen: Mapping) -> Iterator[str]:
+    if seen.get("services_problem"):
+        yield f"The services could not be read: {seen['services_problem']}"
+        return
+    for name in service_names(seen):
+        trouble = service_trouble(seen, name)
+        if trouble and not to_be_made(seen, name):
+            hint = (seen.get("hints") or {}).get(name, "")
+            yield f"Service {name}: {trouble}. See `sudo docker compose logs {name}` on the host{'. ' if hint else ''}{hint}"
+
+
+def problems_of(seen: Mapping) -> list[str]:
+    """All problems, one sentence each; empty if there are none.
+
+    What a dry run finds missing on a new server is not a problem.
+    """
+    if not_provisioned(seen):
+        return list(_problems_of_addresses(seen))
+    parts = (
+        _problems_of_addresses,
+        _problems_of_ports,
+        _problems_of_web,
+        _problems_of_readiness,
+        _problems_of_services,
+    )
+    return [problem for part in parts for problem in part(seen)]
