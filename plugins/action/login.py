@@ -5,7 +5,13 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.openmates.server.plugins.plugin_utils.login import CLOSED, Login, attempt, connection_as
+from ansible_collections.openmates.server.plugins.plugin_utils.login import (
+    CLOSED,
+    OTHER_USER,
+    Login,
+    attempt,
+    connection_as,
+)
 
 REMEDIES = {
     "host key verification failed": "The server's SSH host key differs from the one that this machine knows. If the "
@@ -47,6 +53,9 @@ class ActionModule(ActionBase):
         last = list(tried.values())[-1]
         found = [remedy for sign, remedy in REMEDIES.items() if sign in last.message.lower()]
         remedy = found[0].replace("ADDRESS", address) if found else (LET_IN if last.refused else NO_ANSWER)
+        other = [found[1] for login in tried.values() if (found := OTHER_USER.search(login.message))]
+        if other:
+            remedy = f"Set openmates_ssh_initial_user: {other[0]}"
         what = "accepts none of the users" if last.refused else "cannot be reached"
         attempts = "; ".join(f"as {user}: {login.message}" for user, login in tried.items())
         return f"{host} ({address}, port {port}) {what}. Tried {attempts}. {remedy}"

@@ -12,6 +12,8 @@ from ansible.plugins.loader import connection_loader
 
 #: ssh's messages when a server was reached and refused the user.
 REFUSED = re.compile(r"permission denied|too many authentication failures|not allowed at this time", re.IGNORECASE)
+#: What a cloud image prints in place of running root's command, with the user that it accepts.
+OTHER_USER = re.compile(r'Please login as the user "([\w.-]+)"')
 #: ssh's messages when the port is closed, as for a moment while sshd is reloaded.
 CLOSED = "connection refused"
 #: No connection is shared with an earlier login, even if the operator's ssh_config enables that.
@@ -38,11 +40,14 @@ def connection_as(connection: t.Any, play_context: t.Any, user: str, **options: 
 def attempt(connection: t.Any, command: str) -> Login:
     """Log in and run a command."""
     try:
-        code, _, errors = connection.exec_command(command, sudoable=False)
+        code, output, errors = connection.exec_command(command, sudoable=False)
     except AnsibleConnectionFailure as error:
         message = last_words(str(error))
         return Login(False, bool(REFUSED.search(message)), message)
-    return Login(code == 0, False, last_words(errors.decode(errors="replace")) or f"exit code {code}")
+    said, printed = (last_words(text.decode(errors="replace")) for text in (errors, output))
+    if code and OTHER_USER.search(printed):
+        return Login(False, True, printed)
+    return Login(code == 0, False, said or f"exit code {code}")
 
 
 def last_words(text: str) -> str:

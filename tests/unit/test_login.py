@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from ansible.errors import AnsibleConnectionFailure
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.openmates.server.plugins.action import guarded_files, login
 from ansible_collections.openmates.server.plugins.plugin_utils.login import Login, attempt, last_words
 
@@ -60,6 +64,19 @@ def test_a_command_that_fails_is_no_login() -> None:
     assert last_words("") == ""
 
 
+def test_a_message_in_place_of_roots_shell_is_a_refusal() -> None:
+    """What cloud images put into root's authorized_keys prints it on standard output and ends with 142."""
+    text = b'Please login as the user "debian" rather than the user "root".\n\n'
+    found = attempt(SimpleNamespace(exec_command=lambda *_, **__: (142, text, b"")), "true")
+    assert (found.worked, found.refused) == (False, True) and 'the user "debian"' in found.message
+    assert attempt(SimpleNamespace(exec_command=lambda *_, **__: (0, text, b"")), "true").worked
+    assert attempt(SimpleNamespace(exec_command=lambda *_, **__: (1, b"x", b"")), "true") == (
+        False,
+        False,
+        "exit code 1",
+    )
+
+
 # ---------------------------------------------------------------- which user
 
 
@@ -97,6 +114,27 @@ def test_a_server_that_refuses_all_users_is_reported_with_a_remedy(monkeypatch: 
 
 def test_a_closed_port_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "Check that sshd listens on this port" in who(monkeypatch, {"admin": CLOSED})[0]["msg"]
+
+
+def test_the_user_that_a_cloud_image_accepts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    other = Login(False, True, 'Please login as the user "debian" rather than the user "root"')
+    result, tried = who(monkeypatch, {"admin": REFUSED, "root": other})
+    assert tried == ["admin", "root"] and "accepts none of the users" in result["msg"]
+    assert result["msg"].endswith("Set openmates_ssh_initial_user: debian")
+
+
+@pytest.mark.parametrize("name", ["ansible_user", "ansible_ssh_user"])
+def test_a_user_of_the_inventory_that_is_not_the_one_found_is_refused(name: str) -> None:
+    tasks = yaml.safe_load((Path(__file__).parents[2] / "roles/login/tasks/main.yml").read_text())
+    [check] = [task for task in tasks if "ansible.builtin.fail" in task]
+    for user in ("debian", "root"):
+        given = {"ansible_user": "root", name: user, "login_found": {"user": "root"}, "inventory_hostname": "prod1"}
+        templar = Templar(DataLoader(), given)
+        setting = templar.template(trust_as_template(check["vars"]["setting"]))
+        templar = Templar(DataLoader(), {**given, "setting": setting})
+        assert templar.evaluate_conditional(trust_as_template(check["when"])) == (user == "debian")
+        message = templar.template(trust_as_template(check["ansible.builtin.fail"]["msg"]))
+        assert f"the inventory sets {name} to {user}" in message
 
 
 def test_a_changed_host_key_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> None:

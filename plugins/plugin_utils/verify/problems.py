@@ -32,12 +32,14 @@ REMEDIES = {
     "for the api and for Directus's administrator",
     "collections": SETUP,
     "fields": SETUP,
-    "vault_token": "site.yml --tags vault issues a token; `sudo journalctl -u openmates-vault-token` shows its renewals",
+    "vault_token": "site.yml --tags vault issues a token; `sudo journalctl -u openmates-vault-token` shows its "
+    "renewals",
     "vault_policy": POLICIES,
     "transit": POLICIES,
-    "cache": "site.yml writes openmates_cache_password for the cache and its clients; see `sudo docker compose logs cache`",
-    "queue": "See `sudo docker compose ps --all` and the worker's `sudo docker compose logs`. Which queues a worker consumes is "
-    "set by openmates_worker_queues and openmates_apps",
+    "cache": "site.yml writes openmates_cache_password for the cache and its clients; see "
+    "`sudo docker compose logs cache`",
+    "queue": "See `sudo docker compose ps --all` and the worker's `sudo docker compose logs`. Which queues a worker "
+    "consumes is set by openmates_worker_queues and openmates_apps",
     "health": "See `sudo docker compose logs api` on the host",
     "initialisation": "Remove the cause, then `sudo docker compose restart api` in the project's directory on the host",
 }
@@ -142,7 +144,8 @@ def _problems_of_services(seen: Mapping) -> Iterator[str]:
         trouble = service_trouble(seen, name)
         if trouble and not to_be_made(seen, name):
             hint = (seen.get("hints") or {}).get(name, "")
-            yield f"Service {name}: {trouble}. See `sudo docker compose logs {name}` on the host{'. ' if hint else ''}{hint}"
+            hint = f". {hint}" if hint else ""
+            yield f"Service {name}: {trouble}. See `sudo docker compose logs {name}` on the host{hint}"
 
 
 def problems_of(seen: Mapping) -> list[str]:
