@@ -16,7 +16,6 @@ from urllib.error import HTTPError
 import pytest
 from ansible_collections.openmates.server.plugins.module_utils.directus import api, schema, tokens
 from ansible_collections.openmates.server.plugins.module_utils.directus.changes import Changes, differing
-from ansible_collections.openmates.server.plugins.modules import directus_backup
 
 # ---------------------------------------------------------------- ids
 
@@ -302,15 +301,3 @@ def test_reasons_for_a_missing_token(source, name, changes, told):
 def test_without_a_source_no_user_can_have_a_token():
     with pytest.raises(api.DirectusProblem, match="tokens_from is not set"):
         tokens.read(None, ["website"], lenient=False)
-
-
-# ---------------------------------------------------------------- dumps
-
-
-def test_old_dumps_go_and_that_of_failed_tries_is_none_of_them(tmp_path):
-    names = [f"directus-2026112{day}T000000Z.dump" for day in range(5)]
-    for name in [*names, "directus-retry.dump", "directus-20261129T000000Z.part", "something else"]:
-        (tmp_path / name).touch()
-    assert [path.name for path in directus_backup.stale(tmp_path, 3)] == names[:2]
-    assert directus_backup.stale(tmp_path, 9) == []
-    assert len(directus_backup.stale(tmp_path, 0)) == 4, "the newest stays whatever is asked"
