@@ -15,6 +15,8 @@ description:
     with C(ansible_) are Ansible's own and always accepted.
   - An argument may be set wherever Ansible reads variables, not only with C(-e).
   - This is an action plugin; nothing runs on the server. Make it the first task of the playbook, with C(tags=always).
+  - A module of our own because M(ansible.builtin.validate_argument_spec) accepts a misspelt name without a message,
+    and does not know files of the controller.
 options:
   arguments:
     description:

@@ -15,6 +15,8 @@ description:
     it is a one-shot that never exited with 0.
   - Compose never changes an existing network or volume, so those that differ from the files are reported as well.
   - A host without Docker or without the project is reported as one where everything is outdated, not as an error.
+  - A module of our own because it is on the path of every run, and M(community.docker.docker_compose_v2) in check mode
+    reports neither stale networks and volumes nor the reason for a change.
 options:
   project_src:
     description: The directory with the Compose files.

@@ -14,6 +14,7 @@ description:
   - Shows a line every few seconds with the last line of the one-shot's own progress, one that begins with its name and
     a colon, or else the last line of its log.
   - An action plugin. It returns what M(openmates.server.compose_info) does, as of the end of the wait.
+  - A module of our own because a task with C(until) shows nothing of a one-shot that takes a quarter of an hour.
 options:
   project_src:
     description: The directory with the Compose files.

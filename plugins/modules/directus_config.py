@@ -16,6 +16,7 @@ description:
     a declared role, policy or user; with O(prune) they are removed.
   - Only objects that this module created, and additions to declared objects, are ever removed.
   - Results and diffs contain names and ordinary values, never a password or token.
+  - A module of our own because no collection has one for Directus. All of it is one call on the path of every run.
 options:
   schema:
     description:

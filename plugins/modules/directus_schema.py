@@ -12,6 +12,8 @@ description:
   - Compares a running Directus with a snapshot and applies the difference, in one transaction.
   - Removes nothing without O(remove), and changes no column in a way that could lose data without O(data_loss).
   - Without O(snapshot) it only reads the current schema.
+  - A module of our own because no collection has one for Directus, and Directus itself applies a difference that
+    loses data.
 options:
   snapshot:
     description: The snapshot, as created by Directus.

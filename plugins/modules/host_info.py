@@ -11,6 +11,9 @@ short_description: Read packages, groups and users of a Debian host, and the fea
 description:
   - Returns facts that several tasks need, so that a run without changes needs one short call.
   - Features are tested in the kernel, not derived from the type of machine.
+  - A module of our own because M(ansible.builtin.setup), M(ansible.builtin.package_facts), M(ansible.builtin.getent)
+    and M(ansible.builtin.mount_facts) are four calls on the path of every run, and cannot tell what the kernel
+    supports.
 options: {}
 attributes:
   check_mode: {support: full, description: Changes nothing.}

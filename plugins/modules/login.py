@@ -13,6 +13,8 @@ description:
   - A server that refuses a user is reachable, so the next user is tried without an error.
   - The connection stays open for the tasks that follow.
   - This is an action plugin; it runs only C(true) on the server.
+  - A module of our own because with M(ansible.builtin.ping) a server that refuses a user counts as unreachable, which
+    ends the run for it.
 options:
   users:
     description: The users to try, the preferred one first.

@@ -16,6 +16,8 @@ description:
     does not hide an open port. Ports in O(expected) are tried once more, with a longer timeout.
   - Silence is paced at O(concurrency) per timeout; an answer allows the next connection at once.
   - All addresses are probed at the same time, each within O(deadline) seconds.
+  - A module of our own because M(ansible.builtin.wait_for) takes one port per call and M(ansible.builtin.uri) cannot
+    request a name from a given address; a scanner such as nmap would have to be installed.
 options:
   addresses:
     description: IPv4 and IPv6 addresses to probe.

@@ -17,6 +17,8 @@ description:
     The message names the file, the line and the nearest setting. On the command line, variables of roles are accepted.
   - A setting that refers to something undefined is left out and returned in C(unresolved).
   - The result holds secrets and is never shown. This is an action plugin; nothing runs on the server.
+  - A module of our own because M(ansible.builtin.validate_argument_spec) does not return the converted values, which
+    later tasks need, nor judge names.
 options: {}
 attributes:
   check_mode: {support: full, description: It changes nothing in any mode.}

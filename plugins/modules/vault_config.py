@@ -16,8 +16,10 @@ description:
   - If Vault is not open, or that identity is not as declared, changes nothing and reports it in RV(state). A role can
     call this module first, and M(openmates.server.vault_init), M(openmates.server.vault_unseal) and O(elevate) only
     if they are needed.
-  - One module for all of it because each remote call costs more than everything Vault does in it.
   - Results and diffs hold names, never a value or a token.
+  - A module of our own because community.hashi_vault has none for policies, engines, roles and tokens, and because
+    the identity's secret is handed to this call only. One module for all of it because each remote call costs more
+    than everything Vault does in it.
 options:
   elevate:
     description:

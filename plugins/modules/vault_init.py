@@ -16,6 +16,7 @@ description:
   - An existing keys file is never overwritten. An initialised Vault without its keys file is an error.
   - A run that is killed between the initialisation and the custody leaves a marker on the host. The next run finds it
     and either confirms the custody or reports RV(must_reset), because then nothing was ever stored in that Vault.
+  - A module of our own because no other keeps the unseal shares out of results, logs and files.
 options:
   keys_file:
     description: Absolute path of the keys file on the controller. Its folder is made if it is missing.

@@ -14,6 +14,8 @@ description:
   - In the snapshot, tokens and logins that were revoked since are valid. So it leaves a file in O(state_directory),
     which makes M(openmates.server.vault_config) revoke all of them before anything else.
   - Never deletes anything itself.
+  - A module of our own because the keys of the passing Vault must not leave the call, and an interrupted restore must
+    be recognised.
 options:
   src:
     description: The snapshot, on the host.

@@ -12,6 +12,8 @@ description:
   - The token goes to one file on the controller, encrypted with the run's own ansible-vault secret. It is in no result,
     log or file on the host.
   - It leaves a file in O(state_directory), so that the next run of M(openmates.server.vault_config) revokes it.
+  - A module of our own because no other generates a root token from shares and keeps it out of results, logs and
+    files.
 options:
   url: {description: Where Vault makes a root token from the shares.}
   container:

@@ -12,6 +12,8 @@ description:
   - The two halves of a rotation, so that the services can take the new values in between.
   - New values become a new version. Fields that are not given keep their values.
   - Old versions are destroyed, not only deleted, so that the old values cannot be restored.
+  - A module of our own because community.hashi_vault would need the managing identity's secret in a variable of the
+    play, and has no module that destroys old versions.
 options:
   path:
     description: The secret's path below O(engine).

@@ -11,6 +11,7 @@ short_description: Take a snapshot of Vault's raft storage, with a token that ca
 description:
   - Writes the snapshot to a file on the host and checks that it is whole.
   - A snapshot is encrypted with Vault's own key. It cannot be read without the unseal shares of that time.
+  - A module of our own because the login that may take snapshots is made for one use within this call.
 options:
   role:
     description: The AppRole that may take snapshots.

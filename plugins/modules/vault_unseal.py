@@ -11,6 +11,8 @@ short_description: Unseal Vault and wait until it serves requests
 description:
   - Unseals a sealed HashiCorp Vault or OpenBao with Shamir shares and waits until its health answers 200.
   - Leaves an open Vault as it is.
+  - A module of our own because community.hashi_vault has none, and because an unfinished attempt of another run has to
+    be reset first.
 options:
   shares:
     description: The unseal shares, base64 or hex; at least as many as the Vault's threshold.

@@ -14,8 +14,7 @@ description:
     C(progress:); such lines are not part of the result.
   - Fails if the script's exit status is not 0, unless C(failed_when) judges otherwise.
   - A run that is killed leaves the script running to its end.
-  - An action plugin of its own, because C(ansible.builtin.script) shows nothing before the end and does not take
-    C(async).
+  - A module of our own because M(ansible.builtin.script) shows nothing before the end and does not take C(async).
 options:
   src:
     description: The script, in the role's C(files).

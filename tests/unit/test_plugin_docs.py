@@ -51,3 +51,10 @@ def test_every_module_has_examples_and_return_values(name: str) -> None:
     module = importlib.import_module(f"ansible_collections.openmates.server.plugins.modules.{name}")
     assert re.search(rf"openmates\.server\.{name}:", module.EXAMPLES)
     assert yaml.safe_load(module.RETURN)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_every_module_says_why_no_module_of_another_collection_does(name: str) -> None:
+    module = importlib.import_module(f"ansible_collections.openmates.server.plugins.modules.{name}")
+    description = " ".join(yaml.safe_load(module.DOCUMENTATION)["description"])
+    assert re.search(r"\bA module of our own (because|for) \w", description)
