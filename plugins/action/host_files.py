@@ -5,27 +5,25 @@
 from __future__ import annotations
 
 import hashlib
+import typing as t
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
+from ansible_collections.openmates.server.plugins.plugin_utils.pipelined import PipelinedAction
 
 CACHE = "__pycache__"  # created by tests and editors beside a Python program; differs on each controller
 
 
-class ActionModule(ActionBase):
+class ActionModule(PipelinedAction):
     """Turns ``src`` into ``files``; the module handles all other options."""
 
-    def run(self, tmp=None, task_vars=None):
-        super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
-        source = arguments.pop("src", None)
-        exclude = arguments.pop("exclude", None) or []
+    def arguments(self, args: dict[str, t.Any], task_vars: dict[str, t.Any]) -> dict[str, t.Any]:
+        """Return the module's arguments from the task's."""
+        source, exclude = args.pop("src", None), args.pop("exclude", None) or []
         if source:
-            rendered = self._render(Path(source), exclude, task_vars or {})
-            arguments["files"] = with_attributes(rendered, arguments.get("files") or [])
-        return self._execute_module(module_name=self._task.action, module_args=arguments, task_vars=task_vars)
+            args["files"] = with_attributes(self._render(Path(source), exclude, task_vars), args.get("files") or [])
+        return args
 
     def _render(self, source: Path, exclude: list[str], variables: dict) -> list[dict]:
         if not source.is_dir():

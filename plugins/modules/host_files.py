@@ -11,7 +11,8 @@ short_description: Bring any number of small files to their declared state in on
 description:
   - Writes files, removes others, and corrects lines and permissions of files that belong to other packages.
   - A link in place of a declared file is replaced and never followed.
-  - Usually called through its action plugin, which renders a local directory of templates into O(files); see O(src).
+  - Called through its action plugin, which renders a local directory of templates into O(files); see O(src). It needs
+    pipelining, because files may hold secrets, and switches it on.
   - A module of our own because a run writes about a hundred files. M(ansible.builtin.template) takes two round trips
     for each, and has neither a purge that shows what it would remove nor digests that do not reveal the content.
   - M(openmates.server.guarded_files) writes the same O(files) where a mistake could lock out all users.
