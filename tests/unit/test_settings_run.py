@@ -253,7 +253,7 @@ def test_a_command_that_does_not_read_the_settings_can_connect_all_the_same(oper
     message = "msg={{ ansible_user }}:{{ ansible_port }}"
     command = [Path(sys.executable).parent / "ansible", "server", "-i", "inventory", "--playbook-dir", "playbooks"]
     done = operator.command(*command, "-m", "ansible.builtin.debug", "-a", message)
-    defaults = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text())
+    defaults = yaml.safe_load((ROOT / "roles/settings/defaults/main/main.yml").read_text())
     login = f"{defaults['openmates_ssh_user']}:{defaults['openmates_ssh_port']}"
     assert login in done.stdout, done.stdout + done.stderr
 

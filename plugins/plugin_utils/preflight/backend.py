@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.openmates.server.plugins.plugin_utils.preflight.exposure import SERVICES
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.images import moves
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import LABEL, Preflight, integer
 
@@ -36,7 +35,6 @@ NEEDED_QUEUES = (
     "app_ai",
 )
 LOCAL_NAMES = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104 - a name to compare with
-SIGNUP_MODES = ("invite_only", "domain_allowlist", "invite_and_domain")
 OFFICIAL = "openmates.org"
 # Variables that the Compose file sets for the api and its workers, with the setting that defines each.
 BACKEND_ENVIRONMENT = {
@@ -127,7 +125,7 @@ def check_apps(run: Preflight) -> Iterator[str]:
                 f"{title!r} is not a name for an app",
                 "Use lower-case letters, digits and hyphens, beginning with a letter",
             )
-        elif title in SERVICES:
+        elif title in run.services:
             yield run.problem(name, f"{title!r} is the name of a service", f"Rename the app, e.g. to app-{title}")
         elif title in seen:
             yield run.problem(name, f"{title!r} is listed twice", "Remove or rename one of them")
@@ -263,9 +261,7 @@ def check_signup(run: Preflight) -> Iterator[str]:
     mode, domains = run.get("openmates_signup_mode", "invite_only"), run.get("openmates_signup_domains", [])
     limit = run.get("openmates_signup_limit", 0)
     official = hosting_name(run)[0] == OFFICIAL
-    if mode not in SIGNUP_MODES:
-        yield run.problem("openmates_signup_mode", f"{mode!r} is unknown", f"Use one of {', '.join(SIGNUP_MODES)}")
-    elif official and mode != "invite_only":
+    if official and mode != "invite_only":
         yield run.problem(
             "openmates_signup_mode",
             f"on {OFFICIAL} it has no effect",
@@ -279,7 +275,7 @@ def check_signup(run: Preflight) -> Iterator[str]:
             yield run.problem(
                 "openmates_signup_domains", f"{domain!r} is not a domain", "Write the part after the @ of an address"
             )
-    if not official and mode in SIGNUP_MODES and bool(domains) is (mode == "invite_only"):
+    if not official and bool(domains) is (mode == "invite_only"):
         if domains:
             remedy = "Set openmates_signup_mode to domain_allowlist or invite_and_domain, or remove the domains"
             yield run.problem("openmates_signup_domains", "with invite_only they have no effect", remedy)

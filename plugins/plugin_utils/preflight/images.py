@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
+from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import field
 
 REFERENCE = re.compile(r"^[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?$", re.IGNORECASE)
 VERSION = re.compile(r"^v?(\d+(?:\.\d+)*)(?:-[a-z][a-z0-9.]*)?$", re.IGNORECASE)
@@ -31,23 +32,20 @@ def moves(reference: str) -> bool:
 
 
 def check_images(run: Preflight) -> Iterator[str]:
-    name, images = "openmates_images", run.get("openmates_images", {})
-    if name in run.broken:
-        return
-    if not isinstance(images, dict):
-        yield run.problem(name, "it is not a table of services", "Write it as {cms: directus/directus:11.17.4, ...}")
-        return
-    for service, reference in images.items():
-        if not REFERENCE.match(str(reference)):
+    for service, fields in run.services.items():
+        name, reference = field(service, "image"), fields.get("image")
+        if reference is None:
+            continue  # it could not be evaluated
+        if not REFERENCE.match(reference):
             yield run.problem(
                 name,
-                f"the image of {service} is {reference!r}",
+                f"{reference!r} is not an image",
                 "Write it as registry/path:tag, with @sha256: and 64 digits behind it if you know its digest",
             )
-        elif run.environment == "prod" and moves(str(reference)):  # a developer's own image may have any tag
+        elif run.environment == "prod" and moves(reference):  # a developer's own image may have any tag
             yield run.problem(
                 name,
-                f"the image of {service} is {reference}, a tag that its publisher moves to other versions",
+                f"{reference} is a tag that its publisher moves to other versions",
                 "Give it a tag with the full version, or a digest",
             )
 
