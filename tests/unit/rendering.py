@@ -29,8 +29,8 @@ SECRETS = {name: secrets.token_urlsafe(30) for name in SECRET_NAMES}
 HOST_KEY = secrets.token_bytes(keyed_digest.KEY_BYTES)
 
 
-def templar(environment: str, tmp_path: Path, **settings: object) -> Templar:
-    """Ansible's templar with the variables of a host of that environment."""
+def templar(environment: str, tmp_path: Path, root: Path = ROOT, **settings: object) -> Templar:
+    """Ansible's templar with the variables of a host of that environment. ``root``: the project, or a copy of it."""
     variables = {
         **SECRETS,
         "openmates_admin_email": "operator@openmates.org",
@@ -45,21 +45,23 @@ def templar(environment: str, tmp_path: Path, **settings: object) -> Templar:
     group_vars.mkdir(parents=True, exist_ok=True)
     (group_vars / "main.yml").write_text(yaml.safe_dump(variables))
     loader = DataLoader()
-    loader.set_basedir(str(ROOT / "playbooks"))
+    loader.set_basedir(str(root / "playbooks"))
     manager = InventoryManager(loader, sources=[str(tmp_path)])
     variable_manager = VariableManager(loader=loader, inventory=manager)
-    return Templar(loader, with_settings(ROOT, loader, variable_manager.get_vars(host=manager.get_host("server"))))
+    return Templar(loader, with_settings(root, loader, variable_manager.get_vars(host=manager.get_host("server"))))
 
 
-def render(environment: str, tmp_path: Path, key: bytes = HOST_KEY, **settings: object) -> dict[str, str]:
+def render(
+    environment: str, tmp_path: Path, key: bytes = HOST_KEY, root: Path = ROOT, **settings: object
+) -> dict[str, str]:
     """Every file of files/compose for a host of that environment, by path below the stack's directory."""
-    host = templar(environment, tmp_path, **settings)
+    host = templar(environment, tmp_path, root, **settings)
     secret_files = host.template(trust_as_template("{{ stack_secret_files }}"))
     contents = {file["path"]: file["content"] for file in secret_files}
     host.available_variables["secret_digests"] = keyed_digest.by_directory(contents, key)
     action = ActionModule(None, None, None, host._loader, host, None)
     exclude = ["docker-compose.override.yml"] if environment == "prod" else []
-    files = action._render(ROOT / "files/compose", exclude, host.available_variables)
+    files = action._render(root / "files/compose", exclude, host.available_variables)
     return {file["path"]: file["content"] for file in files}
 
 
@@ -73,5 +75,6 @@ def merged(files: dict[str, str]) -> dict:
 
     services = load("docker-compose.yml")
     for name, override in load("docker-compose.override.yml").items():
-        services[name]["ports"] = override["ports"]
+        if "ports" in override:
+            services[name]["ports"] = override["ports"]
     return services
