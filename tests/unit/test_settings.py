@@ -109,6 +109,43 @@ def test_a_setting_with_a_fixed_set_of_values_takes_no_other(name: str, value: o
     assert words in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("openmates_admin_password", 73519462840571, "must be text in quotation marks"),
+        ("openmates_directus_login_attempts", "never", "must be a whole number, not `never`"),
+        ("openmates_directus_login_attempts", True, "must be a whole number"),
+        ("openmates_vault_seeds", ["providers/sample"], "must be a mapping"),
+        ("openmates_ssh_keys", {"admin": "ssh-ed25519 AAAA"}, "must be a list of text"),
+        ("openmates_ssh_port", "ssh", "must be a whole number, not `ssh`"),
+        ("openmates_apps", {"app-a": {}}, "must be a list of mappings"),
+        ("openmates_apps", ["app-a"], "must be a list of mappings"),
+        ("openmates_host_memory_mb", "8G", "must be a whole number, not `8G`"),
+        ("openmates_min_memory_mb", "much", "must be a whole number, not `much`"),
+        ("openmates_min_disk_gb", "20 GB", "must be a whole number, not `20 GB`"),
+        ("openmates_cookie_domain", True, "must be text in quotation marks, not `True`"),
+        ("openmates_ssh_user", ["admin"], "must be text in quotation marks"),
+        ("openmates_version", 0.14, "must be text in quotation marks, not `0.14`"),
+        ("openmates_cms_setup_timeout", "1h", "must be a whole number, not `1h`"),
+        ("openmates_signup_limit", "many", "must be a whole number, not `many`"),
+        ("openmates_worker_queues", {"email": 1}, "must be a list of text"),
+        ("openmates_backend_environment", ["A=1"], "must be a mapping"),
+        ("openmates_vault_pgp_keys", {"one": "bQ=="}, "must be a list of text"),
+    ],
+)
+def test_preflight_gets_no_setting_of_another_type(name: str, value: object, words: str) -> None:
+    with pytest.raises(ConversionError) as error:
+        convert(SPECS[name], value)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", [f"openmates_{name}" for name in ("ssh_sources", "frontend_urls", "worker_queues", "signup_domains")]
+)
+def test_a_list_may_be_one_text(name: str) -> None:
+    assert convert(SPECS[name], "one.test,two.test") == ["one.test", "two.test"]
+
+
 # --- names --------------------------------------------------------------------------------------------------------
 
 

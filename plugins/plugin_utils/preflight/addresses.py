@@ -151,9 +151,6 @@ def check_frontends(run: Preflight) -> Iterator[str]:
     name, urls = "openmates_frontend_urls", run.get("openmates_frontend_urls", [])
     if name in run.broken:
         return
-    if not isinstance(urls, list):
-        yield run.problem(name, "it is not a list", "Write it as [https://app. and your domain]")
-        return
     for url in urls:
         match = ORIGIN.match(str(url))
         if not match:
@@ -200,9 +197,9 @@ def check_cookie_domain(run: Preflight) -> Iterator[str]:
     """The login cookie's domain must contain both the frontend's name and the api's."""
     name, cookie = "openmates_cookie_domain", run.get("openmates_cookie_domain", "")
     domain, urls = str(run.get("openmates_domain", "")).strip().lower(), run.get("openmates_frontend_urls", [])
-    if name in run.broken or not isinstance(urls, list):
+    if name in run.broken:
         return
-    if cookie and not (isinstance(cookie, str) and _is_domain(cookie.removeprefix("."))):
+    if cookie and not _is_domain(cookie.removeprefix(".")):
         yield run.problem(name, f"{cookie!r} is not a domain", "Write it as .example.co.uk, or leave it empty")
         return
     if cookie and not domain:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import ENVIRONMENTS, Preflight, integer
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import ENVIRONMENTS, Preflight
 from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import field
 from ansible_collections.openmates.server.plugins.plugin_utils.services.ports import EXPOSURES, host_ports
 
@@ -60,15 +60,13 @@ def check_ports(run: Preflight) -> Iterator[str]:
                 f"{port!r} is not a port",
                 "Give it a port or a range such as 8000-8001, from 1 to 65535",
             )
-        if integer(run.services[service].get("container_port")) not in range(1, 65536):
+        if not run.services[service]["container_port"]:
             yield run.problem(field(service, "container_port"), "an exposed service needs one", "Add it")
 
 
 def check_ports_differ(run: Preflight) -> Iterator[str]:
     users: dict[int, list[str]] = {}
-    ssh_port = integer(run.get("openmates_ssh_port", 22))
-    if ssh_port is not None:
-        users[ssh_port] = ["SSH (openmates_ssh_port)"]
+    users[run.get("openmates_ssh_port", 22)] = ["SSH (openmates_ssh_port)"]
     if str(run.get("openmates_domain", "")).strip():
         for port in (80, 443):
             users.setdefault(port, []).append("Caddy")

@@ -32,10 +32,7 @@ def check_architecture(run: Preflight) -> Iterator[str]:
 
 
 def check_disk(run: Preflight) -> Iterator[str]:
-    minimum = integer(run.get("openmates_min_disk_gb", 20))
-    if minimum is None:
-        yield run.problem("openmates_min_disk_gb", "it is not a number", "Set it to gigabytes, e.g. 20")
-        return
+    minimum = run.get("openmates_min_disk_gb", 20)
     mounts = [mount for mount in run.facts.get("mounts") or [] if _holds(mount.get("mount", ""), DOCKER_DIRECTORY)]
     if not mounts:  # an overlay root, as in a container, has no entry
         return

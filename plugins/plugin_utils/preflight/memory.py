@@ -21,17 +21,15 @@ SMALLEST_SERVER_MB = 7700
 
 def usable_memory(run: Preflight) -> int | None:
     """The memory to plan for, in MB; None if neither the settings nor the host define it."""
-    declared, reported = integer(run.get("openmates_host_memory_mb", 0)), integer(run.facts.get("memtotal_mb"))
-    return declared if declared and declared > 0 else reported
+    declared = run.get("openmates_host_memory_mb", 0)
+    return declared if declared > 0 else integer(run.facts.get("memtotal_mb"))
 
 
 def check_host_memory(run: Preflight) -> Iterator[str]:
     name = "openmates_host_memory_mb"
-    declared, reported = integer(run.get(name, 0)), integer(run.facts.get("memtotal_mb"))
-    if name in run.broken:
-        return
-    if declared is None or declared < 0:
-        yield run.problem(name, f"{run.get(name)!r} is not a number", "Set it to megabytes, or to 0 for all memory")
+    declared, reported = run.get(name, 0), integer(run.facts.get("memtotal_mb"))
+    if declared < 0:
+        yield run.problem(name, f"it is {declared}", "Set it to megabytes, or to 0 for all memory")
     elif reported is not None and declared > reported:
         yield run.problem(
             name,
@@ -42,10 +40,8 @@ def check_host_memory(run: Preflight) -> Iterator[str]:
 
 def check_memory(run: Preflight) -> Iterator[str]:
     name, have = "openmates_min_memory_mb", usable_memory(run)
-    minimum = integer(run.get(name, 7000))
-    if minimum is None:
-        yield run.problem(name, "it is not a number", "Set it to megabytes, e.g. 7000")
-    elif have is not None and have < minimum:
+    minimum = run.get(name, 7000)
+    if have is not None and have < minimum:
         yield run.host_problem(
             f"it has {have} MB of memory, fewer than {minimum} MB ({name})", "Use a server with 8 GB"
         )
@@ -55,8 +51,7 @@ def check_limits(run: Preflight) -> Iterator[str]:
     """Every service has a memory limit, and the plan that follows from all of them fits the host."""
     if not run.services:
         return
-    apps = run.get("openmates_apps", []) if run.usable("openmates_apps", list) else []
-    apps = [app for app in apps if isinstance(app, dict)]
+    apps = run.get("openmates_apps", [])
     for service, fields in run.services.items():
         if "memory" in fields and megabytes(fields["memory"]) is None:
             yield run.problem(
@@ -70,13 +65,14 @@ def check_limits(run: Preflight) -> Iterator[str]:
                 "Write it as 256M or 1G",
             )
     plan, have = make_plan(run.services, apps), usable_memory(run) or SMALLEST_SERVER_MB
-    too_small = have < (integer(run.get("openmates_min_memory_mb", 7000)) or 0)  # reported as a separate problem
+    too_small = have < run.get("openmates_min_memory_mb", 7000)  # reported as a separate problem
     if plan.total > have and not too_small:
         of_apps = f", {sum(plan.apps.values()):.0f} for openmates_apps" if plan.apps else ""
         yield run.problem(
             SETTING,
             f"the memory limits add up to {plan.total:.0f} MB, but this host has {have} MB: {SYSTEM_MB} for the "
-            f"system, {sum(plan.services.values()):.0f} for the services{of_apps}, {plan.reserve:.0f} for {plan.largest}",
+            f"system, {sum(plan.services.values()):.0f} for the services{of_apps}, {plan.reserve:.0f} for "
+            f"{plan.largest}",
             "Lower some limits, leave out an App, or use a larger server; docs/resources.md explains the sum",
         )
 

@@ -8,16 +8,14 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
-from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, address_of, integer
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, address_of
 
 
 def check_login_attempts(run: Preflight) -> Iterator[str]:
     name = "openmates_directus_login_attempts"
     attempts = run.get(name, 25)
-    if name not in run.broken and (isinstance(attempts, bool) or integer(attempts) is None or integer(attempts) < 0):
-        yield run.problem(
-            name, f"{attempts!r} is not a number of logins", "Write 0 for no limit, or a number such as 25"
-        )
+    if attempts < 0:
+        yield run.problem(name, f"{attempts} is not a number of logins", "Write 0 for no limit, or a number such as 25")
 
 
 def check_paths(run: Preflight) -> Iterator[str]:
