@@ -173,6 +173,14 @@ def test_images_that_become_another_version_are_refused_in_production(reference:
     assert problems(with_fields("dev", "cms", image=reference)) == []
 
 
+def test_an_image_of_several_services_is_one_problem_of_the_setting_that_gives_it() -> None:
+    settings = good("prod") | {"openmates_backend_image": "ghcr.io/glowingkitty/openmates-api:main"}
+    for name in ("api", "task-worker", "task-scheduler"):
+        settings["openmates_services"][name]["image"] = settings["openmates_backend_image"]
+    (found,) = problems(settings)
+    assert found.startswith(f"openmates_backend_image in {SETTINGS}: ghcr.io/glowingkitty/openmates-api:main is a tag")
+
+
 def test_a_random_secret_is_no_placeholder() -> None:
     for value in ("a<b>c9Zk2xY7Qw5t", "xTODO4Zk2xY7Qw5tN", "9abcdef12345678z", "pQ-test-Zk2xY7Qw"):
         assert problems(good("prod") | {"openmates_cache_password": value}) == [], value
@@ -309,7 +317,12 @@ BAD = [
         ["add up to 10300 MB", "7700 MB", "700 for the system", "128 for openmates_apps", "512 for a second api"],
     ),
     ("prod", {"openmates_host_memory_mb": -1}, SETTINGS, ["openmates_host_memory_mb", "-1", "megabytes"]),
-    ("prod", {"openmates_cms_setup_timeout": 30}, SETTINGS, ["openmates_cms_setup_timeout", "30 s", "3600"]),
+    (
+        "prod",
+        {"openmates_cms_setup_timeout": 30},
+        SETTINGS,
+        ["openmates_cms_setup_timeout", "30 is fewer than 60 s", "3600"],
+    ),
     ("prod", {"openmates_ssh_port": 70000}, SETTINGS, ["openmates_ssh_port", "70000 is not a port"]),
     ("prod", {"openmates_host_memory_mb": 9000}, SETTINGS, ["openmates_host_memory_mb", "9000 MB", "7700 MB"]),
     (

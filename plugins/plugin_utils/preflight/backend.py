@@ -10,12 +10,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.openmates.server.plugins.plugin_utils.preflight.images import moves
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.images import check_image
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import LABEL, Preflight, integer
 
 APP_NAME = re.compile(r"^[a-z][a-z0-9-]{0,61}[a-z0-9]$")
-IMAGE = re.compile(r"^[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?$", re.IGNORECASE)
-TAG = re.compile(r"^\w[\w.-]{0,127}$", re.ASCII)
 QUEUE = re.compile(r"^[a-z][a-z0-9_-]*$")
 DURATION = re.compile(r"^(\d+h)?(\d+m)?(\d+s)?$")
 VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
@@ -36,6 +34,11 @@ NEEDED_QUEUES = (
 )
 LOCAL_NAMES = ("localhost", "127.0.0.1", "0.0.0.0")  # noqa: S104 - a name to compare with
 OFFICIAL = "openmates.org"
+#: Directories on the server, each with an example.
+DIRECTORIES = {
+    "openmates_translations_dir": "/srv/openmates-locales",
+    "openmates_source_directory": "/srv/OpenMates",
+}
 # Variables that the Compose file sets for the api and its workers, with the setting that defines each.
 BACKEND_ENVIRONMENT = {
     "PRODUCTION_URL": "openmates_frontend_urls",
@@ -71,21 +74,13 @@ BACKEND_SECRETS = {
 }
 
 
-def check_version(run: Preflight) -> Iterator[str]:
-    name, version = "openmates_version", run.get("openmates_version", "v0.14.0")
-    if name not in run.broken and not TAG.match(version):
-        yield run.problem(name, f"{version!r} is not a version", "Write the tag of OpenMates' images, e.g. v0.14.0")
-
-
 def check_collections(run: Preflight) -> Iterator[str]:
     """The api needs OpenMates' collections, from its own cms-setup or from a schema file."""
     setup, schema = run.get("openmates_cms_setup_image", ""), str(run.get("openmates_directus_schema", ""))
     name = "openmates_cms_setup_image"
     if name in run.broken:
         return
-    if setup and not IMAGE.match(str(setup)):
-        yield run.problem(name, f"{setup!r} is not an image", "Write it as registry/path:tag, or leave the setting out")
-    elif not setup and "openmates_directus_schema" not in run.broken:
+    if not setup and "openmates_directus_schema" not in run.broken:
         if not Path(schema).is_file():
             yield run.problem(
                 name,
@@ -102,16 +97,8 @@ def check_collections(run: Preflight) -> Iterator[str]:
         )
 
 
-def check_setup_timeout(run: Preflight) -> Iterator[str]:
-    name, seconds = "openmates_cms_setup_timeout", run.get("openmates_cms_setup_timeout", 3600)
-    if seconds < 60:
-        yield run.problem(name, f"{seconds} s are fewer than 60", "Write it as 3600, for an hour")
-
-
 def check_apps(run: Preflight) -> Iterator[str]:
     name, apps = "openmates_apps", run.get("openmates_apps", [])
-    if name in run.broken:
-        return
     seen: set[str] = set()
     for app in apps:
         title = str(app.get("name", ""))
@@ -135,14 +122,8 @@ def check_apps(run: Preflight) -> Iterator[str]:
             yield from _check_app_worker(run, name, title, app)
         elif not app.get("image"):
             yield run.problem(name, f"{title!r} has no image", "Add `image:` with the image's reference")
-        if app.get("image") and not IMAGE.match(str(app["image"])):
-            yield run.problem(name, f"the image of {title!r} is {app['image']!r}", "Write it as registry/path:tag")
-        elif app.get("image") and run.environment == "prod" and moves(str(app["image"])):
-            yield run.problem(
-                name,
-                f"the image of {title!r} is {app['image']}, a tag that its publisher moves to other versions",
-                "Give it a tag with the full version, or a digest",
-            )
+        if app.get("image"):
+            yield from check_image(run, name, str(app["image"]), f"the image of {title!r}: ")
 
 
 def _check_app_keys(run: Preflight, name: str, title: str, kind: str, app: dict) -> Iterator[str]:
@@ -196,7 +177,7 @@ def _check_queue_names(run: Preflight, name: str, what: str, queues: Any) -> Ite
 def check_queues(run: Preflight) -> Iterator[str]:
     """Each queue has at most one consumer, and each required queue has one."""
     name, queues = "openmates_worker_queues", run.get("openmates_worker_queues")
-    if name in run.broken or queues is None:
+    if queues is None:
         return
     if not queues:
         yield run.problem(
@@ -274,9 +255,7 @@ def check_signup(run: Preflight) -> Iterator[str]:
                 f"it is empty, and with {mode} OpenMates would fall back to invite_only",
                 "Name the domains whose addresses may sign up, or set openmates_signup_mode: invite_only",
             )
-    if limit < 0:
-        yield run.problem("openmates_signup_limit", f"{limit} is not a number of accounts", "Write it as 0 or 1000")
-    elif limit and not official:
+    if limit > 0 and not official:
         yield run.problem(
             "openmates_signup_limit",
             f"it has an effect on {OFFICIAL} only",
@@ -286,8 +265,6 @@ def check_signup(run: Preflight) -> Iterator[str]:
 
 def check_backend_environment(run: Preflight) -> Iterator[str]:
     name, values = "openmates_backend_environment", run.get("openmates_backend_environment", {})
-    if name in run.broken:
-        return
     for variable, value in values.items():
         if not VARIABLE.match(str(variable)):
             yield run.problem(
@@ -307,62 +284,36 @@ def check_backend_environment(run: Preflight) -> Iterator[str]:
             yield run.problem(name, f"{variable} is not text, a number, true or false", "Put it into quotation marks")
 
 
-def check_translations(run: Preflight) -> Iterator[str]:
-    name, path = "openmates_translations_dir", run.get("openmates_translations_dir", "")
-    if not path or name in run.broken:
-        return
-    if not re.match(r"^(/[A-Za-z0-9._-]+)+$", str(path)):
-        yield run.problem(name, f"{path!r} is not a directory", "Use an absolute path such as /srv/openmates-locales")
-    elif _in_openmates_directory(run, path):
-        yield run.problem(
-            name,
-            f"{path} is in openmates_directory, where a run removes files that it did not write",
-            "Keep the locales elsewhere, e.g. in /srv/openmates-locales",
-        )
-
-
 def check_source(run: Preflight) -> Iterator[str]:
-    name, path = "openmates_source_directory", run.get("openmates_source_directory", "")
-    if not path or name in run.broken:
-        return
-    if run.get("openmates_environment") == "prod":
+    name = "openmates_source_directory"
+    if run.get(name) and run.environment == "prod":
         yield run.problem(
             name,
             "production runs the code of its images only",
             "Remove it here; in development it replaces the images' code with a checkout's",
         )
-    elif not re.match(r"^(/[A-Za-z0-9._-]+)+$", str(path)):
-        yield run.problem(
-            name, f"{path!r} is not a directory", "Use the absolute path of a checkout, e.g. /srv/OpenMates"
-        )
-    elif _in_openmates_directory(run, path):
-        yield run.problem(
-            name,
-            f"{path} is in openmates_directory, where a run removes files that it did not write",
-            "Keep the checkout elsewhere, e.g. in /srv/OpenMates",
-        )
 
 
-def _in_openmates_directory(run: Preflight, path: object) -> bool:
+def check_directories(run: Preflight) -> Iterator[str]:
     directory = str(run.get("openmates_directory", "/opt/openmates")).rstrip("/")
-    return f"{path}/".startswith(f"{directory}/")
-
-
-def check_health_path(run: Preflight) -> Iterator[str]:
-    name, path = "openmates_health_path", run.get("openmates_health_path", "/v1/health")
-    if name not in run.broken and not re.match(r"^/[A-Za-z0-9._~/-]*$", str(path)):
-        yield run.problem(name, f"{path!r} is not a path", "Begin it with a slash, e.g. /v1/health")
+    for name, example in DIRECTORIES.items():
+        path = run.get(name, "")
+        if path and not re.match(r"^(/[A-Za-z0-9._-]+)+$", path):
+            yield run.problem(name, f"{path!r} is not a directory", f"Use an absolute path such as {example}")
+        elif path and f"{path}/".startswith(f"{directory}/"):
+            yield run.problem(
+                name,
+                f"{path} is in openmates_directory, where a run removes files that it did not write",
+                f"Keep it elsewhere, e.g. in {example}",
+            )
 
 
 CHECKS = (
-    check_version,
     check_collections,
-    check_setup_timeout,
     check_apps,
     check_queues,
     check_signup,
     check_backend_environment,
-    check_translations,
     check_source,
-    check_health_path,
+    check_directories,
 )

@@ -15,6 +15,8 @@ VERSION = re.compile(r"^v?(\d+(?:\.\d+)*)(?:-[a-z][a-z0-9.]*)?$", re.IGNORECASE)
 MOVING = ("latest", "stable", "edge", "nightly", "main", "master", "lts", "alpine")
 #: Images whose versions have two numbers; all others have three.
 TWO_NUMBERS = ("postgres",)
+#: Settings that give several services their image.
+SHARED = ("openmates_backend_image", "openmates_directus_image", "openmates_cms_setup_image")
 
 
 def moves(reference: str) -> bool:
@@ -31,23 +33,29 @@ def moves(reference: str) -> bool:
     return len(version[1].split(".")) < (2 if path.rpartition("/")[2] in TWO_NUMBERS else 3)
 
 
+def check_image(run: Preflight, name: str, reference: str, what: str = "") -> Iterator[str]:
+    """Whether a setting holds an image, and in production one that stays the same. ``what``: the part that it is of."""
+    if not REFERENCE.match(reference):
+        yield run.problem(
+            name,
+            f"{what}{reference!r} is not an image",
+            "Write it as registry/path:tag, with @sha256: and 64 digits behind it if you know its digest",
+        )
+    elif run.environment == "prod" and moves(reference):  # a developer's own image may have any tag
+        yield run.problem(
+            name,
+            f"{what}{reference} is a tag that its publisher moves to other versions",
+            "Give it a tag with the full version, or a digest",
+        )
+
+
 def check_images(run: Preflight) -> Iterator[str]:
+    images = {run.get(name): name for name in SHARED if run.get(name)}
     for service, fields in run.services.items():
-        name, reference = field(service, "image"), fields.get("image")
-        if reference is None:
-            continue  # it could not be evaluated
-        if not REFERENCE.match(reference):
-            yield run.problem(
-                name,
-                f"{reference!r} is not an image",
-                "Write it as registry/path:tag, with @sha256: and 64 digits behind it if you know its digest",
-            )
-        elif run.environment == "prod" and moves(reference):  # a developer's own image may have any tag
-            yield run.problem(
-                name,
-                f"{reference} is a tag that its publisher moves to other versions",
-                "Give it a tag with the full version, or a digest",
-            )
+        if "image" in fields:  # otherwise it could not be evaluated
+            images.setdefault(fields["image"], field(service, "image"))
+    for reference, name in images.items():
+        yield from check_image(run, name, reference)
 
 
 CHECKS = (check_images,)

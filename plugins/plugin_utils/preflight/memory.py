@@ -28,9 +28,7 @@ def usable_memory(run: Preflight) -> int | None:
 def check_host_memory(run: Preflight) -> Iterator[str]:
     name = "openmates_host_memory_mb"
     declared, reported = run.get(name, 0), integer(run.facts.get("memtotal_mb"))
-    if declared < 0:
-        yield run.problem(name, f"it is {declared}", "Set it to megabytes, or to 0 for all memory")
-    elif reported is not None and declared > reported:
+    if reported is not None and declared > reported:
         yield run.problem(
             name,
             f"it is {declared} MB, but this host has {reported} MB",

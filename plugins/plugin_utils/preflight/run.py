@@ -60,10 +60,6 @@ class Preflight:
         value = self.settings.get(name)
         return default if value is None else value
 
-    def usable(self, name: str, kind: type | tuple[type, ...]) -> bool:
-        """Whether a setting is defined and has a type that further checks can use."""
-        return isinstance(self.settings.get(name), kind)
-
     @property
     def services(self) -> Services:
         """The services of the catalogue, by name. A field that cannot be evaluated is missing."""

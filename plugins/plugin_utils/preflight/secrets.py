@@ -82,8 +82,8 @@ def check_secrets(run: Preflight) -> Iterator[str]:
 def check_secrets_differ(run: Preflight) -> Iterator[str]:
     users: dict[str, list[str]] = {}
     for name in SECRETS:
-        if run.usable(name, str) and run.settings[name].strip():
-            users.setdefault(run.settings[name], []).append(name)
+        if value := run.get(name, "").strip():
+            users.setdefault(value, []).append(name)
     for names in users.values():
         if len(names) > 1:
             yield run.problem(
@@ -95,7 +95,7 @@ def check_secrets_differ(run: Preflight) -> Iterator[str]:
 
 def check_cache_password(run: Preflight) -> Iterator[str]:
     name = "openmates_cache_password"
-    if run.usable(name, str) and "/" in run.settings[name]:
+    if "/" in run.get(name, ""):
         yield run.problem(
             name,
             "it contains a slash, which OpenMates' workers parse as the end of the cache's address",
