@@ -23,6 +23,12 @@ set them: [roles/settings](../roles/settings/README.md).
 SECTION = re.compile(r"^# -{10,} (.+)$")
 ENTRY = re.compile(r"^(openmates_\w+):")
 COLUMNS = "| setting | type | default | description |\n|---|---|---|---|\n"
+FIELDS = """
+Fields that may be set, of a service that has them:
+
+| field | type | description |
+|---|---|---|
+"""
 LONGEST = 60  # characters of a default in the table
 
 
@@ -76,10 +82,10 @@ def page() -> str:
             parts.append(f"\n## {title[0].upper()}{title[1:]}\n\n{COLUMNS}")
         text = (comment or specs[name]["description"]).replace("|", "\\|")
         parts.append(f"| `{name}` | {specs[name]['type']} | {default} | {text} |\n")
-    parts.append("\n### Fields of a service\n\n| field | type | default | description |\n|---|---|---|---|\n")
+    parts.append(FIELDS)
     for name, field in yaml.safe_load((ROLE / "meta/service.yml").read_text()).items():
-        default = "required" if field.get("required") else default_of(field["default"])
-        parts.append(f"| `{name}` | {field['type']} | {default} | {field['description'].strip()} |\n")
+        if field.get("settable"):
+            parts.append(f"| `{name}` | {field['type']} | {field['description']} |\n")
     return "".join(parts)
 
 

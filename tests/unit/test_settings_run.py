@@ -190,7 +190,8 @@ def test_what_is_no_field_of_a_service_is_refused_with_its_line_and_the_nearest_
         f"openmates_services.api.memroy in {file}:4 is no field of a service. Did you mean memory?",
         f"openmates_services.api.user in {file}:5 follows from the Compose files: set image, memory, host_port only.",
         f"openmates_services.api.memory in {file}:6 must be text in quotation marks.",
-        f"openmates_services.vault.host_port in {file}:7 follows from the Compose files: set image, memory, address,",
+        f"openmates_services.vault.host_port in {file}:7 follows from the Compose files: set image, memory, address, "
+        "tunnel only.",
         f"openmates_services.vault.tunnel in {file}:7 must be true or false, not `perhaps`.",
         f"openmates_services.cms in {file}:8 must be a mapping, such as {{memory: 1G}}.",
         f"openmates_memory in {file}:9: there is no such setting any more. Set openmates_services: {{cms: {{memory:",

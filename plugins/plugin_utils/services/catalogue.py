@@ -10,9 +10,6 @@ from collections.abc import Collection, Iterator, Mapping
 from ansible_collections.openmates.server.plugins.plugin_utils.verb_arguments import nearest
 
 SETTING = "openmates_services"
-#: The fields that an operator may set; all others follow from the images and the Compose files.
-SETTABLE = ("image", "memory", "address", "host_port", "tunnel")
-
 Services = Mapping[str, Mapping[str, t.Any]]
 
 
@@ -32,15 +29,20 @@ def merged(catalogue: Services, overrides: Collection[Services], exposure: Mappi
     return services
 
 
-def problems(catalogue: Services, override: Mapping[str, t.Any], fields: Collection[str]) -> Iterator[tuple[str, str]]:
-    """The name of each part of an override that has no effect, and what to do about it."""
+def problems(
+    catalogue: Services, override: Mapping[str, t.Any], fields: Mapping[str, Mapping]
+) -> Iterator[tuple[str, str]]:
+    """The name of each part of an override that has no effect, and what to do about it.
+
+    fields: the specification of each field. An operator may set those that are settable and that the service has.
+    """
     for service, given in override.items():
         if service not in catalogue:
             yield f"{SETTING}.{service}", f"names no service.{_meant(service, catalogue)}"
         elif not isinstance(given, Mapping):
             yield f"{SETTING}.{service}", "must be a mapping, such as {memory: 1G}."
         else:
-            possible = [name for name in SETTABLE if name in catalogue[service]]
+            possible = [name for name, spec in fields.items() if spec.get("settable") and name in catalogue[service]]
             for name in given:
                 if name in possible:
                     continue

@@ -90,6 +90,7 @@ def read(
     # Not evaluated yet, so that every setting can refer to it.
     exposure: dict[str, t.Any] = {}
     evaluate(EXPOSURE, {"type": "dict"}, variables.get(EXPOSURE, {}), exposure, EXPOSURE)
+    result.wrong.pop(EXPOSURE, None)  # preflight reports it: it is no setting
     fields = specs[SERVICES]["fields"]
     for override in overrides:
         result.wrong |= catalogue.problems(services, override, fields)
@@ -110,7 +111,7 @@ def read(
 def _services(
     fields: Mapping[str, Mapping], services: catalogue.Services, evaluate: t.Callable, wrong: dict[str, str]
 ) -> dict[str, dict[str, t.Any]]:
-    """All services with all their fields. One that cannot be evaluated is left out, so that its readers fail."""
+    """All services with all their fields. A field that cannot be evaluated is left out, so that its readers fail."""
     found: dict[str, dict[str, t.Any]] = {}
     for service, values in services.items():
         one = found[service] = {"exposure": values["exposure"]}
@@ -122,9 +123,10 @@ def _services(
                 wrong[name] = "is missing"
             else:
                 one[field] = spec["default"]
-        user = _USER.fullmatch(one.get("user", "0"))
-        if not user:
-            wrong[catalogue.field(service, "user")] = "must be a user by number, as uid or uid:gid"
-        elif not user[2]:
-            one["user"] = f"{user[1]}:{user[1]}"
+        if "user" in one:
+            user = _USER.fullmatch(one["user"])
+            if not user:
+                wrong[catalogue.field(service, "user")] = "must be a user by number, as uid or uid:gid"
+            elif not user[2]:
+                one["user"] = f"{user[1]}:{user[1]}"
     return found
