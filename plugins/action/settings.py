@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ansible import context
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
@@ -36,6 +37,8 @@ class ActionModule(ActionBase):
 
         default = reading.defaults(COLLECTION, self._loader)[SERVICES]
         given = values.get(SERVICES, []) + [(extra[name], places[name]) for name in extra if name == SERVICES]
+        if sum(SERVICES in str(option) for option in context.CLIARGS.get("extra_vars") or ()) > 1:
+            raise AnsibleActionFail(f"{SERVICES} is set in {COMMAND_LINE} twice. Set it once.")
         try:
             services = overrides.collect(overrides.in_order(task_vars[SERVICES], default, given), self._templar)
         except ValueError as files:

@@ -213,6 +213,20 @@ def test_a_value_that_is_no_mapping_of_services_is_refused(operator: Operator, v
     assert words in operator.refused("-e", f"openmates_services={value}")
 
 
+def test_fields_of_one_command_line_are_not_dropped_without_a_message(operator: Operator) -> None:
+    one, two = ({"openmates_services": {name: {"memory": "1G"}}} for name in ("api", "cms"))
+    output = operator.refused("-e", json.dumps(one), "-e", json.dumps(two))
+    assert "openmates_services is set in the command line (-e) twice. Set it once." in output
+
+
+def test_a_field_that_the_play_sets_counts_besides_those_of_the_inventory(operator: Operator) -> None:
+    operator.write("group_vars/prod.yml", {"openmates_services": {"api": {"memory": "2G"}, "cms": {"memory": "1G"}}})
+    play = PROBE.replace("  tasks:\n", "  vars: {openmates_services: {api: {memory: 3G}}}\n  tasks:\n", 1)
+    (operator.folder / "playbooks/probe.yml").write_text(play)
+    services = operator.shown()["server"]["settings"]["services"]
+    assert (services["api"]["memory"], services["cms"]["memory"]) == ("3G", "1G")
+
+
 def test_fields_are_not_merged_where_ansible_takes_places_in_another_order(
     operator: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
