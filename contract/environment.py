@@ -283,6 +283,5 @@ def _declared(upstream: Upstream, services: tuple[str, ...], name: str) -> bool:
 
 def _here(part: str, name: str) -> str:
     if name and _CREDENTIAL.search(name):
-        variable = "openmates_backend_secrets" if part == "api" else "openmates_cms_setup_secrets"
-        return f"playbooks/group_vars/all/services.yml: {variable}"
+        return f"roles/settings/defaults/main/services.yml: openmates_services['{part}'].secrets"
     return f"{COMPOSE}: {'x-backend' if part == 'api' else part}.environment"

@@ -10,7 +10,7 @@ from contract.findings import BREAKS, INFO, NEW, Finding
 from contract.project import COMPOSE, Project
 from contract.upstream import DOCKERFILES, Upstream
 
-_IMAGES = "roles/settings/defaults/main.yml: openmates_images"
+_IMAGES = "roles/settings/defaults/main/services.yml: openmates_services"
 
 
 def compare(upstream: Upstream, project: Project) -> Iterator[Finding]:
@@ -41,7 +41,7 @@ def _image(upstream: Upstream, theirs: compose.Service, ours: compose.Service, e
         yield Finding(
             BREAKS, f"images/{ours.name}",
             f"{ours.name} runs {used}, where OpenMates runs {wanted}{_contents(upstream, wanted)}",
-            evidence, f"{_IMAGES}['{ours.name}']",
+            evidence, f"{_IMAGES}['{ours.name}'].image",
         )  # fmt: skip
     elif wanted.startswith("openmates-"):
         return
@@ -49,7 +49,7 @@ def _image(upstream: Upstream, theirs: compose.Service, ours: compose.Service, e
         yield Finding(
             INFO, f"images/{ours.name}/version",
             f"{ours.name}: {used} {compose.tag(ours.image)} here, {compose.tag(theirs.image) or 'latest'} at OpenMates",
-            evidence, f"{_IMAGES}['{ours.name}']",
+            evidence, f"{_IMAGES}['{ours.name}'].image",
         )  # fmt: skip
 
 

@@ -56,7 +56,8 @@ def render(project: Path, environment: str, settings: dict) -> dict:
         variables = VariableManager(loader=loader, inventory=manager).get_vars(host=manager.get_host("server"))
         variables = with_settings(project, loader, variables)
         evaluate = Templar(loader, variables).template
-        secrets = evaluate(trust_as_template("{{ openmates_service_secrets }}"))
+        services = variables["settings"]["services"].items()
+        secrets = {name: service["secrets"] for name, service in services if service["secrets"]}
         variables["secret_digests"] = dict.fromkeys(secrets, "made on the server")
         files = ActionModule(None, None, None, loader, Templar(loader, variables), None)._render(
             project / "files/compose", ["docker-compose.override.yml"] if environment == "prod" else [], variables
@@ -75,10 +76,12 @@ def with_settings(project: Path, loader: DataLoader, variables: dict) -> dict:
     """The variables with those of the role settings, as a play has them."""
     from ansible_collections.openmates.server.plugins.plugin_utils.settings import reading
 
-    defaults = loader.load_from_file(str(project / reading.DEFAULTS), trusted_as_template=True)
+    defaults = reading.defaults(project, loader)
+    given, services = variables.keys(), defaults["openmates_services"]
+    overrides = [variables["openmates_services"]] if "openmates_services" in variables else []
     variables = {**defaults, **variables}
     specifications = reading.specifications(project)
-    settings = reading.read(specifications, variables, variables.keys() - defaults.keys(), Templar(loader, variables))
+    settings = reading.read(specifications, variables, given, Templar(loader, variables), services, overrides)
     if settings.wrong:
         raise ValueError(f"settings: {settings.wrong}")
     return {**variables, "settings": settings.short}
@@ -86,9 +89,10 @@ def with_settings(project: Path, loader: DataLoader, variables: dict) -> dict:
 
 def _secrets(project: Path) -> dict[str, str]:
     """A value for every setting that has no default: those are the secrets that an inventory holds."""
-    options = yaml.safe_load((project / "roles/settings/meta/argument_specs.yml").read_text())
-    defaults = yaml.safe_load((project / "roles/settings/defaults/main.yml").read_text())
-    return {name: "not-a-secret" for name in options["argument_specs"]["main"]["options"] if name not in defaults}
+    from ansible_collections.openmates.server.plugins.plugin_utils.settings import reading
+
+    defaults = reading.defaults(project, DataLoader())
+    return {name: "not-a-secret" for name in reading.specifications(project) if name not in defaults}
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import yaml
 
 ROOT = Path(__file__).resolve().parents[1]
 RUNS = 5
-DEFAULTS = ROOT / "roles/settings/defaults/main.yml"
+DEFAULTS = ROOT / "roles/settings/defaults/main/main.yml"
 PING = "- hosts: prod1\n  remote_user: {user}\n  gather_facts: false\n  tasks:\n    - ansible.builtin.ping:\n"
 
 

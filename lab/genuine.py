@@ -236,7 +236,7 @@ def binary_fact() -> list[str]:
 
 def image_name() -> str:
     """The product's name for HashiCorp Vault's image."""
-    images = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text(encoding="utf-8"))
+    images = yaml.safe_load((ROOT / "roles/settings/defaults/main/main.yml").read_text(encoding="utf-8"))
     return images["openmates_vault_images"]["vault"].partition("@")[0]
 
 

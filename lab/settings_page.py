@@ -23,12 +23,18 @@ set them: [roles/settings](../roles/settings/README.md).
 SECTION = re.compile(r"^# -{10,} (.+)$")
 ENTRY = re.compile(r"^(openmates_\w+):")
 COLUMNS = "| setting | type | default | description |\n|---|---|---|---|\n"
+FIELDS = """
+Fields that may be set, of a service that has them:
+
+| field | type | description |
+|---|---|---|
+"""
 LONGEST = 60  # characters of a default in the table
 
 
 @dataclass
 class Setting:
-    """One setting, as the defaults file has it."""
+    """One setting, as a defaults file has it."""
 
     name: str
     section: str
@@ -54,14 +60,18 @@ def settings(text: str) -> Iterator[Setting]:
 
 def default_of(value: object) -> str:
     text = value if isinstance(value, str) and value else json.dumps(value)
+    if isinstance(value, dict) and len(text) > LONGEST:
+        return "[see there](../roles/settings/defaults/main)"
     if "{{" in text or "{%" in text:
         return "follows from other settings"
-    return f"`{text}`" if len(text) <= LONGEST else "[see there](../roles/settings/defaults/main.yml)"
+    return f"`{text}`" if len(text) <= LONGEST else "[see there](../roles/settings/defaults/main)"
 
 
 def page() -> str:
     specs = yaml.safe_load((ROLE / "meta/argument_specs.yml").read_text())["argument_specs"]["main"]["options"]
-    known = list(settings((ROLE / "defaults/main.yml").read_text()))
+    known = [
+        setting for file in sorted((ROLE / "defaults/main").glob("*.yml")) for setting in settings(file.read_text())
+    ]
     parts, section = [HEAD], ""
     required = [name for name in specs if name not in {setting.name for setting in known}]
     rows = [(name, "required", "no default", specs[name]["description"]) for name in required]
@@ -72,6 +82,10 @@ def page() -> str:
             parts.append(f"\n## {title[0].upper()}{title[1:]}\n\n{COLUMNS}")
         text = (comment or specs[name]["description"]).replace("|", "\\|")
         parts.append(f"| `{name}` | {specs[name]['type']} | {default} | {text} |\n")
+    parts.append(FIELDS)
+    for name, field in yaml.safe_load((ROLE / "meta/service.yml").read_text()).items():
+        if field.get("settable"):
+            parts.append(f"| `{name}` | {field['type']} | {field['description']} |\n")
     return "".join(parts)
 
 

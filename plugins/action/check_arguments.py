@@ -30,7 +30,7 @@ class ActionModule(ActionBase):
             }
         )
         declared = {name: _argument(name, spec) for name, spec in options["arguments"].items()}
-        files = [*COLLECTION.glob("roles/*/defaults/*.yml"), *COLLECTION.glob("playbooks/group_vars/**/*.yml")]
+        files = [*COLLECTION.glob("roles/*/defaults/**/*.yml"), *COLLECTION.glob("playbooks/group_vars/**/*.yml")]
         wrong = list(
             verb_arguments.problems(
                 declared,

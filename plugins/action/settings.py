@@ -6,9 +6,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from ansible import context
+from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.openmates.server.plugins.plugin_utils.settings import inventory, names, reading
+from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import SETTING as SERVICES
+from ansible_collections.openmates.server.plugins.plugin_utils.settings import inventory, names, overrides, reading
 from ansible_collections.openmates.server.plugins.plugin_utils.verb_arguments import names_in
 
 COLLECTION = Path(__file__).resolve().parents[2]
@@ -26,17 +29,30 @@ class ActionModule(ActionBase):
         self.validate_argument_spec({})
         specs = reading.specifications(COLLECTION)
         host = task_vars["inventory_hostname"]
-        places = inventory.variables(task_vars["hostvars"], host, self._loader)
+        values = inventory.variables(task_vars["hostvars"], host, self._loader)
         extra = load_extra_vars(self._loader)
+        places = {name: given[-1][1] for name, given in values.items()}
         wrong = _misnamed(specs, places, extra)
         places |= _places_of(extra)
-        settings = reading.read(specs, task_vars, places, self._templar)
-        wrong += [f"{name} in {places.get(name, reading.DEFAULTS)} {why}." for name, why in settings.wrong.items()]
+
+        default = reading.defaults(COLLECTION, self._loader)[SERVICES]
+        given = values.get(SERVICES, []) + [(extra[name], places[name]) for name in extra if name == SERVICES]
+        if sum(SERVICES in str(option) for option in context.CLIARGS.get("extra_vars") or ()) > 1:
+            raise AnsibleActionFail(f"{SERVICES} is set in {COMMAND_LINE} twice. Set it once.")
+        try:
+            services = overrides.collect(overrides.in_order(task_vars[SERVICES], default, given), self._templar)
+        except ValueError as files:
+            raise AnsibleActionFail(f"{SERVICES} is set in {files}. Set it in one of them.") from None
+        places |= services.places
+
+        settings = reading.read(specs, task_vars, places, self._templar, default, services.values)
+        for name, why in (services.wrong | settings.wrong).items():
+            wrong.append(f"{name} in {places.get(name, reading.DEFAULTS)} {why}{'' if why[-1] in '.?' else '.'}")
         if wrong:
             lines = [f"{host} was left as it was, because of its settings:", *(f"- {problem}" for problem in wrong)]
             return result | {"failed": True, "msg": "\n".join(lines)}
         hidden = {"_ansible_no_log": True}  # secrets are among them; a failure above shows none
-        set_in = {name: where for name, where in places.items() if name in specs}
+        set_in = {name: where for name, where in places.items() if name.partition(".")[0] in specs}
         more = {"changed": False, "named": settings.values, "unresolved": settings.unresolved, "places": set_in}
         return result | settings.short | more | hidden
 
@@ -57,7 +73,7 @@ def _misnamed(specs: dict[str, dict], places: dict[str, str], extra: dict) -> li
     if not given:
         return []
     wiring = sorted((COLLECTION / "playbooks/group_vars").rglob("*.yml"))
-    project = names_in([*wiring, *COLLECTION.glob("roles/*/defaults/*.yml"), *COLLECTION.glob("roles/*/vars/*.yml")])
+    project = names_in([*wiring, *COLLECTION.glob("roles/*/defaults/**/*.yml"), *COLLECTION.glob("roles/*/vars/*.yml")])
     wired = names.settings_by_role_variable("\n".join(file.read_text(encoding="utf-8") for file in wiring))
     problems = []
     for name, where in sorted(given.items()):

@@ -15,6 +15,8 @@ description:
     as what they mean. A value that cannot be converted is an error.
   - Refuses names that an operator does not set, such as a misspelt setting, a variable of a role or a derived value.
     The message names the file, the line and the nearest setting. On the command line, variables of roles are accepted.
+  - Merges the fields of services that an operator sets in C(openmates_services), in any number of places, over the
+    catalogue in the role's defaults, and adds each service's exposure in this environment.
   - A setting that refers to something undefined is left out and returned in C(unresolved).
   - The result holds secrets and is never shown. This is an action plugin; nothing runs on the server.
   - A module of our own because M(ansible.builtin.validate_argument_spec) does not return the converted values, which
@@ -41,7 +43,8 @@ named:
   type: dict
   returned: success
 places:
-  description: Where each setting is set that has not its default, by full name.
+  description: >-
+    Where each setting is set that has not its default, by full name; likewise C(openmates_services.SERVICE.FIELD).
   type: dict
   returned: success
 unresolved:

@@ -7,25 +7,15 @@ import json
 import re
 import secrets
 import subprocess
-import sys
 import threading
 import urllib.parse
 from pathlib import Path
 
 import pytest
 import yaml
-from ansible.inventory.manager import InventoryManager
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
-from ansible.vars.manager import VariableManager
-from ansible_collections.openmates.server.plugins.action.host_files import ActionModule
-from ansible_collections.openmates.server.plugins.filter.secret_files import secret_files
-from ansible_collections.openmates.server.plugins.module_utils import keyed_digest
-
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT))
-
-from contract.render import with_settings  # noqa: E402
+from rendering import ROOT, SECRET_NAMES, SECRETS, merged, render, templar
 
 # Typed in from the service tables of the architecture guidelines.
 SERVICES = {
@@ -41,63 +31,6 @@ PORTS = {
         "grafana": ["0.0.0.0:3001:3000", "[::]:3001:3000"],
     },
 }
-
-SECRET_NAMES = (
-    *("openmates_admin_password", "openmates_database_password", "openmates_cache_password"),
-    *("openmates_directus_secret", "openmates_internal_api_token", "openmates_grafana_password"),
-    "openmates_first_invite_code",
-)
-SECRETS = {name: secrets.token_urlsafe(30) for name in SECRET_NAMES}
-HOST_KEY = secrets.token_bytes(keyed_digest.KEY_BYTES)
-
-
-def templar(environment: str, tmp_path: Path, **settings: object) -> Templar:
-    """Ansible's templar with the variables of a host of that environment."""
-    variables = {
-        **SECRETS,
-        "openmates_admin_email": "operator@openmates.org",
-        "openmates_domain": "api.example.test",
-        "openmates_frontend_urls": ["https://web.example.test", "https://www.example.test"],
-        **settings,
-    }
-    hosts = {"server": {"ansible_host": "198.51.100.99"}}
-    tmp_path.mkdir(exist_ok=True)
-    (tmp_path / "hosts.yml").write_text(yaml.safe_dump({environment: {"hosts": hosts}}))
-    group_vars = tmp_path / "group_vars" / environment
-    group_vars.mkdir(parents=True, exist_ok=True)
-    (group_vars / "main.yml").write_text(yaml.safe_dump(variables))
-    loader = DataLoader()
-    loader.set_basedir(str(ROOT / "playbooks"))
-    manager = InventoryManager(loader, sources=[str(tmp_path)])
-    variable_manager = VariableManager(loader=loader, inventory=manager)
-    return Templar(loader, with_settings(ROOT, loader, variable_manager.get_vars(host=manager.get_host("server"))))
-
-
-def render(environment: str, tmp_path: Path, key: bytes = HOST_KEY, **settings: object) -> dict[str, str]:
-    """Every file of files/compose for a host of that environment, by path below the stack's directory."""
-    host = templar(environment, tmp_path, **settings)
-    values, uids = (host.template(trust_as_template(f"{{{{ {name} }}}}")) for name in (
-        "openmates_service_secrets", "openmates_service_uids"))  # fmt: skip
-    contents = {file["path"]: file["content"] for file in secret_files(values, uids)}
-    host.available_variables["secret_digests"] = keyed_digest.by_directory(contents, key)
-    action = ActionModule(None, None, None, host._loader, host, None)
-    exclude = ["docker-compose.override.yml"] if environment == "prod" else []
-    files = action._render(ROOT / "files/compose", exclude, host.available_variables)
-    return {file["path"]: file["content"] for file in files}
-
-
-def merged(files: dict[str, str]) -> dict:
-    """The services as Compose sees them: .env filled in, the override's ports added."""
-    environment = dict(line.split("=", 1) for line in files[".env"].splitlines() if "=" in line and line[0] != "#")
-
-    def load(name: str) -> dict:
-        filled = re.sub(r"\$\{(\w+)(:-\w+)?\}", lambda match: environment[match[1]], files.get(name, "services: {}"))
-        return yaml.safe_load(filled)["services"]
-
-    services = load("docker-compose.yml")
-    for name, override in load("docker-compose.override.yml").items():
-        services[name]["ports"] = override["ports"]
-    return services
 
 
 @pytest.mark.parametrize("environment", ["prod", "dev"])
@@ -139,10 +72,11 @@ def test_every_service_is_confined(engine: str, tmp_path: Path) -> None:
 
 
 def test_the_secrets_belong_to_who_runs_the_service(tmp_path: Path) -> None:
-    uids = yaml.safe_load((ROOT / "playbooks/group_vars/all/services.yml").read_text())["openmates_service_uids"]
     services = merged(render("prod", tmp_path))
-    named = {name: uid for name, uid in uids.items() if isinstance(uid, int)}
-    assert named == {name: int(services[name]["user"].split(":")[0]) for name in named}
+    files = templar("prod", tmp_path).template(trust_as_template("{{ stack_secret_files }}"))
+    owners = {file["path"].split("/")[0]: file["owner"] for file in files}
+    assert owners == {name: services[name]["user"].split(":")[0] for name in owners}
+    assert set(owners) == set().union(*MOUNTED_BY.values())
 
 
 def test_only_development_has_ipv6_for_containers(tmp_path: Path) -> None:

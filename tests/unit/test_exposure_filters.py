@@ -1,18 +1,19 @@
-"""Ports, upstreams and image addresses that follow from the exposure table."""
+"""What follows from the services: open ports, upstreams, image addresses and secret files."""
 
 from __future__ import annotations
 
 import pytest
-from ansible.errors import AnsibleFilterError
-from ansible_collections.openmates.server.plugins.filter import exposure
+from ansible_collections.openmates.server.plugins.plugin_utils.services import images, ports, secrets
 
-PORTS = {
-    "api": {"container": 8000, "host": "8000-8001"},
-    "cms": {"container": 8055, "host": 8055},
-    "grafana": {"container": 3000, "host": 3001},
-}
+PORTS = {"api": "8000-8001", "cms": "8055", "grafana": "3001", "vault": ""}
 PROD = {"api": "proxy", "cms": "internal", "grafana": "internal", "vault": "internal"}
 DEV = {"api": "published", "cms": "published", "grafana": "published", "vault": "internal"}
+
+
+def services(exposure: dict, **host_ports: str) -> dict:
+    return {
+        name: {"exposure": mode, "host_port": (PORTS | host_ports).get(name, "")} for name, mode in exposure.items()
+    }
 
 
 @pytest.mark.parametrize(
@@ -24,7 +25,7 @@ DEV = {"api": "published", "cms": "published", "grafana": "published", "vault": 
     ],
 )
 def test_upstreams(service: str, table: dict, expected: list[str]) -> None:
-    assert exposure.upstreams(service, table, PORTS) == expected
+    assert ports.upstreams(services(table)[service]) == expected
 
 
 @pytest.mark.parametrize(
@@ -40,11 +41,11 @@ def test_upstreams(service: str, table: dict, expected: list[str]) -> None:
     ],
 )
 def test_open_tcp_ports(table: dict, ssh_port: int, domain: str | None, expected: list[int]) -> None:
-    assert exposure.open_tcp_ports(table, PORTS, ssh_port, domain) == expected
+    assert list(ports.port_names(services(table), ssh_port, domain)) == [str(port) for port in expected]
 
 
 def test_port_names_say_who_answers() -> None:
-    names = exposure.port_names(DEV, PORTS, 22, "dev.example.com")
+    names = ports.port_names(services(DEV), 22, "dev.example.com")
     assert names == {
         "22": "ssh",
         "80": "caddy (http)",
@@ -73,34 +74,47 @@ DIGEST = "sha256:" + "0" * 64
     ],
 )
 def test_image_at_a_mirror(reference: str, expected: str) -> None:
-    assert exposure.image(reference, "mirror.test") == expected
+    assert images.at_registry(reference, "mirror.test") == expected
 
 
 @pytest.mark.parametrize("registry", ["", None, " "])
 def test_image_without_a_mirror_stays(registry: str | None) -> None:
-    assert exposure.image("postgres:17-alpine", registry) == "postgres:17-alpine"
+    assert images.at_registry("postgres:17-alpine", registry) == "postgres:17-alpine"
 
 
 def test_image_at_a_path_of_a_registry() -> None:
-    assert exposure.image("postgres:17", "harbor.test:8443/hub/") == "harbor.test:8443/hub/library/postgres:17"
+    assert images.at_registry("postgres:17", "harbor.test:8443/hub/") == "harbor.test:8443/hub/library/postgres:17"
 
 
 @pytest.mark.parametrize(
     ("call", "word"),
     [
-        (lambda: exposure.upstreams("api", {"api": "public"}, PORTS), "public"),
-        (lambda: exposure.upstreams("api", {}, PORTS), "api"),
-        (lambda: exposure.upstreams("vault", {"vault": "published"}, PORTS), "vault"),
-        (lambda: exposure.open_tcp_ports(DEV, PORTS | {"cms": {"container": 1, "host": "x"}}), "cms"),
-        (lambda: exposure.image("postgres:17", "https://mirror.test"), "https://"),
+        (lambda: ports.upstreams({"exposure": "public", "host_port": "1"}), "public"),
+        (lambda: ports.upstreams({"exposure": "proxy", "host_port": ""}), "needs a host_port"),
+        (lambda: ports.port_names(services({"api": "public"})), "api is 'public'"),
+        (lambda: ports.port_names(services({"vault": "published"})), "vault"),
+        (lambda: ports.port_names(services(DEV, cms="x")), "cms"),
+        (lambda: images.at_registry("postgres:17", "https://mirror.test"), "https://"),
     ],
 )
 def test_errors_name_what_is_wrong(call: object, word: str) -> None:
-    with pytest.raises(AnsibleFilterError, match=word):
+    with pytest.raises(ValueError, match=word):
         call()
 
 
 @pytest.mark.parametrize("value", ["8001-8000", "0", 65536, "80-", "x", "", None, True])
 def test_host_ports_refuses(value: object) -> None:
     with pytest.raises(ValueError, match=r"."):
-        exposure.host_ports(value)
+        ports.host_ports(value)
+
+
+def test_secret_files_belong_to_the_user_of_the_service() -> None:
+    vault = {"user": "100:1000", "secrets": {}}
+    assert secrets.secret_files({"api": {"user": "1000:5", "secrets": {"TOKEN": "s"}}, "vault": vault}) == [
+        {"path": "api/TOKEN", "content": "s", "uid": 1000}
+    ]
+
+
+def test_a_service_whose_secrets_could_not_be_evaluated_is_not_written_without_them() -> None:
+    with pytest.raises(KeyError):
+        secrets.secret_files({"api": {"user": "1000:1000"}})

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rendering import render
 
 CONFIG = Path(__file__).parents[2] / "files/compose/config"
 # Typed in from the architecture guidelines: what each part is connected to, with the service's own port.
@@ -32,8 +33,8 @@ def test_promtail_ships_to_loki_alone() -> None:
 
 
 @pytest.mark.parametrize("target", ["api:8000", CADVISOR])
-def test_prometheus_scrapes(target: str) -> None:
-    jobs = config("prometheus/prometheus.yml")["scrape_configs"]
+def test_prometheus_scrapes(target: str, tmp_path: Path) -> None:
+    jobs = yaml.safe_load(render("prod", tmp_path)["config/prometheus/prometheus.yml"])["scrape_configs"]
     targets = {host for job in jobs for entry in job.get("static_configs", []) for host in entry["targets"]}
     found = {
         f"{name}:{entry['port']}" for job in jobs for entry in job.get("dns_sd_configs", []) for name in entry["names"]

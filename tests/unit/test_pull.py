@@ -87,7 +87,7 @@ def test_what_cannot_run_is_named_with_its_setting(pull, here: dict, registry: d
     done = pull({"worker": "a/api:1", "api": "a/api:1", "cms": "b/cms:2"}, here, registry | {"b/cms:2": ARM})
     assert done.returncode == 1
     assert len(done.stderr.splitlines()) == 1
-    for word in [*words, "the image of api, worker", "openmates_images"]:
+    for word in [*words, "the image of api, worker", "openmates_services"]:
         assert word in done.stderr
 
 

@@ -7,17 +7,18 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
+from ansible.parsing.dataloader import DataLoader
 from ansible_collections.openmates.server.plugins.plugin_utils.settings import names, reading
 from ansible_collections.openmates.server.plugins.plugin_utils.settings.conversion import ConversionError, convert
 from ansible_collections.openmates.server.plugins.plugin_utils.verb_arguments import names_in
 
 ROOT = Path(__file__).parents[2]
 SPECS = reading.specifications(ROOT)
-DEFAULTS = yaml.safe_load((ROOT / reading.DEFAULTS).read_text())
+DEFAULTS = reading.defaults(ROOT, DataLoader())
+SERVICES = DEFAULTS["openmates_services"]
 ROLES = sorted(path.name for path in (ROOT / "roles").iterdir())
 WIRING = sorted((ROOT / "playbooks/group_vars").rglob("*.yml"))
-PROJECT = names_in([*WIRING, *ROOT.glob("roles/*/defaults/*.yml"), *ROOT.glob("roles/*/vars/*.yml")])
+PROJECT = names_in([*WIRING, *ROOT.glob("roles/*/defaults/**/*.yml"), *ROOT.glob("roles/*/vars/*.yml")])
 WIRED = names.settings_by_role_variable("\n".join(file.read_text() for file in WIRING))
 
 
@@ -94,12 +95,55 @@ def test_the_value_of_a_secret_is_not_shown(kind: str, value: object) -> None:
         ("openmates_vault_engine", "valut", "must be one of vault, openbao, not `valut`"),
         ("openmates_log_level", "verbose", "must be one of debug, info, warning, error, not `verbose`"),
         ("openmates_probe_families", ["ipv5"], "must be a list of ipv4, ipv6"),
+        ("openmates_vault_unseal", "me", "must be one of host, operator, not `me`"),
+        (
+            "openmates_signup_mode",
+            "open",
+            "must be one of invite_only, domain_allowlist, invite_and_domain, not `open`",
+        ),
     ],
 )
 def test_a_setting_with_a_fixed_set_of_values_takes_no_other(name: str, value: object, words: str) -> None:
     with pytest.raises(ConversionError) as error:
         convert(SPECS[name], value)
     assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("openmates_admin_password", 73519462840571, "must be text in quotation marks"),
+        ("openmates_directus_login_attempts", "never", "must be a whole number, not `never`"),
+        ("openmates_directus_login_attempts", True, "must be a whole number"),
+        ("openmates_vault_seeds", ["providers/sample"], "must be a mapping"),
+        ("openmates_ssh_keys", {"admin": "ssh-ed25519 AAAA"}, "must be a list of text"),
+        ("openmates_ssh_port", "ssh", "must be a whole number, not `ssh`"),
+        ("openmates_apps", {"app-a": {}}, "must be a list of mappings"),
+        ("openmates_apps", ["app-a"], "must be a list of mappings"),
+        ("openmates_host_memory_mb", "8G", "must be a whole number, not `8G`"),
+        ("openmates_min_memory_mb", "much", "must be a whole number, not `much`"),
+        ("openmates_min_disk_gb", "20 GB", "must be a whole number, not `20 GB`"),
+        ("openmates_cookie_domain", True, "must be text in quotation marks, not `True`"),
+        ("openmates_ssh_user", ["admin"], "must be text in quotation marks"),
+        ("openmates_version", 0.14, "must be text in quotation marks, not `0.14`"),
+        ("openmates_cms_setup_timeout", "1h", "must be a whole number, not `1h`"),
+        ("openmates_signup_limit", "many", "must be a whole number, not `many`"),
+        ("openmates_worker_queues", {"email": 1}, "must be a list of text"),
+        ("openmates_backend_environment", ["A=1"], "must be a mapping"),
+        ("openmates_vault_pgp_keys", {"one": "bQ=="}, "must be a list of text"),
+    ],
+)
+def test_preflight_gets_no_setting_of_another_type(name: str, value: object, words: str) -> None:
+    with pytest.raises(ConversionError) as error:
+        convert(SPECS[name], value)
+    assert words in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "name", [f"openmates_{name}" for name in ("ssh_sources", "frontend_urls", "worker_queues", "signup_domains")]
+)
+def test_a_list_may_be_one_text(name: str) -> None:
+    assert convert(SPECS[name], "one.test,two.test") == ["one.test", "two.test"]
 
 
 # --- names --------------------------------------------------------------------------------------------------------
@@ -111,11 +155,15 @@ def test_a_setting_with_a_fixed_set_of_values_takes_no_other(name: str, value: o
         ("openmates_log_levle", "Did you mean openmates_log_level?"),
         ("openmates_cahce_password", "Did you mean openmates_cache_password?"),
         ("openmates_admin_mail", "Did you mean openmates_admin_email?"),
-        ("openmates_qqqq", "roles/settings/defaults/main.yml has all of them"),
+        ("openmates_qqqq", "roles/settings/defaults/main has all of them"),
         ("openmates_origins", "derive it from other settings. Remove it"),
         ("openmates_exposure", "derive it from other settings. Remove it"),
         ("openmates_ready_path", "no such setting any more"),
         ("openmates_ready_path", "openmates_health_path"),
+        ("openmates_images", "Set openmates_services: {cms: {image: ...}} instead"),
+        ("openmates_memory", "Set openmates_services: {cms: {memory: ...}} instead"),
+        ("openmates_ports", "Set openmates_services: {cms: {host_port: ...}} instead"),
+        ("openmates_tools", "Set openmates_services: {cms: {address: ..., tunnel: ...}} instead"),
         ("verify_families", "is called openmates_probe_families now"),
         ("ssh_penalty_exempt", "variable of the role ssh"),
         ("ssh_penalty_exempt", "Set openmates_ssh_penalty_exempt instead."),
@@ -217,7 +265,7 @@ def test_every_setting_is_read_and_nothing_else_is() -> None:
     judged_only = {
         f"openmates_{name}" for name in ("domain_elsewhere", "host_memory_mb", "min_memory_mb", "min_disk_gb")
     }
-    default_only = {f"openmates_{name}" for name in ("version", "directus_image", "vault_images")}
     read -= {"openmates_named", "openmates_unresolved", "openmates_places"}  # the rest of the task's result
     assert read <= SPECS.keys()
-    assert SPECS.keys() - read == judged_only | default_only | {"openmates_ssh_bastion"}
+    read |= set(re.findall(r"\bopenmates_\w+", expressions(ROOT / reading.DEFAULTS / "services.yml")))
+    assert SPECS.keys() - read == judged_only | {"openmates_version", "openmates_ssh_bastion"}

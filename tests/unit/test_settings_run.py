@@ -16,6 +16,8 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ["192.0.2.0/24", "2001:db8::/32"]
+SERVICES_FILE = ROOT / "roles/settings/defaults/main/services.yml"
+DEFAULT_SERVICES = yaml.safe_load(SERVICES_FILE.read_text())["openmates_services"]
 HOSTS = {"prod": {"hosts": {"server": {"ansible_host": "192.0.2.7"}}}}
 PROBE = """
 - name: Show what the settings decide
@@ -63,7 +65,7 @@ class Operator:
 
     def write(self, name: str, content: object) -> None:
         file = self.inventory / name
-        file.parent.mkdir(exist_ok=True)
+        file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(content if isinstance(content, str) else yaml.safe_dump(content))
 
     def run(
@@ -110,7 +112,8 @@ def operator(tmp_path: Path) -> Operator:
     return Operator(tmp_path)
 
 
-VALUES = {"openmates_log_level": "debug", "openmates_ssh_sources": SOURCES}
+OVERRIDE = {"task-worker": {"memory": "1536M"}, "cms": {"host_port": 9055}}
+VALUES = {"openmates_log_level": "debug", "openmates_ssh_sources": SOURCES, "openmates_services": OVERRIDE}
 PLACES = {
     "group_vars/all": {"group_vars/all.yml": VALUES},
     "group_vars/prod": {"group_vars/prod.yml": VALUES},
@@ -119,7 +122,8 @@ PLACES = {
     "INI inventory": {
         "hosts.yml": "",
         "hosts.ini": "[prod]\nserver ansible_host=192.0.2.7\n"
-        f"[all:vars]\nopenmates_log_level=debug\nopenmates_ssh_sources={json.dumps(SOURCES)}\n",
+        f"[all:vars]\nopenmates_log_level=debug\nopenmates_ssh_sources={json.dumps(SOURCES)}\n"
+        f"openmates_services={json.dumps(OVERRIDE)}\n",
     },
     "-e": {},
 }
@@ -134,6 +138,109 @@ def test_a_setting_takes_effect_wherever_it_is_set(operator: Operator, place: st
     assert shown["settings"]["log_level"] == "debug"
     assert shown["settings"]["ssh_sources"] == SOURCES
     assert shown["firewall_sources"] == {"22": SOURCES}
+    services = shown["settings"]["services"]
+    assert services["task-worker"]["memory"] == "1536M"
+    assert services["cms"]["host_port"] == "9055", "of another type in the inventory"
+    assert shown["settings"]["directus_public_url"] == "http://localhost:9055", "a default that refers to a service"
+    for name, fields in DEFAULT_SERVICES.items():
+        assert services[name].keys() | {"secrets"} == services["vault"].keys()
+        assert services[name]["memory"] == OVERRIDE.get(name, {}).get("memory", fields["memory"])
+
+
+@pytest.mark.parametrize("kind", ["group_vars/prod.yml", "hosts.ini", "-e", "-e @file"])
+def test_fields_of_services_are_merged_from_every_place(operator: Operator, kind: str) -> None:
+    operator.write("group_vars/all/one.yml", {"openmates_services": {"api": {"memory": "1G"}, "cms": {"memory": "1G"}}})
+    operator.write("group_vars/all/two.yml", {"openmates_services": {"cms": {"memory": "700M", "tunnel": False}}})
+    mine = {"loki": {"memory": "{{ openmates_services.api.memory }}"}, "cms": {"memory": "800M"}}
+    arguments = []
+    if kind == "hosts.ini":
+        operator.write("hosts.yml", "")
+        operator.write("hosts.ini", f"[prod]\nserver openmates_services='{json.dumps(mine)}'\n")
+    elif kind == "-e":
+        arguments = ["-e", json.dumps({"openmates_services": mine})]
+    elif kind == "-e @file":
+        operator.write("more.json", json.dumps({"openmates_services": mine}))
+        arguments = ["-e", "@inventory/more.json"]
+    else:
+        operator.write(kind, {"openmates_services": mine})
+    services = operator.shown(*arguments)["server"]["settings"]["services"]
+    found = {name: services[name]["memory"] for name in ("api", "cms", "loki", "cache")}
+    assert found == {"api": "1G", "cms": "800M", "loki": "1G", "cache": DEFAULT_SERVICES["cache"]["memory"]}
+    assert services["cms"]["tunnel"] is False and services["vault"]["tunnel"] is True
+
+
+def test_what_is_no_field_of_a_service_is_refused_with_its_line_and_the_nearest_name(operator: Operator) -> None:
+    operator.write(
+        "group_vars/prod.yml",
+        "openmates_services:\n"
+        "  task-wroker: {memory: 1G}\n"
+        "  api:\n"
+        "    memroy: 1G\n"
+        "    user: 0:0\n"
+        "    memory: [1G]\n"
+        "  vault: {host_port: 8200, tunnel: perhaps}\n"
+        "  cms: 1G\n"
+        "openmates_memory: {cms: 1G}\n",
+    )
+    operator.write("host_vars/server.yml", {"openmates_services": {"cache": {"memory": None, "exposure": "published"}}})
+    output = operator.refused()
+    file = "inventory/group_vars/prod.yml"
+    for words in (
+        f"openmates_services.task-wroker in {file}:2 names no service. Did you mean task-worker?",
+        f"openmates_services.api.memroy in {file}:4 is no field of a service. Did you mean memory?",
+        f"openmates_services.api.user in {file}:5 follows from the Compose files: set image, memory, host_port only.",
+        f"openmates_services.api.memory in {file}:6 must be text in quotation marks.",
+        f"openmates_services.vault.host_port in {file}:7 follows from the Compose files: set image, memory, address, "
+        "tunnel only.",
+        f"openmates_services.vault.tunnel in {file}:7 must be true or false, not `perhaps`.",
+        f"openmates_services.cms in {file}:8 must be a mapping, such as {{memory: 1G}}.",
+        f"openmates_memory in {file}:9: there is no such setting any more. Set openmates_services: {{cms: {{memory:",
+        "openmates_services.cache.memory in inventory/host_vars/server.yml:",
+        "must not be empty",
+        "openmates_services.cache.exposure in inventory/host_vars/server.yml:",
+    ):
+        assert words in output
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ("[1G]", "openmates_services in the command line (-e) must be a mapping, not `[1G]`"),
+        ("{{not_there}}", "openmates_services in the command line (-e) cannot be evaluated: 'not_there' is undefined."),
+    ],
+)
+def test_a_value_that_is_no_mapping_of_services_is_refused(operator: Operator, value: str, words: str) -> None:
+    assert words in operator.refused("-e", f"openmates_services={value}")
+
+
+def test_fields_of_one_command_line_are_not_dropped_without_a_message(operator: Operator) -> None:
+    one, two = ({"openmates_services": {name: {"memory": "1G"}}} for name in ("api", "cms"))
+    output = operator.refused("-e", json.dumps(one), "-e", json.dumps(two))
+    assert "openmates_services is set in the command line (-e) twice. Set it once." in output
+
+
+def test_a_field_that_the_play_sets_counts_besides_those_of_the_inventory(operator: Operator) -> None:
+    operator.write("group_vars/prod.yml", {"openmates_services": {"api": {"memory": "2G"}, "cms": {"memory": "1G"}}})
+    play = PROBE.replace("  tasks:\n", "  vars: {openmates_services: {api: {memory: 3G}}}\n  tasks:\n", 1)
+    (operator.folder / "playbooks/probe.yml").write_text(play)
+    services = operator.shown()["server"]["settings"]["services"]
+    assert (services["api"]["memory"], services["cms"]["memory"]) == ("3G", "1G")
+
+
+def test_fields_are_not_merged_where_ansible_takes_places_in_another_order(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operator.write("hosts.yml", {"prod": {**HOSTS["prod"], "vars": {"openmates_services": {"api": {"memory": "1G"}}}}})
+    operator.write("group_vars/prod.yml", {"openmates_services": {"api": {"memory": "2G"}}})
+    assert operator.shown()["server"]["settings"]["services"]["api"]["memory"] == "2G"
+    order = "all_plugins_inventory,all_inventory,groups_plugins_inventory,all_plugins_play,groups_plugins_play"
+    monkeypatch.setenv("ANSIBLE_PRECEDENCE", f"{order},groups_inventory")
+    output = operator.refused()
+    assert re.search(
+        r"openmates_services is set in inventory/hosts.yml:\d+ and inventory/group_vars/prod.yml:1. "
+        "Set it in one of them.",
+        output,
+    )
 
 
 def _text(value: object) -> str:
@@ -200,12 +307,15 @@ def test_secrets_are_never_shown(operator: Operator) -> None:
 
 def test_preflight_judges_the_converted_values_and_names_what_is_missing(operator: Operator) -> None:
     operator.write("group_vars/prod.yml", {"openmates_backend_environment": {"A": "{{ my_missing_name }}"}})
+    operator.write("host_vars/server.yml", "\nopenmates_services: {loki: {image: grafana/loki}, api: {memory: 9Q}}\n")
     arguments = ["-e", "openmates_domain=localhost", "-e", "openmates_directus_login_attempts=-1"]
     output = operator.refused(*arguments, playbook="judge")
     for words in (
         "openmates_admin_email in inventory/group_vars/prod/main.yml: it is not set",
         "openmates_domain in the command line (-e): 'localhost' is not a domain name",
         "openmates_directus_login_attempts in the command line (-e): -1 is not a number of logins",
+        "openmates_services.loki.image in inventory/host_vars/server.yml:2: grafana/loki is a tag that its publisher",
+        "openmates_services.api.memory in inventory/host_vars/server.yml:2: '9Q' is not a memory limit",
         "openmates_backend_environment in inventory/group_vars/prod.yml:1: it cannot be evaluated: "
         "'my_missing_name' is undefined",
         "`ansible-playbook playbooks/secrets.yml -i inventory` makes it",
@@ -253,7 +363,7 @@ def test_a_command_that_does_not_read_the_settings_can_connect_all_the_same(oper
     message = "msg={{ ansible_user }}:{{ ansible_port }}"
     command = [Path(sys.executable).parent / "ansible", "server", "-i", "inventory", "--playbook-dir", "playbooks"]
     done = operator.command(*command, "-m", "ansible.builtin.debug", "-a", message)
-    defaults = yaml.safe_load((ROOT / "roles/settings/defaults/main.yml").read_text())
+    defaults = yaml.safe_load((ROOT / "roles/settings/defaults/main/main.yml").read_text())
     login = f"{defaults['openmates_ssh_user']}:{defaults['openmates_ssh_port']}"
     assert login in done.stdout, done.stdout + done.stderr
 

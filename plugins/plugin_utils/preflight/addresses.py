@@ -19,7 +19,6 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run imp
 # Top-level domains without mail; Directus would refuse them in the middle of its first start.
 SPECIAL_DOMAINS = ("test", "local", "localhost", "internal", "lan", "home", "invalid", "example")
 EMAIL = re.compile(r"^[^@\s<>,;:\"']+@([^@\s]+)$")
-REGISTRY = re.compile(r"^[a-z0-9.-]+(:\d+)?(/[a-z0-9._/-]+)?$", re.IGNORECASE)
 ORIGIN = re.compile(r"^(https?)://([^/\s:,]+)(:\d+)?(/[^\s,]*)?$", re.IGNORECASE)
 # Names that OpenMates rejects as imitations of its own. Its encrypted list has more.
 OWN_NAME = re.compile(r"[o0]penmates|open[-_]+mates")
@@ -127,33 +126,8 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
     return not (address.is_loopback or address.is_link_local or (address.version == 4 and address in docker))
 
 
-def check_registry(run: Preflight) -> Iterator[str]:
-    value = str(run.get("openmates_registry", ""))
-    if value and not REGISTRY.match(value):
-        yield run.problem(
-            "openmates_registry",
-            f"{value!r} is not a registry",
-            "Write its host name, without https://, and :port if it has one",
-        )
-
-
-def check_acme_directory(run: Preflight) -> Iterator[str]:
-    value = str(run.get("openmates_acme_directory", ""))
-    if value and not re.match(r"^https://[^/\s]+(/\S*)?$", value):
-        yield run.problem(
-            "openmates_acme_directory",
-            f"{value!r} is not an https:// address",
-            "Correct it, or leave it empty for Let's Encrypt",
-        )
-
-
 def check_frontends(run: Preflight) -> Iterator[str]:
     name, urls = "openmates_frontend_urls", run.get("openmates_frontend_urls", [])
-    if name in run.broken:
-        return
-    if not isinstance(urls, list):
-        yield run.problem(name, "it is not a list", "Write it as [https://app. and your domain]")
-        return
     for url in urls:
         match = ORIGIN.match(str(url))
         if not match:
@@ -200,9 +174,9 @@ def check_cookie_domain(run: Preflight) -> Iterator[str]:
     """The login cookie's domain must contain both the frontend's name and the api's."""
     name, cookie = "openmates_cookie_domain", run.get("openmates_cookie_domain", "")
     domain, urls = str(run.get("openmates_domain", "")).strip().lower(), run.get("openmates_frontend_urls", [])
-    if name in run.broken or not isinstance(urls, list):
+    if name in run.broken:
         return
-    if cookie and not (isinstance(cookie, str) and _is_domain(cookie.removeprefix("."))):
+    if cookie and not _is_domain(cookie.removeprefix(".")):
         yield run.problem(name, f"{cookie!r} is not a domain", "Write it as .example.co.uk, or leave it empty")
         return
     if cookie and not domain:
@@ -249,8 +223,6 @@ CHECKS = (
     check_admin_email,
     check_acme_email,
     check_domain,
-    check_registry,
-    check_acme_directory,
     check_frontends,
     check_hosting_name,
     check_cookie_domain,

@@ -7,26 +7,9 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator
 
-from ansible_collections.openmates.server.plugins.filter.exposure import EXPOSURES, host_ports
-from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import ENVIRONMENTS, Preflight, integer
-
-SERVICES = (
-    "api",
-    "cms",
-    "grafana",
-    "cms-database",
-    "cache",
-    "vault",
-    "task-worker",
-    "task-scheduler",
-    "prometheus",
-    "loki",
-    "promtail",
-    "cadvisor",
-    "vault-setup",
-    "cms-setup",
-)
-DEVELOPMENT_SERVICES = ("api", "cms", "grafana")
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import ENVIRONMENTS, Preflight
+from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import field
+from ansible_collections.openmates.server.plugins.plugin_utils.services.ports import EXPOSURES, host_ports
 
 
 def check_exposure(run: Preflight) -> Iterator[str]:
@@ -36,22 +19,20 @@ def check_exposure(run: Preflight) -> Iterator[str]:
     if not isinstance(exposure, dict):
         yield run.problem(name, "it is not a table of services", "Restore the file from the project")
         return
-    missing = [service for service in SERVICES if service not in exposure]
-    if missing:
-        verb = "is" if len(missing) == 1 else "are"
-        yield run.problem(name, f"{', '.join(missing)} {verb} missing", f"Add `{missing[0]}: internal` and so on")
-    for service, mode in exposure.items():
-        if service not in SERVICES:
-            close = difflib.get_close_matches(str(service), SERVICES, n=1)
-            hint = f"Did you mean {close[0]}?" if close else "Remove it; apps belong in openmates_apps"
-            yield run.problem(name, f"{service!r} is not a service", hint)
-        elif mode not in EXPOSURES:
+    for service in [service for service in exposure if service not in run.services]:
+        close = difflib.get_close_matches(str(service), run.services, n=1)
+        hint = f"Did you mean {close[0]}?" if close else "Remove it; apps belong in openmates_apps"
+        yield run.problem(name, f"{service!r} is not a service", hint)
+    for service in run.services:
+        mode = exposure.get(service, "internal")
+        if mode not in EXPOSURES:
             yield run.problem(name, f"{service} is {mode!r}", f"Use one of {', '.join(EXPOSURES)}")
         else:
             yield from _check_allowed(run, name, service, mode)
 
 
 def _check_allowed(run: Preflight, name: str, service: str, mode: str) -> Iterator[str]:
+    possible = [other for other, fields in run.services.items() if fields.get("host_port")]
     if run.environment == "prod":
         wanted = "proxy" if service == "api" else "internal"
         if mode != wanted:
@@ -60,54 +41,40 @@ def _check_allowed(run: Preflight, name: str, service: str, mode: str) -> Iterat
                 f"{service} is {mode}, which the architecture guidelines forbid in production",
                 f"Set `{service}: {wanted}`; reach internal tools through an SSH tunnel",
             )
-    elif mode != "internal" and service not in DEVELOPMENT_SERVICES:
+    elif mode != "internal" and service not in possible:
         yield run.problem(
             name,
             f"{service} is {mode}, but in development the architecture guidelines expose only "
-            f"{', '.join(DEVELOPMENT_SERVICES)}",
+            f"{', '.join(possible)}, the services with a host_port",
             f"Set `{service}: internal`",
         )
 
 
 def check_ports(run: Preflight) -> Iterator[str]:
-    name = "openmates_ports"
-    services = exposed(run)
-    if name in run.broken or not services:
-        return
-    for service in services:
-        entry = run.get(name, {}).get(service) if run.usable(name, dict) else None
-        if not isinstance(entry, dict) or not {"host", "container"} <= set(entry):
+    for service, port in exposed(run).items():
+        try:
+            host_ports(port)
+        except ValueError:
             yield run.problem(
-                name, f"{service} is exposed but has no ports", f"Add `{service}: {{container: ..., host: ...}}`"
+                field(service, "host_port"),
+                f"{port!r} is not a port",
+                "Give it a port or a range such as 8000-8001, from 1 to 65535",
             )
-            continue
-        for side, value in (("host", entry["host"]), ("container", entry["container"])):
-            single = side == "container"
-            try:
-                count = len(host_ports(value))
-            except ValueError:
-                count = 0
-            if count == 0 or (single and count > 1):
-                shape = "a number" if single else "a number or a range such as 8000-8001"
-                yield run.problem(
-                    name, f"the {side} port of {service} is {value!r}", f"Give it {shape} from 1 to 65535"
-                )
+        if not run.services[service]["container_port"]:
+            yield run.problem(field(service, "container_port"), "an exposed service needs one", "Add it")
 
 
 def check_ports_differ(run: Preflight) -> Iterator[str]:
     users: dict[int, list[str]] = {}
-    ssh_port = integer(run.get("openmates_ssh_port", 22))
-    if ssh_port is not None:
-        users[ssh_port] = ["SSH (openmates_ssh_port)"]
+    users[run.get("openmates_ssh_port", 22)] = ["SSH (openmates_ssh_port)"]
     if str(run.get("openmates_domain", "")).strip():
         for port in (80, 443):
             users.setdefault(port, []).append("Caddy")
-    for service in exposed(run):
-        entry = run.get("openmates_ports", {}).get(service) if run.usable("openmates_ports", dict) else None
+    for service, value in exposed(run).items():
         try:
-            for port in host_ports(entry["host"]):
+            for port in host_ports(value):
                 users.setdefault(port, []).append(service)
-        except (KeyError, TypeError, ValueError):
+        except ValueError:
             continue  # reported by check_ports
     clashes: dict[tuple[str, ...], list[int]] = {}
     for port, names in users.items():
@@ -115,18 +82,25 @@ def check_ports_differ(run: Preflight) -> Iterator[str]:
             clashes.setdefault(tuple(names), []).append(port)
     for names, ports in clashes.items():
         numbers = ", ".join(map(str, sorted(ports)))
+        possible = [field(name, "host_port") for name in names if name in run.services]
         yield run.problem(
-            "openmates_ports",
+            next((name for name in possible if name in run.places), possible[-1] if possible else "openmates_ssh_port"),
             f"{' and '.join(names)} both use host port {numbers}",
             "Give one of them another host port",
         )
 
 
-def exposed(run: Preflight) -> list[str]:
+def exposed(run: Preflight) -> dict[str, str]:
+    """The host port of each service that is not internal and has one."""
     exposure = run.get("openmates_exposure")
     if not isinstance(exposure, dict):
-        return []
-    return [service for service, mode in exposure.items() if mode in ("proxy", "published")]
+        return {}
+    modes = {service: exposure.get(service) for service in run.services}
+    return {
+        service: run.services[service]["host_port"]
+        for service, mode in modes.items()
+        if mode in ("proxy", "published") and run.services[service].get("host_port")
+    }
 
 
 CHECKS = (

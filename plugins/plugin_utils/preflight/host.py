@@ -4,14 +4,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, integer
 
 ARCHITECTURES = ("x86_64", "aarch64")
 DOCKER_DIRECTORY = "/var/lib/docker"
-TIME = re.compile(r"^(([01]\d|2[0-3]):[0-5]\d)?$")
 
 
 def check_operating_system(run: Preflight) -> Iterator[str]:
@@ -32,10 +30,7 @@ def check_architecture(run: Preflight) -> Iterator[str]:
 
 
 def check_disk(run: Preflight) -> Iterator[str]:
-    minimum = integer(run.get("openmates_min_disk_gb", 20))
-    if minimum is None:
-        yield run.problem("openmates_min_disk_gb", "it is not a number", "Set it to gigabytes, e.g. 20")
-        return
+    minimum = run.get("openmates_min_disk_gb", 20)
     mounts = [mount for mount in run.facts.get("mounts") or [] if _holds(mount.get("mount", ""), DOCKER_DIRECTORY)]
     if not mounts:  # an overlay root, as in a container, has no entry
         return
@@ -53,14 +48,6 @@ def check_disk(run: Preflight) -> Iterator[str]:
         )
 
 
-def check_reboot_time(run: Preflight) -> Iterator[str]:
-    name, value = "openmates_reboot_time", run.get("openmates_reboot_time", "")
-    if name not in run.broken and not TIME.match(str(value)):
-        yield run.problem(
-            name, f"{value!r} is not a time", 'Write it in quotation marks, e.g. "04:30": YAML takes 22:30 for a number'
-        )
-
-
 def _holds(mount: str, directory: str) -> bool:
     return mount == "/" or directory == mount or directory.startswith(f"{mount.rstrip('/')}/")
 
@@ -69,5 +56,4 @@ CHECKS = (
     check_operating_system,
     check_architecture,
     check_disk,
-    check_reboot_time,
 )

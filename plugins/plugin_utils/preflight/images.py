@@ -8,12 +8,15 @@ import re
 from collections.abc import Iterator
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
+from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import field
 
 REFERENCE = re.compile(r"^[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?$", re.IGNORECASE)
 VERSION = re.compile(r"^v?(\d+(?:\.\d+)*)(?:-[a-z][a-z0-9.]*)?$", re.IGNORECASE)
 MOVING = ("latest", "stable", "edge", "nightly", "main", "master", "lts", "alpine")
 #: Images whose versions have two numbers; all others have three.
 TWO_NUMBERS = ("postgres",)
+#: Settings that give several services their image.
+SHARED = ("openmates_backend_image", "openmates_directus_image", "openmates_cms_setup_image")
 
 
 def moves(reference: str) -> bool:
@@ -30,26 +33,29 @@ def moves(reference: str) -> bool:
     return len(version[1].split(".")) < (2 if path.rpartition("/")[2] in TWO_NUMBERS else 3)
 
 
+def check_image(run: Preflight, name: str, reference: str, what: str = "") -> Iterator[str]:
+    """Whether a setting holds an image, and in production one that stays the same. ``what``: the part that it is of."""
+    if not REFERENCE.match(reference):
+        yield run.problem(
+            name,
+            f"{what}{reference!r} is not an image",
+            "Write it as registry/path:tag, with @sha256: and 64 digits behind it if you know its digest",
+        )
+    elif run.environment == "prod" and moves(reference):  # a developer's own image may have any tag
+        yield run.problem(
+            name,
+            f"{what}{reference} is a tag that its publisher moves to other versions",
+            "Give it a tag with the full version, or a digest",
+        )
+
+
 def check_images(run: Preflight) -> Iterator[str]:
-    name, images = "openmates_images", run.get("openmates_images", {})
-    if name in run.broken:
-        return
-    if not isinstance(images, dict):
-        yield run.problem(name, "it is not a table of services", "Write it as {cms: directus/directus:11.17.4, ...}")
-        return
-    for service, reference in images.items():
-        if not REFERENCE.match(str(reference)):
-            yield run.problem(
-                name,
-                f"the image of {service} is {reference!r}",
-                "Write it as registry/path:tag, with @sha256: and 64 digits behind it if you know its digest",
-            )
-        elif run.environment == "prod" and moves(str(reference)):  # a developer's own image may have any tag
-            yield run.problem(
-                name,
-                f"the image of {service} is {reference}, a tag that its publisher moves to other versions",
-                "Give it a tag with the full version, or a digest",
-            )
+    images = {run.get(name): name for name in SHARED if run.get(name)}
+    for service, fields in run.services.items():
+        if "image" in fields:  # otherwise it could not be evaluated
+            images.setdefault(fields["image"], field(service, "image"))
+    for reference, name in images.items():
+        yield from check_image(run, name, reference)
 
 
 CHECKS = (check_images,)

@@ -9,6 +9,9 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import SETTING as SERVICES
+from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import Services
+
 ENVIRONMENTS = ("dev", "prod")
 # The minimum length of each secret, in characters.
 SECRETS = {
@@ -57,9 +60,10 @@ class Preflight:
         value = self.settings.get(name)
         return default if value is None else value
 
-    def usable(self, name: str, kind: type | tuple[type, ...]) -> bool:
-        """Whether a setting is defined and has a type that further checks can use."""
-        return isinstance(self.settings.get(name), kind)
+    @property
+    def services(self) -> Services:
+        """The services of the catalogue, by name. A field that cannot be evaluated is missing."""
+        return self.settings.get(SERVICES) or {}
 
     @property
     def environment(self) -> str:
@@ -69,6 +73,8 @@ class Preflight:
         """Where a setting is set, or the file that it belongs in."""
         if name in self.places:
             return self.places[name]
+        if name.partition(".")[0] in self.places:  # a field of a service, besides others that are set
+            return self.places[name.partition(".")[0]]
         if (
             name.split()[0].rstrip(",") in SECRETS or name == "openmates_vault_seeds"
         ):  # several secrets may share a problem

@@ -1,33 +1,13 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The services: choices, network and paths."""
+"""The network of the services."""
 
 from __future__ import annotations
 
 import ipaddress
-import re
 from collections.abc import Iterator
 
-from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, address_of, integer
-
-
-def check_login_attempts(run: Preflight) -> Iterator[str]:
-    name = "openmates_directus_login_attempts"
-    attempts = run.get(name, 25)
-    if name not in run.broken and (isinstance(attempts, bool) or integer(attempts) is None or integer(attempts) < 0):
-        yield run.problem(
-            name, f"{attempts!r} is not a number of logins", "Write 0 for no limit, or a number such as 25"
-        )
-
-
-def check_paths(run: Preflight) -> Iterator[str]:
-    directory = str(run.get("openmates_directory", "/opt/openmates"))
-    if not re.match(r"^(/[A-Za-z0-9._-]+){2,}$", directory):
-        yield run.problem(
-            "openmates_directory",
-            f"{directory!r} is not a separate directory",
-            "Use an absolute path such as /opt/openmates",
-        )
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, address_of
 
 
 def check_subnet(run: Preflight) -> Iterator[str]:
@@ -51,8 +31,4 @@ def check_subnet(run: Preflight) -> Iterator[str]:
             return
 
 
-CHECKS = (
-    check_login_attempts,
-    check_paths,
-    check_subnet,
-)
+CHECKS = (check_subnet,)

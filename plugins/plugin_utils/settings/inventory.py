@@ -18,23 +18,40 @@ except ImportError:  # a later ansible-core may keep it elsewhere; messages then
 COLLECTION = Path(__file__).resolve().parents[3]
 
 
-def variables(hostvars: t.Any, host_name: str, loader: t.Any) -> dict[str, str]:
-    """The place of each variable that the inventory sets for this host, by name; the highest precedence wins.
+def variables(hostvars: t.Any, host_name: str, loader: t.Any) -> dict[str, list[tuple[t.Any, str]]]:
+    """The values that the inventory gives each variable of this host, by name, each with its place.
 
+    The last has the highest precedence.
     hostvars: Ansible's variable of that name, which knows the inventory. Nothing is parsed again: Ansible has read the
     inventory and its group_vars and host_vars before, and caches them.
     """
-    return {name: place for layer in _layers(hostvars, host_name, loader) for name, place in _places(layer)}
+    found: dict[str, list[tuple[t.Any, str]]] = {}
+    for layer in _layers(hostvars, host_name, loader):
+        for name, value in layer.items():
+            found.setdefault(str(name), []).append((value, place(name, value)))
+    return found
 
 
 def _layers(hostvars: t.Any, host_name: str, loader: t.Any) -> Iterator[Mapping[str, t.Any]]:
+    """In Ansible's order: what the inventory's own files say of groups, then group_vars; the same of the host."""
     inventory = hostvars._inventory
     host = inventory.get_host(host_name)
     sources = [source for source in inventory._sources if source and not _beside_group_vars_of_the_project(source)]
     groups = sorted(host.get_groups(), key=lambda group: (group.depth, group.priority, group.name))
-    for entity in (*groups, host):
-        yield entity.vars
-        yield get_vars_from_inventory_sources(loader, sources, [entity], "task")
+    for entities, folder in ((groups, "group_vars"), ([host], "host_vars")):
+        yield from (entity.vars for entity in entities)
+        for entity in entities:
+            for source in sources:
+                # Each file by itself too, since Ansible's plugin returns the last file's value only.
+                for file in _files(Path(source), folder, entity.name, loader):
+                    yield loader.load_from_file(file, unsafe=True, trusted_as_template=True) or {}
+                yield get_vars_from_inventory_sources(loader, [source], [entity], "task")
+
+
+def _files(source: Path, folder: str, name: str, loader: t.Any) -> list[str]:
+    """The files of a group or host beside an inventory, as Ansible's own plugin finds and caches them."""
+    directory = source if source.is_dir() else source.parent
+    return loader.find_vars_files(str(directory.resolve() / folder), name) if source.exists() else []
 
 
 def _beside_group_vars_of_the_project(source: str) -> bool:
@@ -42,11 +59,6 @@ def _beside_group_vars_of_the_project(source: str) -> bool:
     path = Path(source)
     directory = path if path.is_dir() else path.parent
     return (directory / "group_vars").resolve() == COLLECTION / "playbooks/group_vars"
-
-
-def _places(layer: Mapping[str, t.Any]) -> Iterator[tuple[str, str]]:
-    for name, value in layer.items():
-        yield str(name), place(name, value)
 
 
 def place(*values: t.Any, otherwise: str = "the inventory") -> str:

@@ -22,6 +22,10 @@ REMOVED = {
         "Remove it: the readiness probe is a part of this project. "
         "Caddy and the health check request openmates_health_path"
     ),
+    "openmates_images": "Set openmates_services: {cms: {image: ...}} instead, with the services' names",
+    "openmates_memory": "Set openmates_services: {cms: {memory: ...}} instead, with the services' names",
+    "openmates_ports": "Set openmates_services: {cms: {host_port: ...}} instead, for api, cms and grafana",
+    "openmates_tools": "Set openmates_services: {cms: {address: ..., tunnel: ...}} instead, with the services' names",
     "hardening_sysctl": "Name what this server does without in openmates_hardening_without",
     "hardening_blocked_modules": "Name what this server does without in openmates_hardening_without",
 }
@@ -58,7 +62,7 @@ def problem_of(
             return "the playbooks derive it from other settings. Remove it."
         meant = nearest(name, settings)
         return "there is no such setting. " + (
-            f"Did you mean {meant}?" if meant else "roles/settings/defaults/main.yml has all of them."
+            f"Did you mean {meant}?" if meant else "roles/settings/defaults/main has all of them."
         )
     role = next((role for role in roles if name.startswith(f"{role}_")), "")
     if not role:

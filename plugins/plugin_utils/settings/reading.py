@@ -5,24 +5,43 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import typing as t
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import yaml
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible_collections.openmates.server.plugins.plugin_utils.services import catalogue
+from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import SETTING as SERVICES
 from ansible_collections.openmates.server.plugins.plugin_utils.settings.conversion import ConversionError, convert
 from ansible_collections.openmates.server.plugins.plugin_utils.settings.names import PREFIX
 
-DEFAULTS = "roles/settings/defaults/main.yml"
+DEFAULTS = "roles/settings/defaults/main"
 SPECIFICATIONS = "roles/settings/meta/argument_specs.yml"
+SERVICE_SPECIFICATION = "roles/settings/meta/service.yml"
+EXPOSURE = "openmates_exposure"
+_USER = re.compile(r"(\d+)(:\d+)?")
 
 
 def specifications(collection: Path) -> dict[str, dict]:
-    """Type, default and description of every setting, by name."""
+    """Type, default and description of every setting, by name; those of a service's fields are in its ``fields``."""
+    options = _load(collection / SPECIFICATIONS)["argument_specs"]["main"]["options"]
+    options[SERVICES]["fields"] = _load(collection / SERVICE_SPECIFICATION)
+    return options
+
+
+def defaults(collection: Path, loader: t.Any) -> dict[str, t.Any]:
+    """The default of every setting that has one, by name, not evaluated. ``loader`` is Ansible's."""
+    found: dict[str, t.Any] = {}
+    for file in sorted((collection / DEFAULTS).glob("*.yml")):
+        found |= loader.load_from_file(str(file), trusted_as_template=True)
+    return found
+
+
+def _load(file: Path) -> t.Any:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    loaded = yaml.load((collection / SPECIFICATIONS).read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
-    return loaded["argument_specs"]["main"]["options"]
+    return yaml.load(file.read_text(encoding="utf-8"), Loader=loader)  # noqa: S506
 
 
 @dataclasses.dataclass
@@ -40,20 +59,26 @@ class Settings:
 
 
 def read(
-    specs: Mapping[str, Mapping], variables: Mapping[str, t.Any], given: Collection[str], templar: t.Any
+    specs: Mapping[str, Mapping],
+    variables: Mapping[str, t.Any],
+    given: Collection[str],
+    templar: t.Any,
+    services: catalogue.Services,
+    overrides: Collection[catalogue.Services] = (),
 ) -> Settings:
-    """The settings among ``variables``. ``given``: the names of those that an operator set.
+    """The settings among ``variables``.
 
-    ``templar`` is Ansible's; its variables are not changed.
+    given: the names of those that an operator set, those of services' fields too.
+    templar: Ansible's; its variables are not changed.
+    services: the default of openmates_services, not evaluated. overrides: what an operator set of it; the last counts
+    most.
     """
     result, scope = Settings(), dict(variables)
     templar = templar.copy_with_new_env(available_variables=scope)
-    # What an operator set comes first, so that a default that refers to it finds the converted value.
-    for name in sorted(specs, key=lambda name: name not in given):
-        if name not in variables:
-            continue
+
+    def evaluate(name: str, spec: Mapping, value: t.Any, into: dict, key: str) -> None:
         try:
-            result.values[name] = scope[name] = convert(specs[name], templar.template(variables[name]))
+            into[key] = convert(spec, templar.template(value))
         except AnsibleUndefinedVariable as error:
             if name in given:  # a default refers to other settings only, and one of those is missing
                 result.unresolved[name] = str(error)
@@ -61,6 +86,47 @@ def read(
             result.wrong[name] = f"cannot be evaluated: {error}"
         except ConversionError as error:
             result.wrong[name] = str(error)
+
+    # Not evaluated yet, so that every setting can refer to it.
+    exposure: dict[str, t.Any] = {}
+    evaluate(EXPOSURE, {"type": "dict"}, variables.get(EXPOSURE, {}), exposure, EXPOSURE)
+    result.wrong.pop(EXPOSURE, None)  # preflight reports it: it is no setting
+    fields = specs[SERVICES]["fields"]
+    for override in overrides:
+        result.wrong |= catalogue.problems(services, override, fields)
+    scope[SERVICES] = catalogue.merged(services, overrides, exposure.get(EXPOSURE, {}))
+
+    # What an operator set comes first, so that a default that refers to it finds the converted value.
+    for name in sorted(specs, key=lambda name: (name not in given or name == SERVICES, name != SERVICES)):
+        if name == SERVICES:
+            scope[name] = result.values[name] = _services(fields, scope[name], evaluate, result.wrong)
+        elif name in variables:
+            evaluate(name, specs[name], variables[name], result.values, name)
+            scope |= {name: result.values[name]} if name in result.values else {}
     if any(name in given for name in result.wrong):  # a default that is wrong refers to one of them
         result.wrong = {name: why for name, why in result.wrong.items() if name in given}
     return result
+
+
+def _services(
+    fields: Mapping[str, Mapping], services: catalogue.Services, evaluate: t.Callable, wrong: dict[str, str]
+) -> dict[str, dict[str, t.Any]]:
+    """All services with all their fields. A field that cannot be evaluated is left out, so that its readers fail."""
+    found: dict[str, dict[str, t.Any]] = {}
+    for service, values in services.items():
+        one = found[service] = {"exposure": values["exposure"]}
+        for field, spec in fields.items():
+            name = catalogue.field(service, field)
+            if field in values:
+                evaluate(name, spec, values[field], one, field)
+            elif spec.get("required"):
+                wrong[name] = "is missing"
+            else:
+                one[field] = spec["default"]
+        if "user" in one:
+            user = _USER.fullmatch(one["user"])
+            if not user:
+                wrong[catalogue.field(service, "user")] = "must be a user by number, as uid or uid:gid"
+            elif not user[2]:
+                one["user"] = f"{user[1]}:{user[1]}"
+    return found

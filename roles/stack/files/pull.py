@@ -112,7 +112,7 @@ def platform(image: str) -> str | None:
 def setting(services: list[str]) -> str:
     """Where the image is set."""
     names = ", ".join(sorted(services))
-    return f"It is the image of {names}: see openmates_images, or openmates_apps for an App"
+    return f"It is the image of {names}: see openmates_services, or openmates_apps for an App"
 
 
 def pull_if_missing(image: str, services: list[str], host: str, progress: Progress) -> tuple[bool, str]:

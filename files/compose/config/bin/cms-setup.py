@@ -112,7 +112,7 @@ def read_settings(command: list[str], environment: dict[str, str]) -> Settings:
     except OSError as error:
         raise Problem(
             f"{error.filename} cannot be read by user {os.getuid()}: {error.strerror}. The service's `user:` in"
-            " docker-compose.yml must be the owner of its secrets (openmates_service_uids)."
+            " docker-compose.yml must be the owner of its secrets (openmates_services)."
         ) from None
     for name in ("DATABASE_ADMIN_EMAIL", "DATABASE_ADMIN_PASSWORD"):
         if not (secrets.get(name) or environment.get(name)):

@@ -19,8 +19,6 @@ SYSTEM_PARTS = {
 SYSTEM_MB = sum(SYSTEM_PARTS.values())
 #: The nightly restore test of a backup, which starts its own database.
 RESTORE_PROOF_MB = 512
-#: One-shots, which have exited before a deploy or a restore test begins.
-ONE_SHOTS = ("cms-setup", "vault-setup")
 WORKER = "task-worker"
 #: Limits of an App without limits.
 APP_DEFAULTS = {"service": "128M", "worker": "1024M"}
@@ -69,19 +67,31 @@ class Plan:
         return SYSTEM_MB + self.steady + self.reserve
 
 
-def make_plan(limits: Mapping[str, Any], apps: Iterable[Mapping] = ()) -> Plan:
-    """The plan for these limits. An invalid limit counts as 0: other checks report it."""
-    sizes = {service: megabytes(limit) or 0.0 for service, limit in limits.items()}
+def go_memory_limit(limit: str) -> str:
+    """The value of GOMEMLIMIT for a program in Go with that Compose memory limit. Raises ValueError if it is none."""
+    size = megabytes(limit)
+    if size is None:
+        raise ValueError(f"openmates_services: {limit!r} is not a memory limit. Write it as 256M or 1G")
+    return f"{int(size * GO_SHARE)}MiB"
+
+
+def make_plan(services: Mapping[str, Mapping[str, Any]], apps: Iterable[Mapping] = ()) -> Plan:
+    """The plan for these services. An invalid limit counts as 0: other checks report it.
+
+    One-shots have exited before a deploy or a restore test begins.
+    """
+    sizes = {name: megabytes(service.get("memory")) or 0.0 for name, service in services.items()}
+    one_shots = sorted(name for name, service in services.items() if service.get("one_shot"))
     app_sizes = {str(app.get("name")): megabytes(app_limit(app)) or 0.0 for app in apps}
     workers = [sizes.get(WORKER, 0.0)]
     workers += [app_sizes[str(app.get("name"))] for app in apps if app.get("kind") == "worker"]
     return Plan(
-        services={service: size for service, size in sizes.items() if service not in ONE_SHOTS},
+        services={name: size for name, size in sizes.items() if name not in one_shots},
         apps=app_sizes,
         temporary={
             "a second api and a second worker during a deploy": sizes.get("api", 0.0) + max(workers),
             "the nightly proof that the backup can be restored": float(RESTORE_PROOF_MB),
-            "cms-setup and vault-setup": sum(sizes.get(service, 0.0) for service in ONE_SHOTS),
+            " and ".join(one_shots) or "one-shots": sum(sizes[name] for name in one_shots),
         },
     )
 

@@ -1,0 +1,20 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters that derive something from the services; the documentation of each is beside this file."""
+
+from __future__ import annotations
+
+from ansible_collections.openmates.server.plugins.plugin_utils.services import images, memory, ports, secrets
+
+
+class FilterModule:
+    """Ansible's hook."""
+
+    def filters(self) -> dict:
+        return {
+            "go_memory_limit": memory.go_memory_limit,
+            "image": images.at_registry,
+            "port_names": ports.port_names,
+            "secret_files": secrets.secret_files,
+            "upstreams": ports.upstreams,
+        }

@@ -1,0 +1,82 @@
+"""The Compose project of a server from before openmates_services is the same, so no container is recreated."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible_collections.openmates.server.plugins.action.host_files import config_digests
+from rendering import SECRET_NAMES, merged, render
+
+BEFORE = Path(__file__).parent / "before/catalogue.json"
+KEY = b"no key of a host, just a fixture"
+APPS = [
+    {"name": "app-one", "image": "ghcr.io/x/one:1.0.0"},
+    {"name": "app-pdf-worker", "kind": "worker", "queues": ["app_pdf"], "memory": "1536M"},
+]
+SERVERS = {
+    "prod": ("prod", {"openmates_apps": APPS}),
+    "dev": ("dev", {"openmates_apps": APPS, "openmates_source_directory": "/srv/OpenMates"}),
+    "prod with a mirror, OpenBao and another user": (
+        "prod",
+        {
+            "openmates_registry": "mirror.example.test",
+            "openmates_vault_engine": "openbao",
+            "openmates_backend_uid": 1234,
+        },
+    ),
+    "dev with its own collections": (
+        "dev",
+        {
+            "openmates_cms_setup_image": "",
+            "openmates_directus_schema": "/nowhere/dev.json",
+            "openmates_directus_domain": "cms.example.test",
+            "openmates_directus_mail": {"host": "smtp.example.test"},
+            "openmates_directus_mail_password": "fixture",
+            "openmates_directus_secrets": {"LICENSE_KEY": "fixture"},
+        },
+    ),
+}
+
+
+def state(name: str, folder: Path) -> dict:
+    """What Docker and Compose compare of a server's project, and the digest of each directory of configuration."""
+    environment, settings = SERVERS[name]
+    secrets = {secret: f"fixture of {secret}" for secret in SECRET_NAMES}
+    files = render(environment, folder, key=KEY, **secrets, **settings)
+    project = yaml.safe_load(files["docker-compose.yml"])
+    override = yaml.safe_load(files.get("docker-compose.override.yml", "services: {}"))
+    return {
+        **{f"service {service}": definition for service, definition in merged(files).items()},
+        **{f"override of {service}": definition for service, definition in override["services"].items()},
+        **{f"volume {volume}": definition for volume, definition in project["volumes"].items()},
+        **{f"network {network}": definition for network, definition in project["networks"].items()},
+        **{f"config {directory}": digest for directory, digest in config_digests(files).items()},
+    }
+
+
+def without_labels(parts: dict) -> dict:
+    return {
+        name: {key: value for key, value in part.items() if key != "labels"} if name.startswith("service ") else part
+        for name, part in parts.items()
+        if not name.startswith("config ")
+    }
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_the_definitions_are_those_of_before(name: str, tmp_path: Path) -> None:
+    before, after = json.loads(BEFORE.read_text())[name], state(name, tmp_path)
+    assert without_labels(after) == without_labels(before)
+
+
+@pytest.mark.parametrize("name", SERVERS)
+def test_a_label_changes_with_the_configuration_that_the_service_mounts_only(name: str, tmp_path: Path) -> None:
+    """Secrets take part in a label by file name and content, so those are the same as well."""
+    before, after = json.loads(BEFORE.read_text())[name], state(name, tmp_path)
+    changed = {part.removeprefix("config ") for part in before if part[:7] == "config " and before[part] != after[part]}
+    for part in (part for part in before if part.startswith("service ") and "labels" in before[part]):
+        volumes = [volume for volume in before[part]["volumes"] if isinstance(volume, str)]
+        mounted = {volume.split("/")[2].split(":")[0] for volume in volumes if volume.startswith("./config/")}
+        assert (after[part]["labels"] == before[part]["labels"]) is not bool(mounted & changed), part
