@@ -20,7 +20,7 @@ from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.parsing.vault import VaultLib, match_encrypt_secret
 from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
 
-NO_PASSWORD = (
+UNENCRYPTED = (
     "This run has no ansible-vault password, with which {path} would be encrypted. Pass one:"
     " --vault-password-file FILE, --vault-id NAME@FILE or --ask-vault-pass. Nothing was written."
 )
@@ -94,7 +94,7 @@ class SecretsFile:
             self.values = {}
         if secret is None:
             if not vault_secrets:
-                raise AnsibleActionFail(NO_PASSWORD.format(path=self.path))
+                raise AnsibleActionFail(UNENCRYPTED.format(path=self.path))
             identity, secret = match_encrypt_secret(vault_secrets, C.DEFAULT_VAULT_ENCRYPT_IDENTITY)
         self.vault, self.identity, self.secret = vault, identity, secret
 
