@@ -28,9 +28,9 @@ SPEC = {
     "required": {"type": "bool", "default": False},
     "choices": {"type": "list", "elements": "str", "default": []},
 }
-#: Tags with a meaning of their own in Ansible, and those that Molecule always skips.
+#: Tags with a meaning of their own in Ansible, and how those begin that Molecule always skips.
 SPECIAL_TAGS = ("all", "always", "never", "tagged", "untagged")
-MOLECULE_TAGS = ("notest", "molecule-notest")
+MOLECULE_TAGS = ("notest", "molecule-")
 #: Minimum similarity of a misspelt argument.
 ALIKE = 0.7
 _TOP_LEVEL_KEY = re.compile(r"^([a-z_]\w*):", re.MULTILINE)
@@ -98,7 +98,7 @@ def tag_problems(options: Mapping[str, t.Any], tags: Collection[str]) -> list[st
     return [
         f"--{option.replace('_', '-')} {tag}: no task has this tag. {_tags_hint(tag, known)}"
         for option, tag in given
-        if tag not in {*known, *SPECIAL_TAGS, *MOLECULE_TAGS}
+        if tag not in {*known, *SPECIAL_TAGS} and not tag.startswith(MOLECULE_TAGS)
     ]
 
 

@@ -104,7 +104,7 @@ def test_variable_names_are_those_at_the_top_level(tmp_path: Path) -> None:
     [
         ({}, []),
         ({"tags": ["stack", "all", "always", "never", "tagged", "untagged"]}, []),
-        ({"skip_tags": ["notest", "molecule-notest", "ssh"]}, []),
+        ({"skip_tags": ["notest", "molecule-notest", "molecule-idempotence-notest", "ssh"]}, []),
         ({"tags": ["stack", "stacks"]}, ["--tags stacks: no task has this tag. Did you mean stack?"]),
         ({"tags": ["backup"]}, ["--tags backup: no task has this tag. The tags are ssh, stack."]),
         ({"skip_tags": ["shh"]}, ["--skip-tags shh: no task has this tag. Did you mean ssh?"]),
