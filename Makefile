@@ -50,6 +50,7 @@ lab-base: lab-ready
 .PHONY: lab-down
 lab-down: setup ## Remove the lab's hosts, registry and network; images stay cached
 	ansible-playbook lab/playbooks/destroy.yml -i inventories/lab --tags all,everything
+	rm -rf "$(HOME)/.cache/openmates-lab"
 	molecule reset --all
 
 .PHONY: check
