@@ -72,7 +72,7 @@ def preflight_problems(
     ``values`` and ``unresolved``: more of them that have been read before, and why others have no value.
     ``places``: where settings are set, by name; for others a message names the file that they belong in.
     ``facts``: the host's ansible_facts. ``resolved``: what openmates_domain resolves to on the host, None if unknown.
-    ``files``: for the messages the paths ``settings``, ``secrets`` and ``exposure``, and the command ``make_secrets``.
+    ``files``: paths for the messages, keys ``settings``, ``secrets``, ``exposure``, ``inventory``, all optional.
     """
     run = Preflight(settings, facts or {}, resolved, files or {}, values or {}, unresolved or {}, places or {})
     return [problem for check in CHECKS for problem in check(run)]
