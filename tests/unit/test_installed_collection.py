@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -164,12 +165,22 @@ def test_what_the_operator_keeps_lies_beside_the_inventory(project: Operator) ->
 # --- the playbook new ---------------------------------------------------------------------------------------------
 
 
+def _text(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_new_creates_a_project_that_lacks_nothing_but_what_it_names(operator: Operator) -> None:
-    output = operator.succeed(*operator.new("-e", "openmates_log_level=debug", "-vvv"))
+    given = {
+        "openmates_ssh_port": 2222,
+        "openmates_ssh_sources": ["192.0.2.0/24"],
+        "openmates_backend_environment": {"A": "b"},
+    }
+    arguments = [part for name, value in given.items() for part in ("-e", f"{name}={_text(value)}")]
+    output = operator.succeed(*operator.new(*arguments, "-vvv"))
     folder = operator.directory / "operations"
     assert set(contents(folder)) == {
         *(".gitignore", ".vault-password", "ansible.cfg", "requirements.txt", "requirements.yml"),
@@ -177,7 +188,7 @@ def test_new_creates_a_project_that_lacks_nothing_but_what_it_names(operator: Op
     }
     assert (folder / ".vault-password").stat().st_mode & 0o777 == 0o600
     settings = yaml.safe_load((folder / "prod/group_vars/prod/main.yml").read_text())
-    assert settings["openmates_log_level"] == "debug"
+    assert given.items() <= settings.items()
     assert yaml.safe_load((folder / "prod/hosts.yml").read_text()) == {
         "prod": {"hosts": {"openmates-prod": {"ansible_host": "203.0.113.10"}}}
     }
