@@ -24,9 +24,18 @@ $(VENV)/.complete: requirements.lock lab/venv.sh
 	umask 077 && head -c 32 /dev/urandom | base64 > $@
 	@echo "Made .vault-password, which opens every encrypted file of this project. Keep a copy in a safe place."
 
+# Not in this directory and without its ansible.cfg: the project gets a vault password of its own.
+.PHONY: new
+new: setup ## Create a project for servers of your own: DIR=../operations ENV=prod ADDRESS= DOMAIN= EMAIL= HOST= ARGS='-e name=value'
+	@test -n "$(DIR)" || { echo "Name the directory of the project: make new DIR=../operations [ENV=dev] [ADDRESS=] [DOMAIN=] [EMAIL=]" >&2; exit 2; }
+	cd playbooks && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/collections ANSIBLE_CALLBACK_RESULT_FORMAT=yaml \
+	  ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false ansible-playbook openmates.server.new \
+	  -e new_directory=$(abspath $(DIR)) -e new_environment=$(ENV) $(if $(ADDRESS),-e new_address=$(ADDRESS)) $(if $(HOST),-e new_host=$(HOST)) \
+	  $(if $(DOMAIN),-e openmates_domain=$(DOMAIN)) $(if $(EMAIL),-e openmates_admin_email=$(EMAIL)) $(ARGS)
+
 .PHONY: lab
 lab: lab-ready ## Provision a lab host with the real playbook: ENV=prod (prod1) or ENV=dev (dev1); ARGS='-e name=value'
-	ansible-playbook playbooks/lab.yml -i inventories/lab --limit 'localhost,$(ENV)1' $(ARGS)
+	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit 'localhost,$(ENV)1' $(ARGS)
 	ansible-playbook site.yml -i inventories/lab --limit $(ENV)1 $(ARGS)
 	lab/summary.sh $(ENV)
 
@@ -36,11 +45,12 @@ lab-ready: setup
 
 .PHONY: lab-base
 lab-base: lab-ready
-	$(RUN) ansible-playbook playbooks/lab.yml -i inventories/lab --limit localhost
+	$(RUN) ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost
 
 .PHONY: lab-down
 lab-down: setup ## Remove the lab's hosts, registry and network; images stay cached
-	ansible-playbook playbooks/lab_destroy.yml -i inventories/lab --tags all,everything
+	ansible-playbook lab/playbooks/destroy.yml -i inventories/lab --tags all,everything
+	rm -rf "$(HOME)/.cache/openmates-lab"
 	molecule reset --all
 
 .PHONY: check
@@ -123,7 +133,7 @@ faults: setup ## Freeze, cut off and kill services of lab host HOST=prod2; CASE=
 real: setup ## Prove the stack with the real backend: API_IMAGE= and CMS_SETUP_IMAGE= of the local Docker engine
 	@test -n "$(API_IMAGE)" -a -n "$(CMS_SETUP_IMAGE)" || { echo "usage: make real API_IMAGE=name:tag CMS_SETUP_IMAGE=name:tag [CASE=sign-up] [AGAIN=1]" >&2; exit 2; }
 	$(MAKE) --no-print-directory lab-ready
-	ansible-playbook playbooks/lab.yml -i inventories/lab --limit localhost,$(or $(HOST),real1)
+	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),real1)
 	lab/progress.py real python tests/real/run.py --host $(or $(HOST),real1) --api-image $(API_IMAGE) --cms-setup-image $(CMS_SETUP_IMAGE) $(if $(AGAIN),--again) $(CASE)
 
 .PHONY: bench

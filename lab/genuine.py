@@ -140,7 +140,7 @@ def tool(name: str) -> Path:
 
 def lab_playbook(name: str, path: str, limit: str) -> None:
     """Run one of the lab's own playbooks."""
-    run(name, tool("ansible-playbook"), f"playbooks/{path}", "-i", "inventories/lab", "--limit", limit,
+    run(name, tool("ansible-playbook"), f"lab/playbooks/{path}", "-i", "inventories/lab", "--limit", limit,
         environment=ANSIBLE)  # fmt: skip
 
 
@@ -393,8 +393,8 @@ def expect(what: str, found: object, wanted_: object) -> None:
 
 @scenario("first run")
 def first_run() -> str:
-    lab_playbook("destroy", "lab_destroy.yml", HOST)
-    lab_playbook("host", "lab.yml", f"localhost,{HOST}")
+    lab_playbook("destroy", "destroy.yml", HOST)
+    lab_playbook("host", "create.yml", f"localhost,{HOST}")
     make_image(REGISTRY)  # the registry may be another one by now
     HOST_FILE.write_text(docker("inspect", "--format", "{{.Id}}", CONTAINER), encoding="ascii")
     start = time.monotonic()
@@ -498,7 +498,7 @@ def run_scenario(force: bool) -> None:
     for case, done in zip(cases, passed, strict=True):
         case.run(force=not done)
     if os.environ.get("KEEP") != "1" and host_remains():
-        lab_playbook("destroy", "lab_destroy.yml", HOST)
+        lab_playbook("destroy", "destroy.yml", HOST)
         print(f"genuine Vault: removed {HOST}; KEEP=1 keeps it", flush=True)
 
 

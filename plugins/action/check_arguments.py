@@ -4,13 +4,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from ansible import context
 from ansible.errors import AnsibleActionFail, AnsibleUndefinedVariable
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.playbook.block import Block
 from ansible.plugins.action import ActionBase
 from ansible.utils.vars import load_extra_vars
 from ansible_collections.openmates.server.plugins.plugin_utils import verb_arguments
+from ansible_collections.openmates.server.plugins.plugin_utils.commands import command, playbook
 
 COLLECTION = Path(__file__).resolve().parents[2]
 
@@ -39,9 +43,14 @@ class ActionModule(ActionBase):
                 known=verb_arguments.names_in(files) | set(self._task.play.vars),
             )
         )
+        wrong += verb_arguments.tag_problems(context.CLIARGS, tags_of(self._task.play.tasks))
         if wrong:
-            message = verb_arguments.explanation(self._playbook(), wrong, declared, options["example"])
-            return result | {"failed": True, "msg": message}
+            verb = Path(self._task.get_path().rpartition(":")[0]).stem
+            example = f"{command(verb, task_vars)} {options['example']}".rstrip()
+            return result | {
+                "failed": True,
+                "msg": verb_arguments.explanation(playbook(verb), wrong, declared, example),
+            }
         return result | {"changed": False}
 
     def _value(self, value):
@@ -51,12 +60,17 @@ class ActionModule(ActionBase):
         except AnsibleUndefinedVariable:
             return None
 
-    def _playbook(self) -> str:
-        """The playbook as an operator names it: by path in a checkout, by the collection's name when installed."""
-        path = Path(self._task.get_path().rpartition(":")[0])
-        if "ansible_collections" in path.parts:
-            return f"openmates.server.{path.stem}"
-        return "site.yml" if path.name == "site.yml" else f"playbooks/{path.name}"
+
+def tags_of(tasks: Iterable) -> set[str]:
+    """The tags of tasks and of all tasks in blocks, which is what an imported role is too."""
+    return {tag for task in tasks for tag in _tags(task)}
+
+
+def _tags(task) -> Iterator[str]:
+    if isinstance(task, Block):
+        yield from tags_of([*task.block, *task.rescue, *task.always])
+    else:
+        yield from task.tags
 
 
 def _argument(name: str, spec: dict) -> dict:

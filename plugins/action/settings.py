@@ -66,9 +66,15 @@ def _misnamed(specs: dict[str, dict], places: dict[str, str], extra: dict) -> li
     """What is wrong with the names of the variables in the inventory and on the command line."""
     roles = sorted(path.name for path in (COLLECTION / "roles").iterdir() if path.is_dir())
     prefixes = tuple(f"{role}_" for role in (names.PREFIX.rstrip("_"), *roles))
-    given = {name: where for name, where in places.items() if name not in specs and name.startswith(prefixes)}
+
+    def ours(name: str) -> bool:
+        return name.startswith(names.PREFIX) or bool(names.misspelt_prefix(name, specs))
+
+    given = {
+        name: where for name, where in places.items() if name not in specs and (name.startswith(prefixes) or ours(name))
+    }
     # On the command line a variable of a role is an argument of a playbook, or a trial.
-    unknown = {name: value for name, value in extra.items() if name not in specs and name.startswith(names.PREFIX)}
+    unknown = {name: value for name, value in extra.items() if name not in specs and ours(name)}
     given |= _places_of(unknown)
     if not given:
         return []

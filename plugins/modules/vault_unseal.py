@@ -65,7 +65,7 @@ def usable_shares(given: list[str], threshold: int) -> list[str]:
     if not given:
         raise vault.VaultProblem(
             f"Vault is sealed and needs {threshold} different unseal shares, of which this run has none: those who hold"
-            " them have to run playbooks/unseal.yml. Then run this again."
+            " them have to run unseal.yml. Then run this again."
         )
     different = list(dict.fromkeys(given))
     if len(different) < threshold:

@@ -28,6 +28,9 @@ SPEC = {
     "required": {"type": "bool", "default": False},
     "choices": {"type": "list", "elements": "str", "default": []},
 }
+#: Tags with a meaning of their own in Ansible, and how those begin that Molecule always skips.
+SPECIAL_TAGS = ("all", "always", "never", "tagged", "untagged")
+MOLECULE_TAGS = ("notest", "molecule-")
 #: Minimum similarity of a misspelt argument.
 ALIKE = 0.7
 _TOP_LEVEL_KEY = re.compile(r"^([a-z_]\w*):", re.MULTILINE)
@@ -85,6 +88,27 @@ def problems(
             yield f"{name} {problem}"
 
 
+def tag_problems(options: Mapping[str, t.Any], tags: Collection[str]) -> list[str]:
+    """One sentence per tag on the command line that no task has: such a run does nothing, or does what it should not.
+
+    options: Ansible's command-line options. tags: all tags of the playbook's tasks.
+    """
+    known = set(tags) - set(SPECIAL_TAGS)
+    given = [(option, tag) for option in ("tags", "skip_tags") for tag in options.get(option) or ()]
+    return [
+        f"--{option.replace('_', '-')} {tag}: no task has this tag. {_tags_hint(tag, known)}"
+        for option, tag in given
+        if tag not in {*known, *SPECIAL_TAGS} and not tag.startswith(MOLECULE_TAGS)
+    ]
+
+
+def _tags_hint(tag: str, known: Collection[str]) -> str:
+    if not known:
+        return "This playbook has none: run it without the option."
+    meant = next(iter(difflib.get_close_matches(tag, known, n=1)), "")
+    return f"Did you mean {meant}?" if meant else f"The tags are {', '.join(sorted(known))}."
+
+
 def _problem_of_value(argument: Mapping[str, t.Any], value: t.Any) -> str:
     # A value may be secret, so messages show only values of types that hold no secret.
     what, check = TYPES[argument["type"]]
@@ -102,7 +126,7 @@ def _problem_of_value(argument: Mapping[str, t.Any], value: t.Any) -> str:
 def explanation(
     playbook: str, wrong: Collection[str], declared: Mapping[str, Mapping[str, t.Any]], example: str
 ) -> str:
-    """The problems, the playbook's arguments, and a valid command."""
+    """The problems, the playbook's arguments, and ``example``, a valid command."""
     lines = [f"{playbook} was not started, because of its arguments:", *(f"- {problem}" for problem in wrong)]
     if declared:
         width = max(map(len, declared))
@@ -111,4 +135,4 @@ def explanation(
             need = "required" if argument["required"] else "optional"
             choices = f" One of {', '.join(argument['choices'])}." if argument["choices"] else ""
             lines.append(f"  {name.ljust(width)}  {need}, {argument['type']}: {argument['description']}.{choices}")
-    return "\n".join([*lines, "", f"Example: ansible-playbook {playbook} -i prod {example}".rstrip()])
+    return "\n".join([*lines, "", f"Example: {example}"])

@@ -58,11 +58,54 @@ def inventory(name: str) -> tuple[str, tuple[str, str]]:
     return environment, (variables["ansible_host"], variables["lab_ipv6"])
 
 
+class Hidden(dict):
+    """A dictionary whose values a failing test does not print."""
+
+    def __repr__(self) -> str:
+        return f"<{', '.join(self)}>"
+
+
+class Operator:
+    """Where the operator of a lab host works: in the checkout, or in a directory with the installed collection.
+
+    LAB_OPERATOR names such a directory, which lab/operator.sh makes.
+    """
+
+    def __init__(self) -> None:
+        installed = os.environ.get("LAB_OPERATOR")
+        self.installed = bool(installed)
+        self.directory = Path(installed or ROOT)
+        self.inventory = "dev" if installed else "inventories/lab"
+        self.secrets_file = self.directory / self.inventory / f"group_vars/{'dev' if installed else 'lab'}/secrets.yml"
+        self.keys = self.directory / ("vault-keys/dev" if installed else "inventories/vault-keys/lab")
+
+    def playbook(self, name: str) -> str:
+        """How this operator calls a playbook of a checkout."""
+        return f"openmates.server.{Path(name).stem}" if self.installed else name
+
+    def run(self, *command: str | Path) -> subprocess.CompletedProcess:
+        environment = {**os.environ, "ANSIBLE_CONFIG": str(self.directory / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+        return subprocess.run(command, cwd=self.directory, env=environment, capture_output=True, text=True, check=False)
+
+    def decrypted(self, file: Path) -> Hidden:
+        """The content of one of the operator's encrypted files."""
+        shown = self.run("ansible-vault", "view", file)
+        assert shown.returncode == 0, shown.stderr
+        return Hidden(yaml.safe_load(shown.stdout))
+
+    def secrets(self) -> Hidden:
+        return self.decrypted(self.secrets_file)
+
+    def vault_keys(self, server: str) -> Hidden:
+        return self.decrypted(self.keys / f"{server}.yml")
+
+
 class Server:
     """The provisioned host: commands on it, and the project's playbooks against it."""
 
     def __init__(self, host) -> None:
         self.host = host
+        self.operator = Operator()
         self.name = host.check_output("hostname")
         self.environment, self.addresses = inventory(self.name)
         self.domain = f"api.{self.name}.example.test"
@@ -100,9 +143,10 @@ class Server:
 
     def playbook(self, name: str, *arguments: str) -> subprocess.CompletedProcess:
         """Run one of the project's playbooks against this host, as an operator would."""
-        command = ["ansible-playbook", name, "-i", "inventories/lab", "--limit", self.name, *arguments]
-        environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
-        return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+        operator = self.operator
+        return operator.run(
+            "ansible-playbook", operator.playbook(name), "-i", operator.inventory, "--limit", self.name, *arguments
+        )
 
 
 def recap(output: str) -> dict[str, int]:

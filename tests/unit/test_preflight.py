@@ -16,7 +16,7 @@ FILES = {
     "settings": "inventories/x/group_vars/x/main.yml",
     "secrets": "inventories/x/group_vars/x/secrets.yml",
     "exposure": "playbooks/group_vars/x.yml",
-    "inventory": "x",
+    "make_secrets": "ansible-playbook playbooks/secrets.yml -i x",
 }
 SETTINGS = "inventories/x/group_vars/x/main.yml"
 SECRETS = "inventories/x/group_vars/x/secrets.yml"

@@ -46,6 +46,19 @@ def test_a_scenario_says_what_it_proves_and_removes_its_host(file: Path) -> None
     assert scenario["verifier"]["options"]["hosts"] == f"docker://{platform['name']}"
 
 
+def test_the_scenario_dev_converges_with_nothing_of_the_checkout() -> None:
+    scenario = yaml.safe_load((ROOT / "extensions/molecule/dev/molecule.yml").read_text())
+    ansible = scenario["ansible"]
+    operations = scenario["verifier"]["env"]["LAB_OPERATOR"]
+    assert ansible["env"]["ANSIBLE_CONFIG"] == f"{operations}/ansible.cfg"
+    assert f"--inventory={operations}/dev" in ansible["executor"]["args"]["ansible_playbook"]
+    made = operations.rpartition("/")[0]
+    assert scenario["dependency"]["command"].split()[1] == made, "lab/operator.sh makes it"
+    installed = f"{made}/collections/ansible_collections/openmates/server"
+    assert ansible["playbooks"]["converge"] == f"{installed}/playbooks/site.yml"
+    assert "MOLECULE_PROJECT_DIRECTORY" not in made
+
+
 def test_molecule_finds_them_without_git_and_prints_nothing_that_alarms(tmp_path: Path) -> None:
     for file in ROOT.iterdir():
         if file.name != ".git":

@@ -14,8 +14,8 @@ from ansible_collections.openmates.server.plugins.plugin_utils import verb_argum
 
 ROOT = Path(__file__).parents[2]
 PLAYBOOKS = ROOT / "playbooks"
-#: The playbooks that an operator runs; the lab's take no arguments.
-VERBS = sorted(path.name for path in PLAYBOOKS.glob("*.yml") if not path.name.startswith("lab"))
+#: The playbooks that an operator runs.
+VERBS = sorted(path.name for path in PLAYBOOKS.glob("*.yml"))
 CHECK = "openmates.server.check_arguments"
 
 
@@ -99,6 +99,26 @@ def test_variable_names_are_those_at_the_top_level(tmp_path: Path) -> None:
     assert verb_arguments.names_in([file]) == {"first", "second"}
 
 
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({}, []),
+        ({"tags": ["stack", "all", "always", "never", "tagged", "untagged"]}, []),
+        ({"skip_tags": ["notest", "molecule-notest", "molecule-idempotence-notest", "ssh"]}, []),
+        ({"tags": ["stack", "stacks"]}, ["--tags stacks: no task has this tag. Did you mean stack?"]),
+        ({"tags": ["backup"]}, ["--tags backup: no task has this tag. The tags are ssh, stack."]),
+        ({"skip_tags": ["shh"]}, ["--skip-tags shh: no task has this tag. Did you mean ssh?"]),
+    ],
+)
+def test_a_tag_that_no_task_has_is_named(options: dict, found: list[str]) -> None:
+    assert verb_arguments.tag_problems(options, {"always", "ssh", "stack"}) == found
+
+
+def test_a_playbook_without_tags_takes_none() -> None:
+    [problem] = verb_arguments.tag_problems({"tags": ["stack"]}, {"always"})
+    assert problem == "--tags stack: no task has this tag. This playbook has none: run it without the option."
+
+
 # --- the playbooks ------------------------------------------------------------------------------------------------
 
 
@@ -153,7 +173,7 @@ def test_a_misspelt_or_missing_argument_ends_a_playbook_before_it_connects(opera
     assert f"{name[:-1]} is not an argument of this playbook. Did you mean {name}?" in output
     for required in (name for name, argument in arguments.items() if argument.get("required")):
         assert f"{required} is missing: {arguments[required]['description']}." in output
-        assert re.search(rf"Example: ansible-playbook \S*{verb} -i prod .*-e {required}=", output)
+        assert re.search(rf"Example: ansible-playbook \S*{verb} -i {operator.inventory} .*-e {required}=", output)
 
 
 def test_with_valid_arguments_a_playbook_continues(operator: Operator, tmp_path: Path) -> None:
@@ -177,5 +197,4 @@ def test_the_check_is_the_first_task_whatever_the_tags(verb: str) -> None:
     for play in plays:
         assert play["gather_facts"] is False
         assert CHECK in play["tasks"][0]
-        if any("tags" in task for task in play["tasks"][1:]):
-            assert play["tasks"][0].get("tags") == "always"
+        assert play["tasks"][0].get("tags") == "always"

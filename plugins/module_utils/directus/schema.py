@@ -127,7 +127,7 @@ class Comparison:
             if "version" in str(error) and not self.force:
                 raise DirectusProblem(
                     f"The schema file was created by Directus {self.snapshot.get('directus')}, which is not the version"
-                    " that is running. Take a new snapshot (playbooks/directus_schema.yml), or force it with"
+                    " that is running. Take a new snapshot (directus_schema.yml), or force it with"
                     " openmates_directus_schema_force: true."
                 ) from None
             raise
@@ -162,7 +162,7 @@ class Comparison:
         if lost and not data_loss:
             raise DirectusProblem(
                 f"The schema file would change objects with data: {'; '.join(lost)}. The schema was not changed. See"
-                " playbooks/directus_schema.yml, which lists the changes and applies them with"
+                " directus_schema.yml, which lists the changes and applies them with"
                 " -e directus_schema_data_loss=true."
             )
 

@@ -9,20 +9,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ansible_collections.openmates.server.plugins.plugin_utils import operator_secrets
 from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import SETTING as SERVICES
 from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import Services
 
 ENVIRONMENTS = ("dev", "prod")
 # The minimum length of each secret, in characters.
-SECRETS = {
-    "openmates_admin_password": 12,
-    "openmates_database_password": 16,
-    "openmates_cache_password": 16,
-    "openmates_directus_secret": 32,
-    "openmates_internal_api_token": 16,
-    "openmates_grafana_password": 12,
-    "openmates_first_invite_code": 14,
-}
+SECRETS = {name: secret.shortest for name, secret in operator_secrets.SECRETS.items()}
 EXAMPLE_DOMAIN = re.compile(
     r"(^|\.)(example(\.(com|net|org))?|invalid|domain\.(com|tld)|your-?domain\..+)$", re.IGNORECASE
 )

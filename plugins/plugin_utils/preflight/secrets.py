@@ -30,12 +30,12 @@ def _needed(run: Preflight) -> list[str]:
 def check_secrets(run: Preflight) -> Iterator[str]:
     needed = _needed(run)
     missing = [name for name in needed if not str(run.get(name, "")).strip() and name not in run.broken]
-    inventory = run.files.get("inventory", "INVENTORY")
+    make = run.files.get("make_secrets", "ansible-playbook openmates.server.secrets")
     if len(missing) == len(needed):
         yield run.problem(
             ", ".join(missing),
             "none of the secrets is set, the file is missing or empty",
-            f"`ansible-playbook playbooks/secrets.yml -i {inventory}` makes it, encrypted",
+            f"`{make}` makes it, encrypted",
         )
         return
     for name in needed:
@@ -46,8 +46,7 @@ def check_secrets(run: Preflight) -> Iterator[str]:
             yield run.problem(
                 name,
                 "it is not set",
-                f"`ansible-playbook playbooks/secrets.yml -i {inventory}` adds it, or `ansible-vault edit"
-                f" {run.file(name)}` your own value",
+                f"`{make}` adds it, or `ansible-vault edit {run.file(name)}` your own value",
             )
             continue
         if name == INVITE_CODE and not INVITE_CODE_FORM.match(value):
@@ -55,7 +54,7 @@ def check_secrets(run: Preflight) -> Iterator[str]:
                 name,
                 "it is not of the form XXXX-XXXX-XXXX, of capital letters and digits, the only form that the web app"
                 " accepts",
-                f"Remove it: `ansible-playbook playbooks/secrets.yml -i {inventory}` then creates another one",
+                f"Remove it: `{make}` then creates another one",
             )
         elif PLACEHOLDER.search(value):
             yield run.problem(

@@ -29,6 +29,8 @@ REMOVED = {
     "hardening_sysctl": "Name what this server does without in openmates_hardening_without",
     "hardening_blocked_modules": "Name what this server does without in openmates_hardening_without",
 }
+#: From this likeness on the first word of a name is taken for the prefix, misspelt: openmate_, openmats_, open_mates_.
+PREFIX_ALIKE = 0.8
 #: From this likeness on a name is taken for another one, misspelt.
 ALIKE = 0.85
 _WIRED = re.compile(r'^([a-z]\w*): "{{ settings\.(\w+) }}"$', re.MULTILINE)
@@ -37,6 +39,19 @@ _WIRED = re.compile(r'^([a-z]\w*): "{{ settings\.(\w+) }}"$', re.MULTILINE)
 def settings_by_role_variable(wiring: str) -> dict[str, str]:
     """The setting that decides each variable of a role, read from the text of the playbooks' group_vars."""
     return {variable: PREFIX + setting for variable, setting in _WIRED.findall(wiring)}
+
+
+def misspelt_prefix(name: str, settings: Collection[str]) -> str:
+    """The setting that a name without the prefix probably is: openmate_domain, Openmates-domain. Or an empty string."""
+    if name.startswith(PREFIX):
+        return ""
+    text = re.sub(r"[-.]", "_", name.lower()).replace("open_mate", "openmate", 1)
+    if not text.startswith(PREFIX):
+        first, separator, rest = text.partition("_")
+        if not separator or difflib.SequenceMatcher(None, first, PREFIX.rstrip("_")).ratio() < PREFIX_ALIKE:
+            return ""
+        text = PREFIX + rest
+    return _nearest(text, settings)
 
 
 def problem_of(
@@ -64,6 +79,8 @@ def problem_of(
         return "there is no such setting. " + (
             f"Did you mean {meant}?" if meant else "roles/settings/defaults/main has all of them."
         )
+    if meant := misspelt_prefix(name, settings):
+        return f"there is no such setting. Did you mean {meant}?"
     role = next((role for role in roles if name.startswith(f"{role}_")), "")
     if not role:
         return ""

@@ -4,35 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import subprocess
 
 import pytest
-import yaml
 
-from lab import ROOT, STACK
-
-
-class Hidden(dict):
-    """A dictionary whose values a failing test does not print."""
-
-    def __repr__(self) -> str:
-        return f"<{', '.join(self)}>"
-
-
-def decrypted(path: str) -> Hidden:
-    """An ansible-vault encrypted file of the controller."""
-    result = subprocess.run(["ansible-vault", "view", path], cwd=ROOT, capture_output=True, text=True, check=True)
-    return Hidden(yaml.safe_load(result.stdout))
+from lab import STACK
 
 
 @pytest.fixture(scope="module")
-def operator_secrets() -> dict[str, str]:
-    return decrypted("inventories/lab/group_vars/lab/secrets.yml")
+def operator_secrets(server) -> dict[str, str]:
+    return server.operator.secrets()
 
 
 @pytest.fixture(scope="module")
 def vault_keys(server) -> dict:
-    return decrypted(f"inventories/vault-keys/lab/{server.name}.yml")
+    return server.operator.vault_keys(server.name)
 
 
 def test_secret_files_are_closed(server):

@@ -6,9 +6,8 @@ import json
 import subprocess
 
 import pytest
-import yaml
 
-from lab import ROOT, STACK
+from lab import STACK
 
 #: As a service in the Docker network asks Vault, with its own token: METHOD path [body].
 ASK = """
@@ -72,8 +71,7 @@ def test_the_api_may_do_nothing_else(server):
 
 
 def test_the_first_root_token_is_revoked(server):
-    command = ["ansible-vault", "view", f"inventories/vault-keys/lab/{server.name}.yml"]
-    keys = yaml.safe_load(subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    keys = server.operator.vault_keys(server.name)
     address = server.containers()["vault"]["NetworkSettings"]["Networks"]["openmates"]["IPAddress"]
     curl = ["curl", "-s", "-H", "@-", f"http://{address}:8200/v1/auth/token/lookup-self"]
     answer = subprocess.run(

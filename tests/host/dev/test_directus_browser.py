@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
 import uuid
 
 import pytest
-import yaml
 from browser import Browser
 from directus import Directus
 
@@ -21,10 +19,8 @@ SAVE = "//header//button[.//*[@data-icon='check']]"
 
 
 @pytest.fixture
-def password() -> str:
-    view = ["ansible-vault", "view", "inventories/lab/group_vars/lab/secrets.yml"]
-    text = subprocess.run(view, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    return yaml.safe_load(text)["openmates_admin_password"]
+def password(server) -> str:
+    return server.operator.secrets()["openmates_admin_password"]
 
 
 def test_the_administrator_logs_in_sees_the_collections_and_creates_an_item(server, password, tmp_path):

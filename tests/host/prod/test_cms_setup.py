@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import json
-import subprocess
 
 import pytest
-import yaml
 from directus import Directus
 
-from lab import ROOT, recap
+from lab import recap
 
 # Typed in from the lab's own schema files.
 COLLECTIONS = {"articles", "articles_tags", "authors", "categories", "chat_tasks", "chats", "directus_users"}
@@ -22,9 +20,8 @@ def admin(server) -> Directus:
 
 
 @pytest.fixture(scope="module")
-def secrets() -> dict[str, str]:
-    view = ["ansible-vault", "view", "inventories/lab/group_vars/lab/secrets.yml"]
-    return yaml.safe_load(subprocess.run(view, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+def secrets(server) -> dict[str, str]:
+    return server.operator.secrets()
 
 
 def run(server, *arguments: str):

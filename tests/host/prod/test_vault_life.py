@@ -252,7 +252,7 @@ def test_an_operators_vault_stays_sealed_until_a_playbook_unseals_it(server):
     code = server.host.run("systemctl start openmates-vault-token.service").rc
     assert code != 0
     said = "systemctl status openmates-vault-token.service || true"
-    wait_until(lambda: "playbooks/unseal.yml" in server.run(said), "the unit says who must act", 20)
+    wait_until(lambda: "has to run unseal.yml" in server.run(said), "the unit says who must act", 20)
     verify = server.playbook("playbooks/verify.yml", *operator, "-e", "verify_ready_timeout=5")
     assert verify.returncode != 0 and "Vault is sealed" in verify.stdout and "playbooks/unseal.yml" in verify.stdout
     opened = server.playbook("playbooks/unseal.yml", *operator)

@@ -88,7 +88,7 @@ class Directus:
                     raise Problem(
                         f"Directus refuses the login of {self.user}: {error} It was not repeated, because Directus"
                         " suspends the account after 25 refusals. openmates_admin_email and openmates_admin_password"
-                        " in the inventory are what it should accept; `ansible-playbook site.yml --tags directus`"
+                        " in the inventory are what it should accept; site.yml --tags directus"
                         " corrects the account in Directus."
                     ) from None
                 if error.status not in (429, 503):  # both are sent before the password is checked

@@ -193,7 +193,7 @@ function checkSchema({ schema, force }, version) {
 	if (schema.directus !== version && !force) {
 		throw new Problem(
 			`the schema file was created by Directus ${schema.directus}, and this is ${version}. Nothing was changed. ` +
-				'Set openmates_directus_schema_force: true to apply it all the same, then take a new snapshot (playbooks/directus_schema.yml).',
+				'Set openmates_directus_schema_force: true to apply it all the same, then take a new snapshot (directus_schema.yml).',
 		);
 	}
 }
@@ -209,7 +209,7 @@ async function applySchema({ schema, force }, { SchemaService, getVersionedHash 
 	if (lost.length > 0) {
 		throw new Problem(
 			`the schema file would change objects with data: ${lost.join('; ')}. The schema was not changed. ` +
-				'See playbooks/directus_schema.yml, which does it when told with directus_schema_data_loss=true.',
+				'See directus_schema.yml, which does it when told with directus_schema_data_loss=true.',
 		);
 	}
 	const changes = names(diff);

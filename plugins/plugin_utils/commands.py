@@ -1,0 +1,42 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The commands that messages tell an operator to run, as they work where the operator is."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import typing as t
+from collections.abc import Mapping
+from pathlib import Path
+
+from ansible import constants as C
+from ansible import context
+
+NAME = "openmates.server"
+COLLECTION = Path(__file__).resolve().parents[2]
+
+
+def playbook(verb: str) -> str:
+    """What ``ansible-playbook`` calls the playbook of a verb: by name if installed, by path in a checkout."""
+    started = (context.CLIARGS.get("args") or ("",))[0]
+    if "ansible_collections" in COLLECTION.parts or str(started).startswith(f"{NAME}."):
+        return f"{NAME}.{verb}"
+    return shown(COLLECTION / ("site.yml" if verb == "site" else f"playbooks/{verb}.yml"))
+
+
+def command(verb: str, variables: Mapping[str, t.Any]) -> str:
+    """The whole command, with the inventories of this run. ``variables``: those of the task or the template."""
+    sources = [str(source) for source in variables.get("ansible_inventory_sources") or ()]
+    # Those of ansible.cfg or the environment need no option.
+    inventories = [("-i", shown(source)) for source in sources if source not in (C.DEFAULT_HOST_LIST or ())]
+    return shlex.join(["ansible-playbook", playbook(verb), *(part for pair in inventories for part in pair)])
+
+
+def shown(path: str | Path) -> str:
+    """A path relative to the present directory, if it is below, also through a link such as `prod`."""
+    path = str(path)
+    if "," in path:  # a list of hosts in place of a file
+        return path
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else relative
