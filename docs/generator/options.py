@@ -36,13 +36,13 @@ def field_table(name: str, option: dict) -> str:
     return f"Fields of `{name}`:\n\n{table(('field', 'type', *COLUMNS), rows)}\n" if rows else ""
 
 
-def variable_table(role: Role, elsewhere: str) -> str:
+def variable_table(role: Role) -> str:
     """The variables of a role, those without a default first."""
     known = {variable.name: variable for variable in role.variables}
     rows = []
     for name in [*(name for name in role.options if name not in known), *known]:
         option = role.options.get(name, {"type": "", "description": known[name].comment if name in known else ""})
         missing = "required" if option.get("required") else "none"
-        value = default(known[name].default, elsewhere) if name in known else missing
+        value = default(known[name].default, known[name].file) if name in known else missing
         rows.append((code(name), type_of(option), value, option["description"]))
     return table(("variable", "type", *COLUMNS), rows)

@@ -11,7 +11,7 @@ from generator.role import Role, roles
 BEGIN = "<!-- BEGIN variables: written by docs/generate.py -->"
 END = "<!-- END variables -->"
 PART = re.compile(f"{re.escape(BEGIN)}\n.*?{re.escape(END)}\n", re.DOTALL)
-ELSEWHERE = "defaults/main.yml"
+DEFAULTS = "defaults/main.yml"
 
 
 def part(role: Role) -> str:
@@ -20,9 +20,9 @@ def part(role: Role) -> str:
 
 ## Variables
 
-[{ELSEWHERE}]({ELSEWHERE}) says when to change each.
+[{DEFAULTS}]({DEFAULTS}) says when to change each.
 
-{variable_table(role, ELSEWHERE)}
+{variable_table(role)}
 
 {END}
 """

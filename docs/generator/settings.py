@@ -15,14 +15,21 @@ HEAD = """\
 Every setting of an operator. Written by `docs/generate.py` from `roles/settings`; do not edit this page. Where to set
 them: [roles/settings](../roles/settings/README.md).
 """
-ELSEWHERE = "../roles/settings/defaults/main.yml"
+FOLDER = "../roles/settings"
+FIELDS = """
+Fields that may be set, of a service that has them:
+
+"""
 
 
 def page(root: Path) -> str:
     role = Role(root, "settings")
     known = {variable.name: variable for variable in role.variables}
     entries = [(name, "required", "no default", "") for name in role.options if name not in known]
-    entries += [(name, item.section, default(item.default, ELSEWHERE), item.comment) for name, item in known.items()]
+    entries += [
+        (name, item.section, default(item.default, f"{FOLDER}/{item.file}"), item.comment)
+        for name, item in known.items()
+    ]
     parts = [HEAD]
     for section, group in groupby(entries, key=lambda entry: entry[1]):
         rows, details = [], []
@@ -33,4 +40,11 @@ def page(root: Path) -> str:
         title = section[:1].upper() + section[1:]
         parts.append(f"\n## {title}\n\n{table(('setting', 'type', *COLUMNS), rows)}\n")
         parts += [f"\n{detail}" for detail in details if detail]
-    return "".join(parts)
+    return "".join(parts) + service_fields(role)
+
+
+def service_fields(role: Role) -> str:
+    """The fields of openmates_services, which have a specification of their own."""
+    known = role.load("meta/service.yml").items()
+    rows = [(code(name), type_of(field), field["description"]) for name, field in known if field.get("settable")]
+    return FIELDS + table(("field", "type", "description"), rows) + "\n" if rows else ""

@@ -28,7 +28,7 @@ def pages(root: Path) -> dict[str, str]:
     found = {
         name: replaced(text, lambda target, name=name: _moved(target, name, sources)) for name, text in texts.items()
     }
-    return found | {f"{name}.md": _source_page(name, (root / name).read_text()) for name in sources} | plugins.pages()
+    return found | {f"{name}.md": _source_page(root, name) for name in sources} | plugins.pages()
 
 
 def _target(name: str, target: str) -> str:
@@ -43,18 +43,24 @@ def _target(name: str, target: str) -> str:
 
 
 def _sources(root: Path, name: str, text: str) -> list[str]:
-    """The files other than Markdown that a text links to."""
+    """The files other than Markdown, and the folders, that a text links to."""
     targets = [_target(name, found[1]) for found in links(text)]
-    return [target for target in targets if not target.endswith(".md") and (root / target).is_file()]
+    return [target for target in targets if not target.endswith(".md") and (root / target).exists()]
 
 
 def _moved(target: str, name: str, sources: set[str]) -> str:
     return f"{target}.md" if _target(name, target) in sources else target
 
 
-def _source_page(name: str, text: str) -> str:
-    fence = "`" * 8
-    return f"# {name}\n\n{fence}{LANGUAGES.get(Path(name).suffix, 'text')}\n{text}\n{fence}\n"
+def _source_page(root: Path, name: str) -> str:
+    """A page with a file, or with each file of a folder."""
+    path, fence = root / name, "`" * 8
+    parts = [f"# {name}"]
+    for file in sorted(path.iterdir()) if path.is_dir() else [path]:
+        if file.is_file():
+            title = f"\n## {file.name}\n" if path.is_dir() else ""
+            parts.append(f"{title}\n{fence}{LANGUAGES.get(file.suffix, 'text')}\n{file.read_text()}\n{fence}")
+    return "\n".join(parts) + "\n"
 
 
 def navigation(texts: dict[str, str]) -> list[dict]:

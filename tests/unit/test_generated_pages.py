@@ -12,7 +12,7 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "docs"))
-from generator import readme  # noqa: E402
+from generator import readme, settings  # noqa: E402
 from generator.options import field_table, type_of, variable_table  # noqa: E402
 from generator.outputs import COMMAND, outputs, stale, write  # noqa: E402
 from generator.role import Role, roles, variables  # noqa: E402
@@ -34,7 +34,7 @@ def copy(tmp_path: Path) -> Path:
 
 
 CHANGES = [
-    ("roles/settings/defaults/main.yml", "openmates_log_level: info", "openmates_log_level: debug", "docs/settings.md"),
+    ("roles/settings/defaults/**/*.yml", "openmates_log_level: info", "openmates_log_level: debug", "docs/settings.md"),
     ("roles/hardening/defaults/main.yml", 'kernel.sysrq, value: "0"', 'kernel.sysrq, value: "1"', "docs/hardening.md"),
     ("roles/hardening/meta/hardening.yml", "Do without it for kdump", "Do without it", "docs/hardening.md"),
     (
@@ -62,9 +62,8 @@ CHANGES = [
 def test_a_change_of_the_data_makes_its_page_stale_and_the_command_renews_it(
     copy: Path, name: str, old: str, new: str, page: str
 ) -> None:
-    text = (copy / name).read_text()
-    assert old in text
-    (copy / name).write_text(text.replace(old, new))
+    [path] = [path for path in copy.glob(name) if old in path.read_text()]
+    path.write_text(path.read_text().replace(old, new))
     assert page in stale(copy)
     assert page in write(copy)
     assert stale(copy) == []
@@ -159,8 +158,36 @@ def test_variables_without_a_default_come_first(tmp_path: Path) -> None:
         path = tmp_path / "roles/r" / name
         path.parent.mkdir(parents=True)
         path.write_text(yaml.safe_dump(data))
-    assert variable_table(Role(tmp_path, "r"), "x").splitlines()[2:] == [
+    assert variable_table(Role(tmp_path, "r")).splitlines()[2:] == [
         "| `r_a` | str | required | A. |",
         "| `r_c` | str | none | C. |",
         "| `r_b` | int | `1` | B. |",
     ]
+
+
+def test_defaults_may_be_a_folder_of_files(tmp_path: Path) -> None:
+    folder = tmp_path / "roles/r/defaults/main"
+    folder.mkdir(parents=True)
+    (folder / "a.yml").write_text("---\n# A.\nr_a: 1\n")
+    (folder / "b.yml").write_text(f"---\n# B.\nr_b: {'b' * 61}\n")
+    role = Role(tmp_path, "r")
+    assert [(variable.name, variable.file) for variable in role.variables] == [
+        ("r_a", "defaults/main/a.yml"),
+        ("r_b", "defaults/main/b.yml"),
+    ]
+    assert "| [see there](defaults/main/b.yml) | B. |" in variable_table(role)
+    assert role.data == {"r_a": 1, "r_b": "b" * 61}
+
+
+def test_the_fields_of_services_that_may_be_set_are_listed(tmp_path: Path) -> None:
+    path = tmp_path / "roles/settings/meta/service.yml"
+    path.parent.mkdir(parents=True)
+    fields = {
+        "memory": {"type": "str", "description": "Its limit.", "settable": True},
+        "uid": {"description": "Its user."},
+    }
+    path.write_text(yaml.safe_dump(fields))
+    text = settings.service_fields(Role(tmp_path, "settings"))
+    assert "\n| `memory` | str | Its limit. |\n" in text and "uid" not in text
+    path.write_text("{}\n")
+    assert settings.service_fields(Role(tmp_path, "settings")) == ""

@@ -43,7 +43,19 @@ def test_every_link_leads_to_a_page(staged: Path) -> None:
             path = found[1].partition("#")[0]
             target = page.parent / path if path else page
             assert target.suffix == ".md" and target.is_file(), f"{page}: {found[1]}"
-    assert "openmates_ssh_port" in (pages / "roles/settings/defaults/main.yml.md").read_text()
+    sources = [path.read_text() for path in pages.glob("roles/settings/defaults/**/*.md")]
+    assert any("\nopenmates_ssh_port:" in text for text in sources)
+
+
+def test_a_folder_that_is_linked_becomes_a_page_with_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "pages", dict)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a.yml").write_text("a: 1\n")
+    (tmp_path / "README.md").write_text("# Home\n\n[All](data) and [one](data/a.yml).\n")
+    found = website.pages(tmp_path)
+    assert found["README.md"] == "# Home\n\n[All](data.md) and [one](data/a.yml.md).\n"
+    assert found["data/a.yml.md"].splitlines()[:4] == ["# data/a.yml", "", "`" * 8 + "yaml", "a: 1"]
+    assert "\n## a.yml\n" in found["data.md"]
 
 
 def test_a_page_of_an_earlier_call_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
