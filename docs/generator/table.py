@@ -32,6 +32,7 @@ def codes(values: Iterable[object]) -> str:
 def default(value: object, elsewhere: str) -> str:
     """A variable's default; `elsewhere` is the link to a default that is too long for a table."""
     text = value if isinstance(value, str) and value else json.dumps(value)
-    if "{{" in text or "{%" in text:
+    derived = "{{" in text or "{%" in text
+    if derived and isinstance(value, str):
         return "derived from others"
-    return code(text) if len(text) <= LONGEST and "\n" not in text else f"[see there]({elsewhere})"
+    return f"[see there]({elsewhere})" if derived or len(text) > LONGEST or "\n" in text else code(text)

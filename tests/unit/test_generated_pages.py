@@ -115,6 +115,7 @@ openmates_three: "{{ openmates_one }}"
     assert (two.comment, default(two.default, "x")) == ("", '`["a"]`')
     assert (three.comment, default(three.default, "x")) == ("", "derived from others")
     assert default("", "x") == '`""`' and default(True, "x") == "`true`"
+    assert default({"a": "{{ b }}"}, "x") == "[see there](x)"
     assert default("a" * 61, "x") == default("a\nb", "x") == "[see there](x)"
 
 
