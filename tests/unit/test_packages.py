@@ -24,6 +24,7 @@ WITH_PACKAGES = sorted(
 )
 #: A role that works only on a host on which the others have run, so that it need not install anything.
 NOT_ALONE = {"vault"}
+LISTS = {f"{role}_packages": DEFAULTS[role][f"{role}_packages"] for role in WITH_PACKAGES}
 WIRING = load("playbooks/group_vars/all/roles.yml")
 
 
@@ -42,8 +43,7 @@ def test_what_a_roles_name_promises_is_in_the_role() -> None:
 
 
 def test_the_playbook_hands_the_packages_of_all_roles_to_one_call() -> None:
-    lists = {f"{role}_packages": DEFAULTS[role][f"{role}_packages"] for role in WITH_PACKAGES}
-    found = rendered(WIRING["base_packages"], **lists)
+    found = rendered(WIRING["base_packages"], **LISTS)
     assert sorted(found) == sorted(name for role in WITH_PACKAGES for name in names(role))
 
 
@@ -54,21 +54,28 @@ def test_a_role_that_runs_alone_installs_what_is_missing_before_all_else(role: s
     assert first["ansible.builtin.include_role"] == {"name": "packages"}
     assert first["vars"] == {"packages_names": f"{{{{ {variable} }}}}"}
     assert first["when"] == f"{variable} | length > 0"
-    assert WIRING[f"{role}_packages_installed"] == "{{ openmates_packages }}"
-    missing = load(f"roles/{role}/vars/main.yml")[variable]
-    packages = {f"{role}_packages": DEFAULTS[role][f"{role}_packages"]}
-    assert rendered(missing, **packages, **{f"{role}_packages_installed": []}) == sorted(names(role))
-    assert rendered(missing, **packages, **{f"{role}_packages_installed": names(role)}) == []
+    alone = rendered(DEFAULTS[role][variable], **LISTS)
+    assert alone == names(role)
 
 
 def load_tasks(role: str) -> list[dict]:
     return yaml.safe_load((ROOT / f"roles/{role}/tasks/main.yml").read_text())
 
 
-def test_what_the_role_base_installed_in_this_run_counts_as_installed() -> None:
-    found = {"packages": {"caddy": "installed", "nftables": "half-configured"}}
-    assert rendered(WIRING["openmates_packages"], host_info=found) == ["caddy"]
-    assert rendered(WIRING["openmates_packages"], host_info=found, base_installed=["docker.io"]) == [
-        "caddy",
-        "docker.io",
-    ]
+def lacking(role: str, **variables: object) -> list[str]:
+    """The packages that the playbook has a role install."""
+    wiring = {name: trust_as_template(WIRING[name]) for name in ("base_packages", "openmates_packages_missing")}
+    return sorted(rendered(WIRING[f"{role}_packages_missing"], **LISTS, **wiring, **variables))
+
+
+@pytest.mark.parametrize("role", sorted(set(WITH_PACKAGES) - NOT_ALONE))
+def test_the_playbook_has_a_role_install_what_the_host_lacks(role: str) -> None:
+    installed = dict.fromkeys(names(role), "installed")
+    assert lacking(role, host_info={"packages": {}}) == sorted(names(role))
+    assert lacking(role, host_info={"packages": installed}) == []
+    first = names(role)[0]
+    assert lacking(role, host_info={"packages": installed | {first: "half-configured"}}) == [first]
+
+
+def test_what_the_role_base_installed_in_this_run_is_not_installed_again() -> None:
+    assert lacking("docker", host_info={"packages": {}}, base_installed=["docker.io"]) == []
