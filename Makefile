@@ -64,6 +64,18 @@ test: setup ## Run every test, two parts at a time, each line with its part's na
 	$(MAKE) --jobs=2 --no-print-directory PARTS=1 scenario-prod scenario-dev directus queues scenario-interrupted
 	@echo "Everything passed: lint, unit and integration tests, Directus, queues, and the scenarios prod, interrupted and dev."
 
+DOCS := .cache/docs
+
+.PHONY: docs
+docs: $(DOCS)/venv/.complete ## Write the generated pages and build the website of all documentation, with search
+	docs/generate.py
+	docs/website.py $(DOCS)/venv/bin/mkdocs $(DOCS)
+
+$(DOCS)/venv/.complete: docs/requirements.lock lab/venv.sh | setup
+	mkdir -p $(@D)
+	lab/progress.py docs lab/venv.sh $(@D) $<
+	touch $@
+
 .PHONY: lint
 lint: setup ## Check style and pitfalls
 	$(RUN) ruff check

@@ -54,7 +54,7 @@ def render(project: Path, environment: str, settings: dict) -> dict:
         loader.set_basedir(str(project / "playbooks"))
         manager = InventoryManager(loader, sources=[str(inventory)])
         variables = VariableManager(loader=loader, inventory=manager).get_vars(host=manager.get_host("server"))
-        variables = with_settings(project, loader, variables)
+        variables = {**_role_defaults(project, loader), **with_settings(project, loader, variables)}
         evaluate = Templar(loader, variables).template
         services = variables["settings"]["services"].items()
         secrets = {name: service["secrets"] for name, service in services if service["secrets"]}
@@ -85,6 +85,13 @@ def with_settings(project: Path, loader: DataLoader, variables: dict) -> dict:
     if settings.wrong:
         raise ValueError(f"settings: {settings.wrong}")
     return {**variables, "settings": settings.short}
+
+
+def _role_defaults(project: Path, loader: DataLoader) -> dict:
+    """The defaults of the other roles, which site.yml imports, so that each is visible in all of the play."""
+    paths = [path for path in sorted(project.glob("roles/*/defaults/main.yml")) if path.parts[-3] != "settings"]
+    loaded = [loader.load_from_file(str(path), trusted_as_template=True) for path in paths]
+    return {name: value for defaults in loaded for name, value in defaults.items()}
 
 
 def _secrets(project: Path) -> dict[str, str]:

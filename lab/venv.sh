@@ -1,7 +1,10 @@
 #!/bin/sh
-# Makes the virtual environment in the directory given, with exactly what requirements.lock names.
+# Makes the virtual environment in the directory given, with exactly what a lock file names.
+#
+# Usage: lab/venv.sh DIRECTORY [LOCK]     default: requirements.lock
 set -eu
 venv=$1
+lock=${2:-requirements.lock}
 python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
   echo "Python 3.11 or later is needed; this is $(python3 --version)." >&2
   exit 1
@@ -10,13 +13,13 @@ python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
 python3 -c 'import ensurepip' 2>/dev/null || "$(dirname "$0")/apt.sh" "Debian has Python's venv module in a package of its own" python3-venv
 # --clear follows a link, and would empty the environment of another checkout.
 [ ! -L "$venv" ] || {
-  echo "$venv is a link to another environment: remove it, or install requirements.lock there." >&2
+  echo "$venv is a link to another environment: remove it, or install $lock there." >&2
   exit 1
 }
 python3 -m venv --clear "$venv"
 
 install() {
-  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement requirements.lock
+  "$venv/bin/pip" install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement "$lock"
 }
 # pip does not try again when a download breaks off; what came whole is in its cache.
 install || install

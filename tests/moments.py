@@ -53,8 +53,8 @@ class Moment:
 
 MODULE = "openmates.server."
 MOMENTS = [
-    Moment("base", "packages.yml", "register", "base_installed"),
-    Moment("base", "packages.yml", "register", "base_installed", command="pidof dpkg"),
+    Moment("packages", "main.yml", "register", "packages_result"),
+    Moment("packages", "main.yml", "register", "packages_result", command="pidof dpkg"),
     Moment("ssh", "main.yml", MODULE + "guarded_files"),
     Moment("hardening", "main.yml", MODULE + "host_files"),
     Moment("firewall", "main.yml", MODULE + "guarded_files"),

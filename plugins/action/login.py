@@ -14,8 +14,8 @@ from ansible_collections.openmates.server.plugins.plugin_utils.login import (
 )
 
 REMEDIES = {
-    "host key verification failed": "The server's SSH host key differs from the one that this machine knows. If the "
-    "server was reinstalled, remove the old key with `ssh-keygen -R ADDRESS`, and log in once by hand.",
+    "host key verification failed": "This machine does not know the server's SSH host key, or knows another one. If "
+    "the server was reinstalled, remove the old key with `ssh-keygen -R ADDRESS`. Then log in once by hand.",
     "no matching": "This machine's ssh is too old for the server. Use OpenSSH 9.0 or later.",
     "could not resolve": "Correct ansible_host in the inventory.",
     CLOSED: "Check that sshd listens on this port (openmates_ssh_port).",

@@ -14,6 +14,9 @@ BASE = yaml.safe_load((ROOT / "roles/base/defaults/main.yml").read_text())
 HARDENING = yaml.safe_load((ROOT / "roles/hardening/defaults/main.yml").read_text())
 #: Heading of a table -> what has to stand in its first column.
 TABLES = {
+    "Packages that are added": {
+        item["name"] for item in [*BASE["base_own_packages"], *HARDENING["hardening_packages"]]
+    },
     "Packages that are removed": {item["name"] for item in BASE["base_unneeded_packages"]},
     "Kernel (role hardening)": {item["name"] for item in HARDENING["hardening_sysctl"]},
     "Modules that are never loaded": {
@@ -32,7 +35,10 @@ def test_a_table_lists_what_is_declared_and_nothing_else(heading: str) -> None:
 
 
 def test_every_reason_stands_on_the_page() -> None:
-    lists = ("base_own_packages", "base_unneeded_packages"), ("hardening_sysctl", "hardening_blocked_modules")
+    lists = (
+        ("base_own_packages", "base_unneeded_packages", "base_held_packages"),
+        ("hardening_sysctl", "hardening_blocked_modules", "hardening_packages", "hardening_lines"),
+    )
     items = [
         item for data, names in zip((BASE, HARDENING), lists, strict=True) for name in names for item in data[name]
     ]
@@ -44,6 +50,14 @@ def test_values_of_kernel_settings_stand_on_the_page() -> None:
     for item in HARDENING["hardening_sysctl"]:
         value = item["value"].replace("|", "\\|")
         assert f"| `{item['name']}` | `{value}` |" in PAGE
+
+
+def test_options_of_sshd_stand_on_the_page() -> None:
+    groups = yaml.safe_load((ROOT / "roles/ssh/vars/main.yml").read_text())["ssh_lines"]
+    lines = [f"{name} {value.strip()}" for group in groups for name, value in group["options"].items()]
+    literal = [line for line in lines if "{{" not in line]
+    assert len(literal) > 30
+    assert [line for line in literal if f"\n{line}\n" not in PAGE] == []
 
 
 def test_nothing_is_declared_twice() -> None:

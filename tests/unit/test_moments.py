@@ -17,8 +17,8 @@ def test_exactly_one_task_fits_each_moment(moment: Moment) -> None:
     "moment",
     [
         Moment("ssh", "main.yml", "a.module.that_is_gone"),
-        Moment("base", "packages.yml", "ansible.builtin.apt"),  # three tasks
-        Moment("base", "packages.yml", "register", "another_result"),
+        Moment("packages", "main.yml", "ansible.builtin.apt"),  # two tasks
+        Moment("packages", "main.yml", "register", "another_result"),
     ],
 )
 def test_a_task_that_is_gone_or_ambiguous_is_an_error(moment: Moment) -> None:

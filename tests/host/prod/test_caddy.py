@@ -8,7 +8,7 @@ import secrets
 
 from web import ask
 
-from lab import wait_until
+from lab import recap, wait_until
 
 
 def test_the_kernel_confines_the_process(server):
@@ -58,3 +58,16 @@ def test_the_log_holds_no_credentials(server):
     )
     assert json.loads(entry)["request"]["remote_ip"] == "198.51.100.1"
     assert planted not in server.run("journalctl --unit caddy --output cat --since -1min")
+
+
+def test_the_role_alone_installs_its_package(server):
+    server.run("DEBIAN_FRONTEND=noninteractive apt-get -o DPkg::Lock::Timeout=300 remove --yes --quiet=2 caddy 2>&1")
+    assert not server.host.package("caddy").is_installed
+    result = server.playbook("site.yml", "--tags", "caddy")
+    assert result.returncode == 0, result.stdout
+    assert server.host.package("caddy").is_installed
+    assert ask(server, "GET", "/v1/health").status == 200
+    # What is there is not installed again: the task that would do it is skipped.
+    again = server.playbook("site.yml", "--tags", "caddy")
+    assert recap(again.stdout)["changed"] == 0
+    assert "packages : Install packages" not in again.stdout
