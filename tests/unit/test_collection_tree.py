@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 COLLECTION = Path("ansible_collections/openmates/server")
 PREFIX = "ansible_collections.openmates.server."
 #: What Ansible, ansible-doc and ansible-galaxy read of a collection.
-PARTS = {"CHANGELOG.md", "LICENSE", "README.md", "files", "galaxy.yml", "meta", "playbooks", "plugins", "roles"}
+PARTS = {"CHANGELOG.md", "LICENSE", "docs", "files", "galaxy.yml", "meta", "playbooks", "plugins", "roles"}
 
 
 def cycles(top: Path) -> list[Path]:

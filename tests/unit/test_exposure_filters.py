@@ -111,7 +111,7 @@ def test_host_ports_refuses(value: object) -> None:
 def test_secret_files_belong_to_the_user_of_the_service() -> None:
     vault = {"user": "100:1000", "secrets": {}}
     assert secrets.secret_files({"api": {"user": "1000:5", "secrets": {"TOKEN": "s"}}, "vault": vault}) == [
-        {"path": "api/TOKEN", "content": "s", "uid": 1000}
+        {"path": "api/TOKEN", "content": "s", "owner": "1000"}
     ]
 
 
