@@ -23,7 +23,9 @@ class Login(t.NamedTuple):
 
     worked: bool
     refused: bool  # the server was reached, and this user may not log in
-    message: str  # output of ssh or the command
+    message: str  # the last words of ssh or the command
+    said: str = ""  # all of them
+    logged_in: bool = False  # the login succeeded, whether or not the command did
 
 
 def connection_as(connection: t.Any, play_context: t.Any, user: str, **options: t.Any) -> t.Any:
@@ -38,11 +40,12 @@ def connection_as(connection: t.Any, play_context: t.Any, user: str, **options: 
 def attempt(connection: t.Any, command: str) -> Login:
     """Log in and run a command."""
     try:
-        code, _, errors = connection.exec_command(command, sudoable=False)
+        code, output, errors = connection.exec_command(command, sudoable=False)
     except AnsibleConnectionFailure as error:
-        message = last_words(str(error))
-        return Login(False, bool(REFUSED.search(message)), message)
-    return Login(code == 0, False, last_words(errors.decode(errors="replace")) or f"exit code {code}")
+        said = str(error)
+        return Login(False, bool(REFUSED.search(said)), last_words(said), said)
+    said = (output + b"\n" + errors).decode(errors="replace").strip()
+    return Login(code == 0, False, last_words(said) or f"exit code {code}", said, True)
 
 
 def last_words(text: str) -> str:
