@@ -47,15 +47,20 @@ class Moment:
         return f"{self.role} : {names[0].partition('{{')[0]}"
 
     def begins_with(self, line: str) -> bool:
-        """Whether a line of Ansible's output announces the task."""
-        return line.startswith("TASK [") and self.heading() in line
+        """Whether a line of Ansible's output announces the task, or says that it takes its time."""
+        return line.startswith(("TASK [", "... ")) and self.heading() in line
 
 
 MODULE = "openmates.server."
-MOMENTS = [
+#: The first contact with a server, up to the administrator's first login.
+FIRST_CONTACT = [
+    Moment("bootstrap", "host_key.yml", MODULE + "host_key"),
+    Moment("bootstrap", "main.yml", "ansible.builtin.raw"),
     Moment("packages", "main.yml", "register", "packages_result"),
     Moment("packages", "main.yml", "register", "packages_result", command="pidof dpkg"),
     Moment("ssh", "main.yml", MODULE + "guarded_files"),
+]
+MOMENTS = [
     Moment("hardening", "main.yml", MODULE + "host_files"),
     Moment("firewall", "main.yml", MODULE + "guarded_files"),
     Moment("docker", "main.yml", MODULE + "host_files"),

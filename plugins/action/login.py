@@ -5,23 +5,9 @@
 from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
-from ansible_collections.openmates.server.plugins.plugin_utils.login import (
-    CLOSED,
-    OTHER_USER,
-    Login,
-    attempt,
-    connection_as,
-)
-
-REMEDIES = {
-    "host key verification failed": "This machine does not know the server's SSH host key, or knows another one. If "
-    "the server was reinstalled, remove the old key with `ssh-keygen -R ADDRESS`. Then log in once by hand.",
-    "no matching": "This machine's ssh is too old for the server. Use OpenSSH 9.0 or later.",
-    "could not resolve": "Correct ansible_host in the inventory.",
-    CLOSED: "Check that sshd listens on this port (openmates_ssh_port).",
-}
-NO_ANSWER = "Check that the server is up, that its address is right, and that openmates_ssh_sources has this machine."
-LET_IN = "Add an accepted key to ssh-agent, or set ansible_ssh_private_key_file to it."
+from ansible_collections.openmates.server.plugins.plugin_utils.commands import command
+from ansible_collections.openmates.server.plugins.plugin_utils.login import Login, attempt, connection_as
+from ansible_collections.openmates.server.plugins.plugin_utils.ssh_messages import meaning
 
 
 class ActionModule(ActionBase):
@@ -35,27 +21,43 @@ class ActionModule(ActionBase):
             {
                 "users": {"type": "list", "elements": "str", "required": True},
                 "timeout": {"type": "int", "default": 10},
+                "bastion": {"type": "str", "default": ""},
             }
         )
         tried: dict[str, Login] = {}
         for user in dict.fromkeys(arguments["users"]):
             options = {"timeout": arguments["timeout"], "reconnection_retries": 0}
-            tried[user] = attempt(connection_as(self._connection, self._play_context, user, **options), "true")
+            connection = connection_as(self._connection, self._play_context, user, **options)
+            tried[user] = attempt(connection, self._command(user))
             if tried[user].worked:
                 return result | {"changed": False, "user": user}
-            if not tried[user].refused:
+            if not tried[user].refused and not tried[user].logged_in:
                 break  # another user would fail as well
-        return result | {"failed": True, "msg": self._explain(tried, task_vars["inventory_hostname"])}
+        return result | {"failed": True, "msg": self._explain(tried, task_vars, arguments["bastion"])}
 
-    def _explain(self, tried: dict[str, Login], host: str) -> str:
+    def _command(self, user: str) -> str:
+        """What the tasks that follow need: to become root, unless the user is root or a password for sudo is given."""
+        become = self._connection.become
+        needs_none = user == "root" or (become and become.get_option("become_pass", playcontext=self._play_context))
+        return "true" if needs_none else "sudo -n true"
+
+    def _explain(self, tried: dict[str, Login], task_vars: dict, bastion: str) -> str:
         address = self._connection.get_option("host")
-        port = self._connection.get_option("port") or 22
-        last = list(tried.values())[-1]
-        found = [remedy for sign, remedy in REMEDIES.items() if sign in last.message.lower()]
-        remedy = found[0].replace("ADDRESS", address) if found else (LET_IN if last.refused else NO_ANSWER)
-        other = [found[1] for login in tried.values() if (found := OTHER_USER.search(login.message))]
-        if other:
-            remedy = f"Set openmates_ssh_initial_user: {other[0]}"
-        what = "accepts none of the users" if last.refused else "cannot be reached"
+        port = int(self._connection.get_option("port") or 22)
+        causes = {
+            user: meaning(
+                login.said,
+                address=address,
+                port=port,
+                user=user,
+                bastion=bastion,
+                logged_in=login.logged_in,
+                bootstrap=f"`{command('bootstrap', task_vars)}`",
+            )
+            for user, login in tried.items()
+        }
+        # The last user is the one that a new server lets in. A user that could log in tells more than others.
+        user = next((user for user, login in tried.items() if login.logged_in), list(tried)[-1])
         attempts = "; ".join(f"as {user}: {login.message}" for user, login in tried.items())
-        return f"{host} ({address}, port {port}) {what}. Tried {attempts}. {remedy}"
+        host = task_vars["inventory_hostname"]
+        return f"{host} ({address}, port {port}) {causes[user].what}. Tried {attempts}. {causes[user].remedy}"

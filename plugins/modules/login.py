@@ -12,6 +12,8 @@ description:
   - Tries to log in by SSH as each of O(users) in turn, with the inventory's other connection settings.
   - A server that refuses a user is reachable, so the next user is tried without an error.
   - The connection stays open for the tasks that follow.
+  - A user other than root must be able to use sudo without a password, unless C(become_pass) is given.
+  - A server that lets none in is reported with the cause, as far as ssh's messages tell it, and the remedy.
   - This is an action plugin; it runs only C(true) on the server.
   - A module of our own because with M(ansible.builtin.ping) a server that refuses a user counts as unreachable, which
     ends the run for it.
@@ -25,6 +27,10 @@ options:
     description: Seconds to wait for the server's answer.
     type: int
     default: 10
+  bastion:
+    description: The host that the connection goes through, as user@host or user@host:port, for the messages.
+    type: str
+    default: ""
 attributes:
   check_mode: {support: full, description: It changes nothing in any mode.}
 author: [The openmates.server contributors]
@@ -52,6 +58,7 @@ def main() -> None:
         argument_spec={
             "users": {"type": "list", "elements": "str", "required": True},
             "timeout": {"type": "int", "default": 10},
+            "bastion": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

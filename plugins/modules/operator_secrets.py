@@ -12,7 +12,7 @@ description:
   - Writes random values for the secrets that neither the file nor another part of the inventory sets. Those that are
     there stay as they are, and so do comments.
   - Encrypts in the process of the run with its ansible-vault password, whatever that comes from, so that no value is in
-    an argument, in an output or on disk in plaintext. An existing file stays encrypted with the password that opened it.
+    an argument, in an output or on disk in plaintext. An existing file keeps the password that opened it.
   - A module of our own because a template and a call of C(ansible-vault) would show or write the values in plaintext.
     It is an action plugin; nothing runs on the server.
   - Use C(throttle=1), because the servers of an environment share a file.

@@ -12,8 +12,6 @@ from ansible.plugins.loader import connection_loader
 
 #: ssh's messages when a server was reached and refused the user.
 REFUSED = re.compile(r"permission denied|too many authentication failures|not allowed at this time", re.IGNORECASE)
-#: What a cloud image prints in place of running root's command, with the user that it accepts.
-OTHER_USER = re.compile(r'Please login as the user "([\w.-]+)"')
 #: ssh's messages when the port is closed, as for a moment while sshd is reloaded.
 CLOSED = "connection refused"
 #: No connection is shared with an earlier login, even if the operator's ssh_config enables that.
@@ -25,7 +23,9 @@ class Login(t.NamedTuple):
 
     worked: bool
     refused: bool  # the server was reached, and this user may not log in
-    message: str  # output of ssh or the command
+    message: str  # the last words of ssh or the command
+    said: str = ""  # all of them
+    logged_in: bool = False  # the login succeeded, whether or not the command did
 
 
 def connection_as(connection: t.Any, play_context: t.Any, user: str, **options: t.Any) -> t.Any:
@@ -42,12 +42,10 @@ def attempt(connection: t.Any, command: str) -> Login:
     try:
         code, output, errors = connection.exec_command(command, sudoable=False)
     except AnsibleConnectionFailure as error:
-        message = last_words(str(error))
-        return Login(False, bool(REFUSED.search(message)), message)
-    said, printed = (last_words(text.decode(errors="replace")) for text in (errors, output))
-    if code and OTHER_USER.search(printed):
-        return Login(False, True, printed)
-    return Login(code == 0, False, said or f"exit code {code}")
+        said = str(error)
+        return Login(False, bool(REFUSED.search(said)), last_words(said), said)
+    said = (output + b"\n" + errors).decode(errors="replace").strip()
+    return Login(code == 0, False, last_words(said) or f"exit code {code}", said, True)
 
 
 def last_words(text: str) -> str:

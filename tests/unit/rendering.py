@@ -38,7 +38,7 @@ def templar(environment: str, tmp_path: Path, root: Path = ROOT, **settings: obj
         "openmates_frontend_urls": ["https://web.example.test", "https://www.example.test"],
         **settings,
     }
-    hosts = {"server": {"ansible_host": "198.51.100.99"}}
+    hosts = {"server": {"ansible_host": settings.get("ansible_host", "198.51.100.99")}}
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({environment: {"hosts": hosts}}))
     group_vars = tmp_path / "group_vars" / environment

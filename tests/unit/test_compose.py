@@ -79,6 +79,12 @@ def test_the_secrets_belong_to_who_runs_the_service(tmp_path: Path) -> None:
     assert set(owners) == set().union(*MOUNTED_BY.values())
 
 
+@pytest.mark.parametrize(("address", "url"), [("2001:db8::7", "http://[2001:db8::7]:8055"), ("a.b", "http://a.b:8055")])
+def test_an_ipv6_address_is_in_brackets_in_the_url_of_directus(tmp_path: Path, address: str, url: str) -> None:
+    host = templar("dev", tmp_path, ansible_host=address)
+    assert host.template(trust_as_template("{{ settings.directus_public_url }}")) == url
+
+
 def test_only_development_has_ipv6_for_containers(tmp_path: Path) -> None:
     subnets = {}
     for environment in ("prod", "dev"):

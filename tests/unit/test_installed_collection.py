@@ -198,7 +198,7 @@ def test_new_creates_a_project_that_lacks_nothing_but_what_it_names(operator: Op
     for name in ("openmates_domain", "openmates_admin_email", "openmates_frontend_urls"):
         assert f"{name} in {settings_file} is a placeholder" in output
     assert "ansible_host in prod/hosts.yml is a placeholder" in output
-    assert "ansible-playbook openmates.server.site -i prod" in output
+    assert "ansible-playbook openmates.server.bootstrap -i prod" in output
     operator.directory = folder
     secrets = yaml.safe_load(operator.decrypted("prod/group_vars/prod/secrets.yml"))
     assert all(len(value) >= 14 for value in secrets.values())

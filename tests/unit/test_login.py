@@ -15,9 +15,10 @@ from ansible_collections.openmates.server.plugins.action import guarded_files, l
 from ansible_collections.openmates.server.plugins.plugin_utils.login import Login, attempt, last_words
 
 IN = Login(True, False, "")
-REFUSED = Login(False, True, "Permission denied (publickey)")
+REFUSED = Login(False, True, "Permission denied (publickey)", "admin@a: Permission denied (publickey).")
 SILENT = Login(False, False, "Connection timed out")
-CLOSED = Login(False, False, "ssh: connect to host 198.51.100.11 port 22: Connection refused")
+CLOSED_PORT = "ssh: connect to host 198.51.100.11 port 22: Connection refused"
+CLOSED = Login(False, False, CLOSED_PORT, CLOSED_PORT)
 
 
 class Connection(SimpleNamespace):
@@ -25,6 +26,7 @@ class Connection(SimpleNamespace):
 
     transport = "ssh"
     _shell = SimpleNamespace(tmpdir="/nowhere")
+    become = None
 
     def get_option(self, name: str) -> object:
         return {"host": "198.51.100.11", "port": 22, "remote_user": self.user}[name]
@@ -60,21 +62,19 @@ def test_a_command_that_fails_is_no_login() -> None:
     def sudo(*_: object, **__: object) -> tuple[int, bytes, bytes]:
         return 1, b"", b"sudo: a password is required\n"
 
-    assert attempt(SimpleNamespace(exec_command=sudo), "sudo -n true") == (False, False, "sudo: a password is required")
+    found = attempt(SimpleNamespace(exec_command=sudo), "sudo -n true")
+    assert (found.worked, found.refused, found.logged_in) == (False, False, True)
+    assert found.message == "sudo: a password is required"
     assert last_words("") == ""
 
 
-def test_a_message_in_place_of_roots_shell_is_a_refusal() -> None:
+def test_what_is_printed_in_place_of_the_command_is_kept() -> None:
     """What cloud images put into root's authorized_keys prints it on standard output and ends with 142."""
     text = b'Please login as the user "debian" rather than the user "root".\n\n'
     found = attempt(SimpleNamespace(exec_command=lambda *_, **__: (142, text, b"")), "true")
-    assert (found.worked, found.refused) == (False, True) and 'the user "debian"' in found.message
+    assert (found.worked, found.logged_in) == (False, True) and 'the user "debian"' in found.message
     assert attempt(SimpleNamespace(exec_command=lambda *_, **__: (0, text, b"")), "true").worked
-    assert attempt(SimpleNamespace(exec_command=lambda *_, **__: (1, b"x", b"")), "true") == (
-        False,
-        False,
-        "exit code 1",
-    )
+    assert attempt(SimpleNamespace(exec_command=lambda *_, **__: (1, b"", b"")), "true").message == "exit code 1"
 
 
 # ---------------------------------------------------------------- which user
@@ -83,21 +83,22 @@ def test_a_message_in_place_of_roots_shell_is_a_refusal() -> None:
 def who(monkeypatch: pytest.MonkeyPatch, answers: dict[str, Login]) -> tuple[dict, list[str]]:
     tried: list[str] = []
     monkeypatch.setattr(login, "connection_as", lambda _connection, _context, user, **_: user)
-    monkeypatch.setattr(login, "attempt", lambda user, _command: tried.append(user) or answers[user])
+    monkeypatch.setattr(login, "attempt", lambda user, command: tried.append(f"{user} {command}") or answers[user])
     plugin = action(login, {"users": ["admin", "root", "admin"]})
-    monkeypatch.setattr(plugin, "validate_argument_spec", lambda _spec: (None, {**plugin._task.args, "timeout": 10}))
+    arguments = {**plugin._task.args, "timeout": 10, "bastion": ""}
+    monkeypatch.setattr(plugin, "validate_argument_spec", lambda _spec: (None, arguments))
     return plugin.run(task_vars={"inventory_hostname": "prod1"}), tried
 
 
 def test_the_first_user_who_gets_in_is_the_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     assert who(monkeypatch, {"admin": IN})[0]["user"] == "admin"
     result, tried = who(monkeypatch, {"admin": REFUSED, "root": IN})
-    assert (result["user"], tried, result["changed"]) == ("root", ["admin", "root"], False)
+    assert (result["user"], tried, result["changed"]) == ("root", ["admin sudo -n true", "root true"], False)
 
 
 def test_a_silent_server_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     result, tried = who(monkeypatch, {"admin": SILENT})
-    assert tried == ["admin"] and result["failed"]
+    assert tried == ["admin sudo -n true"] and result["failed"]
     for words in (
         "prod1 (198.51.100.11, port 22) cannot be reached",
         "as admin: Connection timed out",
@@ -108,7 +109,7 @@ def test_a_silent_server_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_server_that_refuses_all_users_is_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     result, _ = who(monkeypatch, {"admin": REFUSED, "root": REFUSED})
-    for words in ("accepts none of the users", "as admin:", "as root:", "ansible_ssh_private_key_file"):
+    for words in ("accepts none of this machine's keys", "as admin:", "as root:", "ansible_ssh_private_key_file"):
         assert words in result["msg"]
 
 
@@ -117,10 +118,10 @@ def test_a_closed_port_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_the_user_that_a_cloud_image_accepts_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    other = Login(False, True, 'Please login as the user "debian" rather than the user "root"')
-    result, tried = who(monkeypatch, {"admin": REFUSED, "root": other})
-    assert tried == ["admin", "root"] and "accepts none of the users" in result["msg"]
-    assert result["msg"].endswith("Set openmates_ssh_initial_user: debian")
+    said = 'Please login as the user "debian" rather than the user "root"'
+    result, tried = who(monkeypatch, {"admin": REFUSED, "root": Login(False, False, said, said, True)})
+    assert tried == ["admin sudo -n true", "root true"] and "lets root in only to say" in result["msg"]
+    assert result["msg"].endswith("Set openmates_ssh_initial_user: debian.")
 
 
 @pytest.mark.parametrize("name", ["ansible_user", "ansible_ssh_user"])
@@ -138,8 +139,20 @@ def test_a_user_of_the_inventory_that_is_not_the_one_found_is_refused(name: str)
 
 
 def test_a_changed_host_key_has_its_own_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
-    result, _ = who(monkeypatch, {"admin": Login(False, False, "Host key verification failed")})
-    assert "ssh-keygen -R 198.51.100.11" in result["msg"]
+    changed = (
+        "WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED!\nOffending ED25519 key in /k:1\nHost key verification failed."
+    )
+    result, _ = who(monkeypatch, {"admin": Login(False, False, "Host key verification failed", changed)})
+    assert "ssh-keygen -f /k -R 198.51.100.11" in result["msg"]
+
+
+def test_a_user_who_gets_in_but_cannot_become_root_says_more_than_one_who_is_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    sudo = "sudo: a password is required"
+    result, tried = who(monkeypatch, {"admin": Login(False, False, sudo, sudo, True), "root": REFUSED})
+    assert tried == ["admin sudo -n true", "root true"]
+    assert "lets admin in, but sudo asks for a password" in result["msg"] and "--ask-become-pass" in result["msg"]
 
 
 # ---------------------------------------------------------------- the proof of a change

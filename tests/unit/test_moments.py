@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import pytest
-from moments import MOMENTS, Moment
+from moments import FIRST_CONTACT, MOMENTS, Moment
 
 
-@pytest.mark.parametrize("moment", MOMENTS, ids=lambda moment: f"{moment.role}/{moment.file}")
+@pytest.mark.parametrize("moment", FIRST_CONTACT + MOMENTS, ids=lambda moment: f"{moment.role}/{moment.file}")
 def test_exactly_one_task_fits_each_moment(moment: Moment) -> None:
     assert moment.begins_with(f"TASK [{moment.heading()}] ****")
     assert moment.begins_with(f"TASK [openmates.server.{moment.heading()}] ****")  # from an installed collection
+    assert moment.begins_with(f"... {moment.heading()} [prod2], 15 s")
     assert not moment.begins_with("TASK [preflight : Check the settings and the host] ****")
 
 

@@ -255,8 +255,8 @@ def test_the_project_reads_converted_values_only() -> None:
         for name in re.findall(r"\bopenmates_\w+", expressions(file))
         if name in SPECS and f"'{name}'" not in expressions(file)
     }
-    connection = {f"openmates_ssh_{name}" for name in ("user", "port", "bastion")}
-    allowed = {("playbooks/group_vars/all/roles.yml", name) for name in connection}
+    connection = {f"openmates_{name}" for name in ("ssh_user", "ssh_port", "ssh_bastion", "known_hosts_file")}
+    allowed = {("playbooks/group_vars/all/connection.yml", name) for name in connection}
     assert raw == allowed
 
 
@@ -268,4 +268,4 @@ def test_every_setting_is_read_and_nothing_else_is() -> None:
     read -= {"openmates_named", "openmates_unresolved", "openmates_places"}  # the rest of the task's result
     assert read <= SPECS.keys()
     read |= set(re.findall(r"\bopenmates_\w+", expressions(ROOT / reading.DEFAULTS / "services.yml")))
-    assert SPECS.keys() - read == judged_only | {"openmates_version", "openmates_ssh_bastion"}
+    assert SPECS.keys() - read == judged_only | {"openmates_version"}
