@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Iterator
 
 import pytest
 
@@ -53,6 +54,44 @@ def test_sshd_has_the_settings_that_count(server):
     assert {key: found[key] for key in EFFECTIVE} == EFFECTIVE
     assert {"crash:90", "authfail:5", "max:600"} <= set(found["persourcepenalties"].split())
     assert found["persourcepenaltyexemptlist"] == "198.51.100.1,2001:db8:51::1"
+
+
+OVERRIDES = {  # what puts other settings in force, and words of the refusal
+    "sed -i 's/^Include/#&/' /etc/ssh/sshd_config": ["permitrootlogin", "Put `Include"],
+    "echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/00-a.conf": [
+        "permitrootlogin yes",
+        "00-a.conf:PermitRootLogin",
+    ],
+    "printf 'Match User root\\n  PermitRootLogin yes\\n' > /etc/ssh/sshd_config.d/00-a.conf": [
+        "For root",
+        "00-a.conf:",
+    ],
+    "echo 'AllowUsers someone' >> /etc/ssh/sshd_config": ["allowusers someone", "/etc/ssh/sshd_config:AllowUsers"],
+}
+
+
+@pytest.fixture
+def restored(server) -> Iterator[None]:
+    """The configuration of sshd is put back as it was; sshd itself never reads what a test does to it."""
+    server.run("cp -a /etc/ssh /run/ssh-before")
+    yield
+    server.run("rm -r /etc/ssh && mv /run/ssh-before /etc/ssh")
+
+
+@pytest.mark.parametrize("override", OVERRIDES)
+def test_settings_that_others_override_are_noticed(server, restored, override):
+    check = "/usr/local/sbin/openmates-sshd-check admin"
+    server.run(check)
+    server.run(override)
+    refused = server.host.run(check)
+    assert refused.rc == 1 and all(words in refused.stderr for words in OVERRIDES[override]), refused.stderr
+
+
+def test_a_run_does_not_end_green_while_other_settings_are_in_force(server, restored):
+    server.run(next(iter(OVERRIDES)))
+    run = server.playbook("site.yml", "--tags", "ssh")
+    assert run.returncode and "Put `Include /etc/ssh/sshd_config.d/*.conf` back" in run.stdout, run.stdout[-3000:]
+    assert "it was in effect the whole time" in run.stdout
 
 
 @pytest.mark.parametrize("user", ["root", "nobody", "unknown-user"])
