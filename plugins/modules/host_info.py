@@ -42,6 +42,23 @@ users:
   type: dict
   returned: always
   sample: {admin: /bin/bash}
+uids:
+  description: Each local user's number.
+  type: dict
+  returned: always
+  sample: {admin: 20000}
+listeners:
+  description:
+    - The TCP ports that programs accept connections on, each with C(port), C(address), C(program) and C(pid).
+    - The last two are empty and 0 if the process cannot be told.
+  type: list
+  elements: dict
+  returned: always
+  sample: [{port: 22, address: 0.0.0.0, program: sshd, pid: 612}]
+time:
+  description: The host's clock, in seconds since 1970.
+  type: float
+  returned: always
 mounts:
   description: The options of each mount point in force.
   type: dict
@@ -75,9 +92,11 @@ import platform
 import pwd
 import socket
 import struct
+import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.openmates.server.plugins.module_utils import listeners
 
 CAP_SYS_MODULE = 16
 CAP_SYS_TIME = 25
@@ -145,6 +164,9 @@ def main() -> None:
         packages=package_states(Path("/var/lib/dpkg/status").read_text(errors="replace")),
         groups={group.gr_name: group.gr_mem for group in grp.getgrall()},
         users={user.pw_name: user.pw_shell for user in pwd.getpwall()},
+        uids={user.pw_name: user.pw_uid for user in pwd.getpwall()},
+        listeners=listeners.found(Path("/proc")),
+        time=time.time(),
         mounts=mounts(Path("/proc/mounts").read_text()),
         hostname=hostname.read_text().strip() if hostname.exists() else "",
         timezone=zone.partition("zoneinfo/")[2],

@@ -18,6 +18,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     host,
     images,
     memory,
+    neighbours,
     secrets,
     services,
     vault,
@@ -46,6 +47,7 @@ CHECKS = (
     check_environment,
     *forms.CHECKS,
     *host.CHECKS,
+    *neighbours.CHECKS,
     *memory.CHECKS,
     *addresses.CHECKS,
     *secrets.CHECKS,
@@ -67,6 +69,7 @@ def preflight_problems(
     values: Mapping | None = None,
     unresolved: Mapping[str, str] | None = None,
     places: Mapping[str, str] | None = None,
+    host_state: Mapping | None = None,
 ) -> list[str]:
     """The problems that prevent a run, one or two sentences each; an empty list if there are none.
 
@@ -74,7 +77,10 @@ def preflight_problems(
     ``values`` and ``unresolved``: more of them that have been read before, and why others have no value.
     ``places``: where settings are set, by name; for others a message names the file that they belong in.
     ``facts``: the host's ansible_facts. ``resolved``: what openmates_domain resolves to on the host, None if unknown.
+    ``host_state``: what the module host_info returned.
     ``files``: paths for the messages, keys ``settings``, ``secrets``, ``exposure``, ``inventory``, all optional.
     """
-    run = Preflight(settings, facts or {}, resolved, files or {}, values or {}, unresolved or {}, places or {})
+    run = Preflight(
+        settings, facts or {}, resolved, files or {}, values or {}, unresolved or {}, places or {}, host_state or {}
+    )
     return [problem for check in CHECKS for problem in check(run)]

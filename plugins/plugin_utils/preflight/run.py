@@ -34,8 +34,10 @@ class Preflight:
         values: Mapping[str, Any],
         unresolved: Mapping[str, str],
         places: Mapping[str, str],
+        host: Mapping[str, Any],
     ) -> None:
         self.facts = facts
+        self.host = host
         self.resolved = None if resolved is None else list(resolved)
         self.files = files
         self.places = places

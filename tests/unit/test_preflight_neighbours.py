@@ -1,0 +1,91 @@
+"""What else is on a server is found before anything is changed, and does not hinder a server that we provisioned."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from test_preflight import FACTS, good, problems
+
+
+def listener(port: int, program: str, address: str = "0.0.0.0") -> dict:
+    return {"port": port, "address": address, "program": program, "pid": 612}
+
+
+PROVISIONED = {
+    "prod": [
+        *(listener(22, "sshd"), listener(80, "caddy", "::"), listener(443, "caddy", "::")),
+        *(listener(port, "docker-proxy", "127.0.0.1") for port in (8000, 8001)),
+        *(listener(53, "systemd-resolve", "127.0.0.53"), listener(2019, "caddy", "127.0.0.1")),
+    ],
+    "dev": [listener(22, "systemd"), *(listener(port, "docker-proxy") for port in (8000, 8055, 3001))],
+}
+ADDRESS = {"ipv4": {"address": "172.30.0.77", "prefix": "16", "netmask": "255.255.0.0"}}
+
+
+def host(**state: object) -> dict:
+    return {"listeners": [], "packages": {}, "uids": {"root": 0, "admin": 20000}, "time": time.time(), **state}
+
+
+@pytest.mark.parametrize("environment", ["prod", "dev"])
+def test_a_server_that_we_provisioned_is_no_problem(environment: str) -> None:
+    bridge = {"interfaces": ["lo", "openmates0"], "openmates0": {"ipv4": {"address": "172.30.0.1", "prefix": "24"}}}
+    state = host(listeners=PROVISIONED[environment], packages={"docker.io": "installed"})
+    assert problems(good(environment), FACTS | bridge, host_state=state) == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "taken", "words"),
+    [
+        ("prod", listener(80, "apache2"), ["port 80, which Caddy needs", "apache2 (process 612)"]),
+        ("prod", listener(443, "nginx", "::"), ["port 443", "nginx"]),
+        ("prod", listener(80, "", "127.0.0.1"), ["port 80", "another program"]),
+        ("prod", listener(8001, "python3"), ["port 8001, which api needs", "python3"]),
+        ("prod", listener(8000, "python3", "127.0.0.1"), ["port 8000"]),
+        ("dev", listener(3001, "node", "192.0.2.7"), ["port 3001, which grafana needs", "node"]),
+        ("dev", listener(22, "dropbear"), ["port 22, which SSH needs", "dropbear"]),
+    ],
+)
+def test_a_port_that_is_taken_is_named_with_its_program(environment: str, taken: dict, words: list[str]) -> None:
+    [found] = problems(good(environment), host_state=host(listeners=[taken]))
+    assert found.startswith("This host: ") and all(word in found for word in words)
+
+
+def test_ports_of_others_and_loopback_ports_at_another_address_are_no_problem() -> None:
+    others = [listener(8000, "node", "192.0.2.7"), listener(8080, "node"), listener(3306, "mariadbd")]
+    assert problems(good("prod"), host_state=host(listeners=others)) == []
+
+
+def test_another_docker_is_named_with_the_command_that_removes_it() -> None:
+    [found] = problems(good("prod"), host_state=host(packages={"docker-ce": "installed", "containerd.io": "installed"}))
+    assert "sudo apt-get remove docker-ce containerd.io" in found
+
+
+def test_an_administrator_with_the_number_of_containers_is_refused() -> None:
+    settings = good("prod")
+    settings["openmates_services"]["api"]["user"] = "1000:1000"
+    [found] = problems(settings, host_state=host(uids={"admin": 1000}))
+    assert "openmates_ssh_user" in found and "number 1000, which api run as" in found
+    assert "openmates_ssh_initial_user to admin" in found
+    assert problems(settings, host_state=host(uids={"someone": 1000})) == []
+
+
+@pytest.mark.parametrize("kind", ["ipv4", "secondary"])
+def test_a_network_of_the_host_that_overlaps_is_named_with_its_interface(kind: str) -> None:
+    entry = ADDRESS if kind == "ipv4" else {"ipv4_secondaries": [ADDRESS["ipv4"]]}
+    facts = FACTS | {"interfaces": ["lo", "wg-home"], "wg_home": entry}
+    [found] = problems(good("prod"), facts, host_state=host())
+    assert "openmates_subnet" in found and "172.30.0.0/16" in found and "wg-home" in found
+
+
+def test_an_overlap_of_ipv6_is_found() -> None:
+    facts = FACTS | {"interfaces": ["d0"], "d0": {"ipv6": [{"address": "fd30:6f70:656e::7", "prefix": "64"}]}}
+    [found] = problems(good("dev") | {"openmates_subnet_ipv6": "fd30:6f70:656e::/64"}, facts, host_state=host())
+    assert found.startswith("openmates_subnet_ipv6")
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(86400 * 2, "48 hours ahead of"), (-600, "10 minutes behind")])
+def test_a_clock_that_is_wrong_is_named(seconds: int, words: str) -> None:
+    [found] = problems(good("prod"), host_state=host(time=time.time() + seconds))
+    assert words in found and "sudo date --set" in found
+    assert problems(good("prod"), host_state=host(time=time.time() + 60)) == []
