@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to what an operator without a checkout has, in the directory given: the collection, built and installed, and a project
+# Makes what an operator without a checkout has, in the directory given: the collection, built and installed, and a project
 # that the playbook `new` creates, for the lab host dev1. The lab adds what it adds to inventories/lab, nothing else.
 set -eu
 directory=$1
@@ -11,7 +11,7 @@ export PATH
 mkdir -p "$directory"
 cd "$directory"
 rm -rf collections archive
-# Outside of the checkout and without its ansible.cfg: nothing of it is in sight.
+# Outside of the checkout and without its ansible.cfg, so that nothing of the checkout is found.
 unset ANSIBLE_CONFIG ANSIBLE_ROLES_PATH
 export ANSIBLE_COLLECTIONS_PATH="$PWD/collections"
 ansible-galaxy collection build "$root" --output-path archive

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sees to what the lab and its Molecule scenarios need: a Docker engine, the lab's secrets and its images.
+# Prepares what the lab and its Molecule scenarios need: a Docker engine, the lab's secrets and its images.
 # Quick when all is there. `make setup` has to have run.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,7 +12,7 @@ export PATH ANSIBLE_CONFIG="$PWD/ansible.cfg"
 lab/engine.sh
 secrets=inventories/lab/group_vars/lab/secrets.yml
 # The playbook adds what a new version needs; without a new version there is nothing to add.
-[ "$secrets" -nt playbooks/secrets.yml ] || {
+[ "$secrets" -nt plugins/plugin_utils/operator_secrets.py ] || {
   ansible-playbook playbooks/secrets.yml -i inventories/lab
   touch "$secrets"
 }

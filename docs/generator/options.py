@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from generator.role import Role
-from generator.table import code, default, table
+from generator.table import code, default, markup, table
 
 COLUMNS = ("default", "description")
 
@@ -32,7 +32,7 @@ def field_table(name: str, option: dict) -> str:
     rows = []
     for path, field in fields("", option):
         value = code(field["default"]) if "default" in field else "required" if field.get("required") else ""
-        rows.append((code(path.removeprefix(".")), type_of(field), value, field["description"]))
+        rows.append((code(path.removeprefix(".")), type_of(field), value, markup(field["description"])))
     return f"Fields of `{name}`:\n\n{table(('field', 'type', *COLUMNS), rows)}\n" if rows else ""
 
 
@@ -44,5 +44,5 @@ def variable_table(role: Role) -> str:
         option = role.options.get(name, {"type": "", "description": known[name].comment if name in known else ""})
         missing = "required" if option.get("required") else "none"
         value = default(known[name].default, known[name].file) if name in known else missing
-        rows.append((code(name), type_of(option), value, option["description"]))
+        rows.append((code(name), type_of(option), value, markup(option["description"])))
     return table(("variable", "type", *COLUMNS), rows)

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import re
 import subprocess
 from collections.abc import Iterator
 
 from generator.options import type_of
-from generator.table import code, table
+from generator.table import code, markup, table
 
 COLLECTION = "openmates.server"
 KINDS = {"module": "Modules", "filter": "Filters", "lookup": "Lookups"}
-MARKUP = re.compile(r"\b(RV|[BCEIMOPUV])\(((?:[^()]|\([^()]*\))+)\)")
-
-
-def markup(text: str) -> str:
-    """Ansible's markup as Markdown."""
-    return MARKUP.sub(lambda found: f"**{found[2]}**" if found[1] in "BI" else code(found[2]), text)
 
 
 def prose(text: str | list[str], between: str = " ") -> str:

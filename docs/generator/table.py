@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable
 
 LONGEST = 60  # characters of a value in a table
+MARKUP = re.compile(r"\b(RV|[BCEIMOPUV])\(((?:[^()]|\([^()]*\))+)\)")
 
 
 def table(columns: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
@@ -23,6 +24,11 @@ def cell(text: object) -> str:
 
 def code(value: object) -> str:
     return f"`{value}`"
+
+
+def markup(text: str) -> str:
+    """Ansible's markup as Markdown."""
+    return MARKUP.sub(lambda found: f"**{found[2]}**" if found[1] in "BI" else code(found[2]), text)
 
 
 def codes(values: Iterable[object]) -> str:

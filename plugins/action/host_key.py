@@ -12,6 +12,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.openmates.server.plugins.modules.host_key import ARGUMENTS
 from ansible_collections.openmates.server.plugins.plugin_utils import host_keys
+from ansible_collections.openmates.server.plugins.plugin_utils.commands import command
 from ansible_collections.openmates.server.plugins.plugin_utils.ssh_messages import host_and_port, meaning
 
 QUESTION = """
@@ -25,7 +26,7 @@ Is it the same? (yes/no) """
 
 
 class ActionModule(ActionBase):
-    """Compares the keys of the bastion and the server with the known ones, and asks about unknown ones."""
+    """Compares the key of the server or its bastion with the known ones, and asks about an unknown one."""
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
@@ -37,13 +38,15 @@ class ActionModule(ActionBase):
             raise AnsibleActionSkip("A host key is not pinned in check mode.")
         if self._connection.transport != "ssh":
             return result | {"changed": False, "pinned": []}
-        common = shlex.split(self._connection.get_option("ssh_common_args") or "")
-        to_server = [*common, *shlex.split(self._connection.get_option("ssh_extra_args") or "")]
-        pinned = []
-        if options["bastion"]:
-            pinned += self._pin(common, *host_and_port(options["bastion"].rpartition("@")[2]), "The bastion", options)
-        address, port = self._connection.get_option("host"), int(self._connection.get_option("port") or 22)
-        pinned += self._pin(to_server, address, port, task_vars["inventory_hostname"], options)
+        options["bootstrap"] = f"`{command('bootstrap', task_vars)}`"
+        arguments = shlex.split(self._connection.get_option("ssh_common_args") or "")
+        if options["key_of"] == "bastion":
+            place = host_and_port(options["bastion"].rpartition("@")[2])
+            pinned = self._pin(arguments, *place, "The bastion", options | {"bastion": ""})
+        else:
+            arguments += shlex.split(self._connection.get_option("ssh_extra_args") or "")
+            place = self._connection.get_option("host"), int(self._connection.get_option("port") or 22)
+            pinned = self._pin(arguments, *place, task_vars["inventory_hostname"], options)
         return result | {"changed": bool(pinned), "pinned": pinned}
 
     def _pin(self, arguments: list[str], address: str, port: int, title: str, options: dict) -> list[dict[str, str]]:
@@ -53,15 +56,17 @@ class ActionModule(ActionBase):
         try:
             key = host_keys.fetch(arguments, address, options["timeout"])
         except host_keys.Failed as error:
-            cause = meaning(str(error), address=address, port=port, user="", bastion=options["bastion"])
+            more = {name: options[name] for name in ("bastion", "bootstrap")}
+            cause = meaning(str(error), address=address, port=port, user="", **more)
             raise AnsibleActionFail(f"{title} {cause.what}. {cause.remedy}") from None
         known = host_keys.known(arguments, address, key.name, file)
         if key.key in known:
             return []
         if known:
+            other = next(iter(known.values()))
             raise AnsibleActionFail(
                 f"{title} shows the host key {key.fingerprint}, but this machine knows another one. If the server was "
-                f"reinstalled, run `ssh-keygen -f {next(iter(known.values()))} -R {shlex.quote(key.name)}` and this "
+                f"reinstalled, run `{shlex.join(['ssh-keygen', '-f', str(other), '-R', key.name])}` and this "
                 "playbook again. If it was not, do not connect: it may be another server."
             )
         self._confirm(title, key.fingerprint, options["fingerprints"])

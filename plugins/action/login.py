@@ -6,8 +6,8 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.plugin_utils.commands import command
-from ansible_collections.openmates.server.plugins.plugin_utils.login import Login, attempt, connection_as
-from ansible_collections.openmates.server.plugins.plugin_utils.ssh_messages import meaning
+from ansible_collections.openmates.server.plugins.plugin_utils.login import FRESH, Login, attempt, connection_as
+from ansible_collections.openmates.server.plugins.plugin_utils.ssh_messages import ended_at_bastion, meaning
 
 
 class ActionModule(ActionBase):
@@ -31,6 +31,11 @@ class ActionModule(ActionBase):
             tried[user] = attempt(connection, self._command(user))
             if tried[user].worked:
                 return result | {"changed": False, "user": user}
+            if arguments["bastion"] and ended_at_bastion(tried[user].said):
+                # ssh discards what its ProxyCommand prints, as long as it shares the connection with later ones.
+                fresh = connection_as(self._connection, self._play_context, user, **options, **FRESH)
+                tried[user] = attempt(fresh, self._command(user))
+                break
             if not tried[user].refused and not tried[user].logged_in:
                 break  # another user would fail as well
         return result | {"failed": True, "msg": self._explain(tried, task_vars, arguments["bastion"])}

@@ -28,7 +28,7 @@ class ActionModule(CustodyAction):
         if not shares:
             return {
                 "failed": True,
-                "msg": f"The server is to unseal Vault (vault_unseal: host), but {args['keys_file']} has no share in"
-                " clear: set vault_unseal: operator.",
+                "msg": "The server is to unseal Vault (openmates_vault_unseal: host), but"
+                f" {args['keys_file']} has no share in plaintext. Set openmates_vault_unseal: operator.",
             }
         return super().ask_host({**args, "shares": shares[: self.held.get("unseal_threshold")]}, task_vars)

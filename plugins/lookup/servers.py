@@ -12,6 +12,7 @@ author: The openmates.server contributors
 description:
   - Returns the names of all servers in the inventory, for the C(hosts) of a play. Other hosts of an inventory are left
     alone, such as a bastion.
+  - Fails if the name of a server is one that Ansible takes for a pattern, such as one with a space.
   - Fails if the inventory has no server, or if C(--limit) selects none. A play without hosts would be green.
   - The limit itself is applied by Ansible.
 """
@@ -27,6 +28,9 @@ _raw:
   type: list
   elements: str
 """
+
+import ipaddress
+import re
 
 from ansible import context
 from ansible.errors import AnsibleError
@@ -48,6 +52,11 @@ class LookupModule(LookupBase):
                 f"The inventory {_sources(variables)} has no server: its groups prod and dev are missing or empty. "
                 "Name an inventory with -i, and put each server into one of the two groups"
             )
+        if odd := [name for name in servers if not _is_host_name(name)]:
+            raise AnsibleError(
+                f"The inventory {_sources(variables)} has a server named {odd[0]!r}. Name it with letters, digits, "
+                "dots, hyphens and underscores, and set its address in ansible_host"
+            )
         # Before a play has its hosts, these are all hosts that the limit leaves.
         left = set(variables.get("ansible_play_batch", servers))
         if not left.intersection(servers):
@@ -56,6 +65,15 @@ class LookupModule(LookupBase):
                 f"The servers of the inventory {_sources(variables)} are {', '.join(servers)}"
             )
         return servers
+
+
+def _is_host_name(name: str) -> bool:
+    """Whether Ansible takes the name for one host, and not for a pattern, and it can be the name of a file."""
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return bool(re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._-]*", name))
+    return True
 
 
 def _sources(variables) -> str:

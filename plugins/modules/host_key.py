@@ -9,7 +9,7 @@ DOCUMENTATION = r"""
 module: host_key
 short_description: Pin the SSH host key of a server that this machine meets for the first time
 description:
-  - Fetches the Ed25519 host key of the server, and of O(bastion) before it, with the inventory's connection settings.
+  - Fetches the Ed25519 host key of the server, or of O(bastion), with the inventory's connection settings.
   - A key that this machine knows is left as it is. A key that differs from the known one is an error.
   - An unknown key is shown with its fingerprint, and written to O(file) after the operator has confirmed it, or if
     O(fingerprints) has it. ansible-core 2.19 and later never ask that question.
@@ -31,6 +31,11 @@ options:
     description: The host that the connection goes through, as user@host or user@host:port.
     type: str
     default: ""
+  key_of:
+    description: Whose key. Pin that of the bastion first, in a task of its own; the server is reached through it.
+    type: str
+    choices: [server, bastion]
+    default: server
   timeout:
     description: Seconds to wait for the server's answer.
     type: int
@@ -61,6 +66,7 @@ ARGUMENTS = {
     "file": {"type": "path", "required": True},
     "fingerprints": {"type": "list", "elements": "str", "default": []},
     "bastion": {"type": "str", "default": ""},
+    "key_of": {"type": "str", "choices": ["server", "bastion"], "default": "server"},
     "timeout": {"type": "int", "default": 10},
 }
 

@@ -24,7 +24,8 @@ class Meaning(t.NamedTuple):
 
 
 #: Patterns in what ssh or the server printed, the most specific first, and their meanings. In braces: user, bootstrap,
-#: known (the server's name in known_hosts), login (the command that logs in), and the groups of the pattern.
+#: known (the server's name in known_hosts), login (the command that logs in), port_setting, address_setting, and the
+#: groups of the pattern.
 _MEANINGS: tuple[tuple[str, Meaning], ...] = (
     (
         r"REMOTE HOST IDENTIFICATION HAS CHANGED[\s\S]*?Offending \S+ key in (?P<file>[^\n]+?):\d+",
@@ -101,6 +102,14 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
         ),
     ),
     (
+        r"Invalid/incorrect password",
+        Meaning("does not accept the password for {user}", "Type it again, or reset it in the provider's console."),
+    ),
+    (
+        r"Bad owner or permissions on (?P<file>\S+)|(?P<line>\S+: line \d+: Bad configuration option[^\n]*)",
+        Meaning("was not asked, because ssh refuses its own configuration: {file}{line}", "Correct that file."),
+    ),
+    (
         r"Permission denied \([^)]*password",
         Meaning(
             "accepts none of this machine's keys, but would accept a password",
@@ -124,7 +133,7 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
     ),
     (
         r"Could not resolve hostname",
-        Meaning("has a name that cannot be resolved", "Correct ansible_host in the inventory."),
+        Meaning("has a name that cannot be resolved", "Correct {address_setting} in the inventory."),
     ),
     (
         r"administratively prohibited",
@@ -135,7 +144,7 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
     ),
     (
         r"Connection refused",
-        Meaning("has no SSH server on that port", "Check that sshd listens on this port (openmates_ssh_port)."),
+        Meaning("has no SSH server on that port", "Check that sshd listens on this port ({port_setting})."),
     ),
     (
         r"No route to host|Network is unreachable",
@@ -149,7 +158,7 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
         r"kex_exchange_identification|Invalid SSH identification string|Protocol mismatch",
         Meaning(
             "closes the connection before an SSH server answers",
-            "Check openmates_ssh_port: another program may listen there, or the server refuses this address.",
+            "Check {port_setting}: another program may listen there, or the server refuses this address.",
         ),
     ),
 )
@@ -161,6 +170,11 @@ _OTHER_COMMAND = Meaning(
     "runs another command at the login of {user} than the one asked for",
     "Remove `command=` from its authorized_keys, or set openmates_ssh_initial_user to another user.",
 )
+
+
+def ended_at_bastion(said: str) -> bool:
+    """Whether a connection through a bastion ended before the server was reached."""
+    return bool(_THROUGH_A_COMMAND.search(said))
 
 
 def meaning(
@@ -180,7 +194,8 @@ def meaning(
     succeeded, and the command failed. bootstrap: what a remedy calls the playbook of that name.
     """
     words = {"user": user, "bootstrap": bootstrap}
-    if not bastion or not _THROUGH_A_COMMAND.search(said):
+    if not bastion or not ended_at_bastion(said):
+        words |= {"port_setting": "openmates_ssh_port", "address_setting": "ansible_host"}
         return _match(said, address, port, words) or (_OTHER_COMMAND if logged_in else _NO_ANSWER).filled(**words)
     if "stdio forwarding failed" in said and "prohibited" not in said:
         why = re.search(r"open failed: (?:connect failed: )?([^\n]+)", said)
@@ -191,7 +206,8 @@ def meaning(
     # What the bastion's ssh said comes first; what the server's says of the connection that was closed tells nothing.
     said = re.split(r"^kex_exchange_identification", said, flags=re.MULTILINE)[0]
     login, _, host = bastion.rpartition("@")
-    found = _match(said, *host_and_port(host), words | {"user": login or "you"})
+    words |= {"user": login or "you", **dict.fromkeys(("port_setting", "address_setting"), "openmates_ssh_bastion")}
+    found = _match(said, *host_and_port(host), words)
     found = found or Meaning("does not answer", "Check openmates_ssh_bastion.")
     return Meaning(f"cannot be reached, because its bastion {bastion} {found.what}", found.remedy)
 
@@ -204,7 +220,8 @@ def host_and_port(text: str) -> tuple[str, int]:
         host, _, port = text.partition(":")
     else:
         host, port = text, ""
-    return host, int(port.lstrip(":") or 22)
+    port = port.lstrip(":")
+    return host, int(port) if port.isdecimal() else 22
 
 
 def _match(said: str, address: str, port: int, words: dict[str, str]) -> Meaning | None:

@@ -69,7 +69,14 @@ def pin(server: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Pin:
         )
         task = SimpleNamespace(args={}, async_val=0, check_mode=check_mode, diff=False)
         plugin = host_key.ActionModule(task, connection, None, None, None, None)
-        given = {"file": str(server.file), "fingerprints": [], "bastion": "", "timeout": 10, **options}
+        given = {
+            "file": str(server.file),
+            "fingerprints": [],
+            "bastion": "",
+            "key_of": "server",
+            "timeout": 10,
+            **options,
+        }
         monkeypatch.setattr(plugin, "validate_argument_spec", lambda _spec: (None, given))
 
         def prompt(_self: object, question: str) -> bytes:
@@ -139,7 +146,8 @@ def test_lines_of_the_file_stay(server, pin):
 
 
 def test_the_inventorys_connection_is_used_and_the_bastion_is_asked_directly(server, pin):
-    pin(fingerprints=["accept"], bastion="me@192.0.2.7:2222")
+    for key_of in ("bastion", "server"):
+        pin(fingerprints=["accept"], bastion="me@192.0.2.7:2222", key_of=key_of)
     calls = [call for call in server.calls.read_text().splitlines() if not call.startswith("-G")]
     assert [("ProxyCommand" in call, call.split()[-2]) for call in calls] == [(False, "192.0.2.7"), (True, ADDRESS)]
     for call in calls:

@@ -227,7 +227,7 @@ def test_new_adds_an_environment_and_overwrites_nothing(operator: Operator) -> N
     operator.succeed(*operator.new(*GIVEN))
     before = contents(folder)
     refused = operator.refused(*operator.new(*GIVEN))
-    assert f"new_environment: {folder}/prod exists and is never overwritten" in refused
+    assert f"new_environment: {folder}/prod/hosts.yml exists and is never overwritten" in refused
     assert contents(folder) == before
     operator.succeed(*operator.new(environment="dev"))
     assert before.items() <= contents(folder).items()
@@ -265,6 +265,19 @@ def test_new_refuses_what_is_wrong_and_writes_nothing(operator: Operator, case: 
     assert [words for words in REFUSED[case].values() if words not in output] == []
     assert "canary" not in output
     assert set(contents(operator.directory)) == {"full/photos"}
+
+
+def test_new_completes_what_was_cut_off_and_keeps_the_password_out_of_a_repository(operator: Operator) -> None:
+    folder = operator.directory / "operations"
+    folder.mkdir(mode=0o700)
+    (folder / ".gitignore").write_text("*.pyc\n")
+    operator.succeed(*operator.new(*GIVEN))
+    assert (folder / ".gitignore").read_text().splitlines() == ["*.pyc", "/.vault-password"]
+    assert folder.stat().st_mode & 0o777 == 0o700
+    before = contents(folder)
+    (folder / "prod/hosts.yml").unlink()  # the last file that is written
+    operator.succeed(*operator.new(*GIVEN))
+    assert contents(folder) == before
 
 
 def test_new_requires_a_directory_and_an_environment(operator: Operator) -> None:

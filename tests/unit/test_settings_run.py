@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible_collections.openmates.server.plugins.lookup import servers
 
 ROOT = Path(__file__).parents[2]
 SOURCES = ["192.0.2.0/24", "2001:db8::/32"]
@@ -205,7 +206,7 @@ def test_what_is_no_field_of_a_service_is_refused_with_its_line_and_the_nearest_
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ("[1G]", "openmates_services in the command line (-e) must be a mapping, not `[1G]`"),
+        ("[1G]", "openmates_services in the command line (-e) must be a mapping"),
         ("{{not_there}}", "openmates_services in the command line (-e) cannot be evaluated: 'not_there' is undefined."),
     ],
 )
@@ -395,6 +396,34 @@ def test_hosts_that_are_no_servers_are_left_alone(operator: Operator) -> None:
         {**HOSTS, "dev": {"hosts": {"trial": None}}, "other": {"hosts": {"bastion": None, "localhost": None}}},
     )
     assert set(operator.shown()) == {"server", "trial"}
+
+
+@pytest.mark.parametrize("name", ["b c", "a,b", "all&prod", "we*", "../x", "-l", "!a"])
+def test_a_server_whose_name_ansible_takes_for_a_pattern_is_refused(operator: Operator, name: str) -> None:
+    operator.write("hosts.yml", {"prod": {"hosts": {name: {"ansible_host": "192.0.2.7"}}}})
+    assert "has a server named" in operator.refused()
+
+
+@pytest.mark.parametrize("name", ["server", "openmates-prod.example.org", "192.0.2.7", "2001:db8::7", "Web_1"])
+def test_names_of_hosts_are_names_of_servers(name: str) -> None:
+    assert servers._is_host_name(name)
+
+
+def test_a_secret_that_is_no_template_is_not_quoted(operator: Operator) -> None:
+    for value in ("Xy{% hunter2", "Xy{{ hunter2 | nope }}", "{# hunter2"):
+        operator.write("group_vars/prod.yml", {"openmates_grafana_password": value})
+        output = operator.refused()
+        assert "hunter2" not in output and "put !unsafe before a text with {{, {% or {#" in output
+
+
+def test_a_bastion_that_cannot_be_reached_is_named_with_its_setting(operator: Operator) -> None:
+    """With genuine ssh, which keeps what the bastion's ssh says to itself as long as it shares connections."""
+    operator.write("group_vars/prod.yml", {"openmates_ssh_bastion": "me@127.0.0.1:1"})
+    program = Path(sys.executable).parent / "ansible-playbook"
+    done = operator.command(program, ROOT / "playbooks/verify.yml", "-i", "inventory")
+    output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert "because its bastion me@127.0.0.1:1 has no SSH server on that port" in output, output
+    assert "(openmates_ssh_bastion)" in output
 
 
 #: Those for servers: new creates an inventory and has none.

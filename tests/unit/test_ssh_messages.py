@@ -39,6 +39,9 @@ DIRECT = [
     (EXPIRED, "which has expired", "ssh root@198.51.100.13"),
     (OPEN_KEY, "other users of this machine", "chmod 600"),
     (NO_KEY, "/tmp/nokey, which is missing", "ansible_ssh_private_key_file"),
+    ("root@a: Invalid/incorrect password: Permission denied, please try again.", "the password for root", "console"),
+    ("Bad owner or permissions on /home/me/.ssh/config", "/home/me/.ssh/config", "Correct that file"),
+    ("/etc/ssh/ssh_config: line 7: Bad configuration option: nonsense", "line 7", "Correct that file"),
     ("root@a: Permission denied (publickey,password).", "would accept a password", "--ask-pass"),
     ("root@a: Permission denied (publickey).", "accepts none of this machine's keys", "ssh-agent"),
     ("Unable to negotiate with a port 22: no matching key exchange method found.", "methods", "OpenSSH 9.0"),
@@ -63,7 +66,7 @@ END = "\n" + CLOSED + "UNKNOWN port 65535"
 THROUGH = [
     ("Host key verification failed." + END, "its bastion jump@192.0.2.7:2222 is not known", "bootstrap"),
     ("jump@192.0.2.7: Permission denied (publickey)." + END, "none of this machine's keys", "ssh-agent"),
-    ("ssh: connect to host 192.0.2.7 port 2222: Connection refused" + END, "no SSH server", "openmates_ssh_port"),
+    ("ssh: connect to host 192.0.2.7 port 2222: Connection refused" + END, "no SSH server", "openmates_ssh_bastion"),
     (
         "channel 0: open failed: administratively prohibited: open failed\nstdio forwarding failed" + END,
         "does not pass connections on",

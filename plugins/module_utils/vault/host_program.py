@@ -93,8 +93,8 @@ def keep_token(options: argparse.Namespace) -> None:
     vault, state = answering(docker, options.service, options.address, options.patience)
     if state == SEALED and options.unseal == "operator":
         raise VaultProblem(
-            "Vault is sealed and this server holds no unseal shares (vault_unseal: operator). The operator has to run"
-            " unseal.yml."
+            "Vault is sealed and this server holds no unseal shares (openmates_vault_unseal: operator). The operator"
+            " has to run unseal.yml."
         )
     if state != ACTIVE:
         return  # the unsealing unit, or a run of site.yml, is at it

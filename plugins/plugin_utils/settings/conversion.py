@@ -94,4 +94,6 @@ def _hint(value: t.Any) -> str:
 
 def _shown(spec: Mapping[str, t.Any], value: t.Any) -> str:
     """A value for a message. Lists and mappings can hold secrets that no specification knows."""
-    return "" if spec.get("no_log") or not isinstance(value, (str, int, float)) else f", not `{value}`"
+    mapping = "dict" in (spec["type"], spec.get("elements"))
+    hidden = spec.get("no_log") or mapping or not isinstance(value, (str, int, float))
+    return "" if hidden else f", not `{value}`"

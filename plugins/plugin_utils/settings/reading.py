@@ -83,7 +83,9 @@ def read(
             if name in given:  # a default refers to other settings only, and one of those is missing
                 result.unresolved[name] = str(error)
         except AnsibleError as error:
-            result.wrong[name] = f"cannot be evaluated: {error}"
+            # Ansible's message quotes the value.
+            why = "put !unsafe before a text with {{, {% or {#" if spec.get("no_log") else str(error)
+            result.wrong[name] = f"cannot be evaluated: {why}"
         except ConversionError as error:
             result.wrong[name] = str(error)
 

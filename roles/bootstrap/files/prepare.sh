@@ -8,7 +8,7 @@ deadline=$(($(date +%s) + $1))
 # Run a command again until it stops failing because another program holds dpkg's or apt's lock.
 patiently() {
   until output=$("$@" 2>&1); do
-    case "$output" in *"lock"*) ;; *)
+    case "$output" in *"Could not get lock"* | *"s locked by"* | *"Unable to lock"*) ;; *)
       echo "$* failed: $output" >&2
       exit 1
       ;;
@@ -30,7 +30,7 @@ fi
 
 # A reset while packages were installed leaves dpkg's notes behind, and apt refuses to work.
 if [ -n "$(ls -A /var/lib/dpkg/updates)" ] || [ -n "$(dpkg --audit)" ]; then
-  patiently dpkg --configure -a
+  patiently dpkg --force-confdef --force-confold --configure -a
   echo "changed: completed an interrupted installation of packages"
 fi
 
