@@ -68,7 +68,7 @@ def _misnamed(specs: dict[str, dict], places: dict[str, str], extra: dict) -> li
     prefixes = tuple(f"{role}_" for role in (names.PREFIX.rstrip("_"), *roles))
 
     def ours(name: str) -> bool:
-        return name.startswith(names.PREFIX) or bool(names.misspelt_prefix(name, specs))
+        return name.startswith(names.PREFIX) or name in names.CONNECTION or bool(names.misspelt_prefix(name, specs))
 
     given = {
         name: where for name, where in places.items() if name not in specs and (name.startswith(prefixes) or ours(name))
@@ -83,7 +83,7 @@ def _misnamed(specs: dict[str, dict], places: dict[str, str], extra: dict) -> li
     wired = names.settings_by_role_variable("\n".join(file.read_text(encoding="utf-8") for file in wiring))
     problems = []
     for name, where in sorted(given.items()):
-        if name in unknown and name in project:
+        if name in unknown and name in project and name not in names.CONNECTION:
             continue
         problem = names.problem_of(name, specs, project, roles, wired)
         if problem:

@@ -398,6 +398,19 @@ def test_hosts_that_are_no_servers_are_left_alone(operator: Operator) -> None:
     assert set(operator.shown()) == {"server", "trial"}
 
 
+@pytest.mark.parametrize("name", ["ansible_port", "ansible_ssh_port", "ansible_ssh_extra_args"])
+@pytest.mark.parametrize("place", ["hosts.yml", "group_vars/all.yml", "-e"])
+def test_a_connection_that_the_settings_do_not_know_is_refused(operator: Operator, place: str, name: str) -> None:
+    value = "2202" if "port" in name else "-v"
+    if place == "hosts.yml":
+        operator.write(place, {"prod": {"hosts": {"server": {"ansible_host": "192.0.2.7", name: value}}}})
+    elif place != "-e":
+        operator.write(place, {name: value})
+    instead = "openmates_ssh_port" if "port" in name else "ansible_ssh_common_args"
+    output = operator.refused(*(["-e", f"{name}={value}"] if place == "-e" else []))
+    assert re.search(rf"{name} in \S.*?: the playbooks set it. Set {instead} instead", output)
+
+
 @pytest.mark.parametrize("name", ["b c", "a,b", "all&prod", "we*", "../x", "-l", "!a"])
 def test_a_server_whose_name_ansible_takes_for_a_pattern_is_refused(operator: Operator, name: str) -> None:
     operator.write("hosts.yml", {"prod": {"hosts": {name: {"ansible_host": "192.0.2.7"}}}})

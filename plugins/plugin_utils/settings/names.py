@@ -29,6 +29,13 @@ REMOVED = {
     "hardening_sysctl": "Name what this server does without in openmates_hardening_without",
     "hardening_blocked_modules": "Name what this server does without in openmates_hardening_without",
 }
+#: Ansible's variables that the playbooks set. In group_vars they have no effect; elsewhere Ansible would connect in
+#: another way than the firewall, verify and the bastion expect.
+CONNECTION = {
+    "ansible_port": "openmates_ssh_port",
+    "ansible_ssh_port": "openmates_ssh_port",
+    "ansible_ssh_extra_args": "ansible_ssh_common_args",
+}
 #: From this likeness on the first word of a name is taken for the prefix, misspelt: openmate_, openmats_, open_mates_.
 PREFIX_ALIKE = 0.8
 #: From this likeness on a name is taken for another one, misspelt.
@@ -68,6 +75,8 @@ def problem_of(
     """
     if name in settings:
         return ""
+    if name in CONNECTION:
+        return f"the playbooks set it. Set {CONNECTION[name]} instead."
     if name in RENAMED:
         return f"it is called {RENAMED[name]} now. Rename it."
     if name in REMOVED:
