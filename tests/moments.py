@@ -52,16 +52,15 @@ class Moment:
 
 
 MODULE = "openmates.server."
-#: The first contact with a server, up to the administrator's first login.
+#: The first contact with a server, up to the administrator's first tasks.
 FIRST_CONTACT = [
     Moment("bootstrap", "host_key.yml", MODULE + "host_key"),
     Moment("bootstrap", "main.yml", "ansible.builtin.raw"),
-    Moment("packages", "main.yml", "register", "packages_result"),
     Moment("packages", "main.yml", "register", "packages_result", command="pidof dpkg"),
     Moment("ssh", "main.yml", MODULE + "guarded_files"),
+    Moment("hardening", "main.yml", MODULE + "host_files"),
 ]
 MOMENTS = [
-    Moment("hardening", "main.yml", MODULE + "host_files"),
     Moment("firewall", "main.yml", MODULE + "guarded_files"),
     Moment("docker", "main.yml", MODULE + "host_files"),
     Moment("caddy", "main.yml", MODULE + "host_files"),

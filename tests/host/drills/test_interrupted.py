@@ -67,7 +67,10 @@ def on_host(host, command: str) -> bool:
 
 def run_and_kill(host, command: list[str], moment: Moment) -> None:
     """Start a playbook and kill it, with everything it started, at that moment. Fails if the moment never comes."""
-    process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
+    # Ansible names a task with its first result; on standard error it is named after 15 seconds.
+    process = subprocess.Popen(
+        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
     watchdog = threading.Timer(DEADLINE, kill_with_all_it_started, (process.pid,))
     watchdog.start()
     begun, last = False, []
