@@ -63,7 +63,7 @@ def test_pgp_encrypted_shares(make_site, gpg):
     assert second.code == 0, second.output
     assert site.play(**pgp).changed == 0
     refused = site.play(**{**pgp, "vault_unseal": "host"})
-    assert refused.code != 0 and "set vault_unseal: operator" in refused.output
+    assert refused.code != 0 and "Set openmates_vault_unseal: operator" in refused.output
 
 
 def damaged(share: str) -> str:

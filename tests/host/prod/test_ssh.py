@@ -57,7 +57,7 @@ def test_sshd_has_the_settings_that_count(server):
 
 
 OVERRIDES = {  # what puts other settings in force, and words of the refusal
-    "sed -i 's/^Include/#&/' /etc/ssh/sshd_config": ["permitrootlogin", "Put `Include"],
+    "sed -i 's/^Include/#&/' /etc/ssh/sshd_config": ["maxauthtries 6", "Put `Include"],
     "echo 'PermitRootLogin yes' > /etc/ssh/sshd_config.d/00-a.conf": [
         "permitrootlogin yes",
         "00-a.conf:PermitRootLogin",
