@@ -85,8 +85,10 @@ def prepare(checkout: Checkout) -> subprocess.CompletedProcess:
     checkout.program("python", 'echo "python $*" >> called')
     secrets = "inventories/lab/group_vars/lab/secrets.yml"
     checkout.program("ansible-playbook", f'echo "ansible-playbook $*" >> called; touch {secrets}')
-    (checkout.folder / "playbooks/secrets.yml").touch()
-    os.utime(checkout.folder / "playbooks/secrets.yml", (1000, 1000))
+    names = checkout.folder / "plugins/plugin_utils/operator_secrets.py"  # the list of the secrets
+    names.parent.mkdir(parents=True, exist_ok=True)
+    names.touch()
+    os.utime(names, (1000, 1000))
     return checkout.run("lab/prepare.sh")
 
 
