@@ -27,24 +27,23 @@ class ActionModule(ActionBase):
         tried: dict[str, Login] = {}
         for user in dict.fromkeys(arguments["users"]):
             options = {"timeout": arguments["timeout"], "reconnection_retries": 0}
-            connection = connection_as(self._connection, self._play_context, user, **options)
-            tried[user] = attempt(connection, self._command(user))
-            if tried[user].worked:
-                return result | {"changed": False, "user": user}
-            if arguments["bastion"] and ended_at_bastion(tried[user].said):
+            login = self._log_in(user, options)
+            if arguments["bastion"] and ended_at_bastion(login.said):
                 # ssh discards what its ProxyCommand prints, as long as it shares the connection with later ones.
-                fresh = connection_as(self._connection, self._play_context, user, **options, **FRESH)
-                tried[user] = attempt(fresh, self._command(user))
-                break
-            if not tried[user].refused and not tried[user].logged_in:
+                login = self._log_in(user, options | FRESH)
+            tried[user] = login
+            if login.worked:
+                return result | {"changed": False, "user": user}
+            if ended_at_bastion(login.said) or not (login.refused or login.logged_in):
                 break  # another user would fail as well
         return result | {"failed": True, "msg": self._explain(tried, task_vars, arguments["bastion"])}
 
-    def _command(self, user: str) -> str:
-        """What the tasks that follow need: to become root, unless the user is root or a password for sudo is given."""
+    def _log_in(self, user: str, options: dict) -> Login:
+        """Log in and become root as the tasks that follow do, unless they are given a password for sudo."""
         become = self._connection.become
-        needs_none = user == "root" or (become and become.get_option("become_pass", playcontext=self._play_context))
-        return "true" if needs_none else "sudo -n true"
+        as_is = user == "root" or (become and become.get_option("become_pass", playcontext=self._play_context))
+        connection = connection_as(self._connection, self._play_context, user, **options)
+        return attempt(connection, "true" if as_is else "sudo -n true")
 
     def _explain(self, tried: dict[str, Login], task_vars: dict, bastion: str) -> str:
         address = self._connection.get_option("host")

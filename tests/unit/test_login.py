@@ -107,6 +107,24 @@ def test_a_silent_server_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
         assert words in result["msg"]
 
 
+def test_behind_a_bastion_the_second_attempt_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first shares its connection with later ones, and ssh then discards what the bastion's ssh prints."""
+    ended = "kex_exchange_identification: Connection closed by remote host\nConnection closed by UNKNOWN port 65535"
+    silent, refused = Login(False, False, ended, ended), f"jump@b: Permission denied (publickey).\n{ended}"
+    for answers, words in (([silent, IN], ""), ([silent, Login(False, True, refused, refused)], "its bastion jump@b")):
+        fresh: list[bool] = []
+        monkeypatch.setattr(
+            login, "connection_as", lambda *_, ssh_args="", seen=fresh, **__: seen.append(bool(ssh_args))
+        )
+        monkeypatch.setattr(login, "attempt", lambda *_, left=list(answers): left.pop(0))
+        plugin = action(login, {"users": ["admin", "root"]})
+        arguments = {**plugin._task.args, "timeout": 10, "bastion": "jump@b"}
+        monkeypatch.setattr(plugin, "validate_argument_spec", lambda _spec, given=arguments: (None, given))
+        result = plugin.run(task_vars={"inventory_hostname": "prod1"})
+        assert fresh == [False, True], "no other user is tried: the bastion refuses each"
+        assert words in result["msg"] if words else result["user"] == "admin"
+
+
 def test_a_server_that_refuses_all_users_is_reported_with_a_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     result, _ = who(monkeypatch, {"admin": REFUSED, "root": REFUSED})
     for words in ("accepts none of this machine's keys", "as admin:", "as root:", "ansible_ssh_private_key_file"):

@@ -78,6 +78,17 @@ def test_a_network_of_the_host_that_overlaps_is_named_with_its_interface(kind: s
     assert "openmates_subnet" in found and "172.30.0.0/16" in found and "wg-home" in found
 
 
+def test_the_network_of_the_default_route_counts_as_a_whole() -> None:
+    entry = {"ipv4": {"address": "172.16.0.5", "prefix": "12"}}
+    facts = FACTS | {
+        "interfaces": ["eth0"],
+        "eth0": entry,
+        "default_ipv4": {"interface": "eth0", "address": "172.16.0.5"},
+    }
+    [found] = problems(good("prod"), facts, host_state=host())
+    assert "overlaps 172.16.0.0/12, the network of the host's interface eth0" in found
+
+
 def test_an_overlap_of_ipv6_is_found() -> None:
     facts = FACTS | {"interfaces": ["d0"], "d0": {"ipv6": [{"address": "fd30:6f70:656e::7", "prefix": "64"}]}}
     [found] = problems(good("dev") | {"openmates_subnet_ipv6": "fd30:6f70:656e::/64"}, facts, host_state=host())

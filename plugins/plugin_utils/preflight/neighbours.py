@@ -1,12 +1,12 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""What else is on the server: programs on our ports, packages, users and networks; and its clock."""
+"""What else is on the server: programs on our ports, packages and users; and its clock."""
 
 from __future__ import annotations
 
 import ipaddress
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.exposure import exposed
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
@@ -16,8 +16,6 @@ from ansible_collections.openmates.server.plugins.plugin_utils.services.ports im
 CADDY, DOCKER, SSH = {"caddy"}, {"docker-proxy", "dockerd"}, {"sshd", "systemd"}
 #: Packages that Debian's docker.io cannot be installed beside.
 OTHER_DOCKER = ("docker-ce", "docker-ce-cli", "containerd.io", "moby-engine", "moby-cli", "podman-docker")
-#: Our own bridge, whose network may be replaced.
-BRIDGE = "openmates0"
 #: Signatures and certificates are refused when the clock is wrong by more than a few minutes.
 CLOCK_SECONDS = 300
 
@@ -80,32 +78,6 @@ def check_administrator(run: Preflight) -> Iterator[str]:
         )
 
 
-def check_networks(run: Preflight) -> Iterator[str]:
-    others = {BRIDGE, (run.facts.get("default_ipv4") or {}).get("interface")}  # check_subnet reports the latter
-    for name in ("openmates_subnet", "openmates_subnet_ipv6"):
-        try:
-            subnet = ipaddress.ip_network(str(run.get(name) or ""))
-        except ValueError:
-            continue  # none, or reported by check_subnet
-        for interface, network in _networks(run.facts):
-            if interface not in others and network.version == subnet.version and network.overlaps(subnet):
-                yield run.problem(
-                    name,
-                    f"{subnet} overlaps {network}, the network of the host's interface {interface}",
-                    "Choose another private range, and move openmates_gateway, openmates_dynamic_range and the "
-                    "addresses in openmates_services with it",
-                )
-
-
-def _networks(facts: Mapping) -> Iterator[tuple[str, ipaddress.IPv4Network | ipaddress.IPv6Network]]:
-    for interface in facts.get("interfaces") or []:
-        entry = facts.get(interface.replace("-", "_")) or {}
-        for address in [entry.get("ipv4"), *(entry.get("ipv4_secondaries") or []), *(entry.get("ipv6") or [])]:
-            length = (address or {}).get("prefix") or (address or {}).get("netmask")
-            if length:
-                yield interface, ipaddress.ip_network(f"{address['address']}/{length}", strict=False)
-
-
 def check_clock(run: Preflight) -> Iterator[str]:
     if "time" not in run.host:
         return
@@ -119,4 +91,4 @@ def check_clock(run: Preflight) -> Iterator[str]:
         )
 
 
-CHECKS = (check_ports_are_free, check_packages, check_administrator, check_networks, check_clock)
+CHECKS = (check_ports_are_free, check_packages, check_administrator, check_clock)
