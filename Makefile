@@ -60,8 +60,8 @@ check: setup ## Check style and run the unit tests: within five minutes, without
 
 .PHONY: test
 test: setup ## Run every test, two parts at a time, each line with its part's name; removes the lab hosts, except with KEEP=1
-	$(MAKE) --jobs=2 --no-print-directory PARTS=1 lab-base lint unit integration
-	$(MAKE) --jobs=2 --no-print-directory PARTS=1 scenario-prod scenario-dev directus queues scenario-interrupted
+	$(MAKE) --jobs=2 --no-print-directory PARTS=1 \
+	  scenario-prod lint unit integration scenario-dev directus queues scenario-interrupted # the longest first
 	@echo "Everything passed: lint, unit and integration tests, Directus, queues, and the scenarios prod, interrupted and dev."
 
 DOCS := .cache/docs
