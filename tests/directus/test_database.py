@@ -31,11 +31,23 @@ class Database:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name, self.folder = name, folder
-        (folder / "POSTGRES_PASSWORD").write_text("Mf9sLc3JgH6yDe8Ua1")
+        self.password = "Mf9sLc3JgH6yDe8Ua1"
         (folder / "start.sh").write_text(SCRIPT.read_text())
         for path in folder.iterdir():
             path.chmod(0o444)
         folder.chmod(0o755)
+
+    @property
+    def password(self) -> str:
+        return (self.folder / "POSTGRES_PASSWORD").read_text()
+
+    @password.setter
+    def password(self, text: str) -> None:
+        """Another file in place of the former one, as the role stack writes secrets."""
+        draft = self.folder / "draft"
+        draft.write_text(text)
+        draft.chmod(0o444)
+        draft.rename(self.folder / "POSTGRES_PASSWORD")
 
     def start(self, *entrypoint: str) -> None:
         """A new container on the volume, by start.sh or by another entrypoint."""
@@ -172,6 +184,32 @@ def test_an_interrupted_move_is_continued(database: Database) -> None:
     database.kill()
     database.start()
     database.works()
+
+
+PASSWORDS = ["Qk7'\"$x\\\\ü{{%;--Zm4", "Mf9sLc3JgH6yDe8Ua1"]
+
+
+def test_a_changed_password_takes_effect_when_the_container_starts(database: Database) -> None:
+    """Any printable text; also by a start that was killed, and for the password of before the change again."""
+    database.start()
+    database.works()
+    for password in PASSWORDS:
+        database.password = password
+        database.start()
+        database.kill_when(f"test -e {DATA}/postmaster.pid")
+        database.start()
+        database.works()
+        assert password not in database.log()
+
+
+def test_an_unchanged_password_is_not_set_again(database: Database) -> None:
+    database.start()
+    database.works()
+    database.sql("alter role directus password 'by hand'")
+    database.kill()
+    database.start()
+    wait_until(database.ready, "the database is ready", 60)
+    assert "password" not in database.log()
 
 
 def test_files_of_something_else_are_not_touched(database: Database) -> None:

@@ -37,7 +37,7 @@ async function waitForDatabase(database) {
 			return await database.raw('select 1');
 		} catch (error) {
 			if (error.code === '28P01' || error.code === '28000') {
-				throw new Problem(`the database at ${place} refuses the user ${process.env.DB_USER}: it took its password when it was made (openmates_database_password).`);
+				throw new Problem(`the database at ${place} refuses the user ${process.env.DB_USER}. Run site.yml again: the database takes a new openmates_database_password when its container starts. docs/directus.md has the remedy for one that was changed by hand.`);
 			}
 			if (error.code === '3D000') throw new Problem(`the server at ${place} has no database ${process.env.DB_DATABASE}.`);
 			if (Date.now() > end) throw new Problem(`no database at ${place} within ${DEADLINE} s: ${error.message}`);
