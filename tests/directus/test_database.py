@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -200,16 +203,38 @@ def test_a_changed_password_takes_effect_when_the_container_starts(database: Dat
         database.start()
         database.works()
         assert password not in database.log()
-
-
-def test_an_unchanged_password_is_not_set_again(database: Database) -> None:
     database.start()
     database.works()
-    database.sql("alter role directus password 'by hand'")
-    database.kill()
+    assert "password" not in database.log(), "it was set already"
+
+
+def test_data_of_another_version_is_not_touched_and_both_are_named(database: Database, tmp_path: Path) -> None:
+    """By the container itself, and by what the role runs before a container is replaced."""
     database.start()
-    wait_until(database.ready, "the database is ready", 60)
-    assert "password" not in database.log()
+    database.works()
+    refuse = (tmp_path, database.name)
+    assert version_problem(*refuse) == ""
+    assert database.sh(f"echo 16 > {DATA}/PG_VERSION")
+    assert "is PostgreSQL 17, and the data in the volume" in version_problem(*refuse)
+    database.start()
+    ended = ("inspect", "--format", "{{.State.ExitCode}} {{.State.Status}}", database.name)
+    wait_until(lambda: docker(*ended).stdout.split() == ["1", "exited"], "it ends", 30)
+    assert "is of PostgreSQL 16, and this image is PostgreSQL 17" in database.log()
+
+
+def version_problem(folder: Path, volume: str) -> str:
+    """What data-version.sh reports, with a `docker` that has a Compose project."""
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    (folder / "docker-compose.yml").touch()
+    compose = f'[ "$1" != compose ] || {{ echo {image("cms-database")}; exit; }}'
+    (programs / "docker").write_text(f'#!/bin/sh\n{compose}\nexec {shutil.which("docker")} "$@"\n')
+    (programs / "docker").chmod(0o755)
+    words = ["sh", ROOT / "roles/directus/files/data-version.sh", folder, "cms-database", volume, DATA]
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == (1 if done.stderr else 0)
+    return done.stderr
 
 
 def test_files_of_something_else_are_not_touched(database: Database) -> None:

@@ -13,6 +13,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     access,
     addresses,
     backend,
+    database,
     exposure,
     forms,
     host,
@@ -56,6 +57,7 @@ CHECKS = (
     *services.CHECKS,
     *backend.CHECKS,
     *images.CHECKS,
+    *database.CHECKS,
     *vault.CHECKS,
     check_worked_out,
 )

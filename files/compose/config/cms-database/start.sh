@@ -78,6 +78,14 @@ if [ ! -s "$data/PG_VERSION" ]; then
 fi
 rm -rf "$draft"
 
+# site.yml refuses such an image before it replaces this container; Postgres's own message would not name the remedy.
+[[ $(postgres --version) =~ PostgreSQL\)\ ([0-9]+) ]]
+if [ "$(<"$data/PG_VERSION")" != "${BASH_REMATCH[1]}" ]; then
+  log "the data in $data is of PostgreSQL $(<"$data/PG_VERSION"), and this image is PostgreSQL ${BASH_REMATCH[1]}, which" \
+    "cannot read it. Set openmates_services.cms-database.image to a version of the former, and run site.yml."
+  exit 1
+fi
+
 if [ ! -e "$mark" ] || [ "$secret" -nt "$mark" ] || [ "$secret" -ot "$mark" ]; then
   log "the password in the inventory has changed: setting it"
   password=$(<"$secret")
