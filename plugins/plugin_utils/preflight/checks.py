@@ -14,6 +14,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     addresses,
     backend,
     database,
+    directus,
     exposure,
     forms,
     host,
@@ -58,6 +59,7 @@ CHECKS = (
     *backend.CHECKS,
     *images.CHECKS,
     *database.CHECKS,
+    *directus.CHECKS,
     *vault.CHECKS,
     check_worked_out,
 )

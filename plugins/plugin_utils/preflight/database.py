@@ -36,8 +36,8 @@ def check_database_version(run: Preflight) -> Iterator[str]:
     elif data == UNKNOWN:
         yield run.host_problem(
             "the volume of the database, openmates-postgres-data, holds files that are not a database of PostgreSQL",
-            "`sudo ls $(sudo docker volume inspect --format '{{.Mountpoint}}' openmates-postgres-data)` lists them: move"
-            " them elsewhere, or restore a backup into the volume",
+            "`sudo ls $(sudo docker volume inspect --format '{{.Mountpoint}}' openmates-postgres-data)` lists them:"
+            " move them elsewhere, or restore a backup into the volume",
         )
     elif image and data and image != data:
         yield run.problem(
