@@ -15,11 +15,11 @@ options:
     type: str
     required: true
   email:
-    description: Email address of the administrator.
+    description: Email address of an account with an administrator's rights and without a second factor.
     type: str
     required: true
   password:
-    description: The administrator's password.
+    description: The password of that account.
     type: str
     required: true
   deadline:

@@ -18,6 +18,14 @@ description:
   - Results and diffs contain names and ordinary values, never a password or token.
   - A module of our own because no collection has one for Directus. All of it is one call on the path of every run.
 options:
+  administrator:
+    description:
+      - Another account, of a person, whose password is compared as well. A second factor does not matter.
+      - If Directus refuses it, nothing is reconciled and RV(refused) is set.
+    type: dict
+    suboptions:
+      email: {description: Its email address., type: str, required: true}
+      password: {description: Its password., type: str, required: true}
   schema:
     description:
       - A snapshot of a Directus schema. Additions and changes are applied; objects that it lacks are listed in
@@ -232,6 +240,10 @@ def declared(**options: dict[str, t.Any]) -> dict[str, t.Any]:
 
 ARGUMENTS: dict[str, t.Any] = {
     **api.CONNECTION,
+    "administrator": {
+        "type": "dict",
+        "options": {"email": TEXT | REQUIRED, "password": TEXT | REQUIRED | {"no_log": True}},
+    },
     "schema": MAPPING,
     "schema_force": FLAG | {"default": False},
     "collections": WORDS | {"default": []},
@@ -311,6 +323,8 @@ def reconcile(module: AnsibleModule) -> dict:
     tokens = directus_tokens.read(params["tokens_from"], names, lenient=dry)
     module.no_log_values.update(tokens.values())
     with api.administrator(params["url"], params["email"], params["password"], params["deadline"]) as directus:
+        if person := params["administrator"]:
+            api.check_login(directus, person["email"], person["password"])
         reconciler = Reconciler(directus, params, tokens, dry)
         reconciler.run()
     changes = reconciler.changes

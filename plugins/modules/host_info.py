@@ -14,7 +14,11 @@ description:
   - A module of our own because M(ansible.builtin.setup), M(ansible.builtin.package_facts), M(ansible.builtin.getent)
     and M(ansible.builtin.mount_facts) are four calls on the path of every run, and cannot tell what the kernel
     supports.
-options: {}
+options:
+  database_volume:
+    description: Docker's volume of a PostgreSQL database, of whose data the version is returned.
+    type: str
+    default: ""
 attributes:
   check_mode: {support: full, description: Changes nothing.}
 author: [The openmates.server contributors]
@@ -23,6 +27,7 @@ author: [The openmates.server contributors]
 EXAMPLES = r"""
 - name: Read the state of the host
   openmates.server.host_info:
+    database_volume: openmates-postgres-data
   register: host
 """
 
@@ -59,6 +64,13 @@ time:
   description: The host's clock, in seconds since 1970.
   type: float
   returned: always
+database_version:
+  description:
+    - The major version of PostgreSQL whose data the volume O(database_volume) holds.
+    - Empty without data, C(unknown) for files of something else.
+  type: str
+  returned: always
+  sample: "17"
 mounts:
   description: The options of each mount point in force.
   type: dict
@@ -96,7 +108,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import listeners
+from ansible_collections.openmates.server.plugins.module_utils import listeners, postgres_data
 
 CAP_SYS_MODULE = 16
 CAP_SYS_TIME = 25
@@ -156,7 +168,9 @@ def mounts(table: str) -> dict[str, list[str]]:
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    arguments = {"database_volume": {"type": "str", "default": ""}}
+    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
+    volume = module.params["database_volume"]
     link, hostname = Path("/etc/localtime"), Path("/etc/hostname")
     zone = str(link.readlink()) if link.is_symlink() else ""
     module.exit_json(
@@ -167,6 +181,7 @@ def main() -> None:
         uids={user.pw_name: user.pw_uid for user in pwd.getpwall()},
         listeners=listeners.found(Path("/proc")),
         time=time.time(),
+        database_version=postgres_data.version(postgres_data.directory(volume)) if volume else "",
         mounts=mounts(Path("/proc/mounts").read_text()),
         hostname=hostname.read_text().strip() if hostname.exists() else "",
         timezone=zone.partition("zoneinfo/")[2],

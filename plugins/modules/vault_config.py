@@ -191,6 +191,12 @@ tokens_due:
   returned: success
   type: list
   elements: str
+seeds_differing:
+  description: Fields of seeds that Vault keeps with another value than the inventory's, by name.
+  returned: success
+  type: list
+  elements: str
+  sample: [api_key of kv/providers/openai]
 """
 
 import contextlib
@@ -255,7 +261,7 @@ def manage(module: AnsibleModule, markers: vault_markers.Markers) -> dict:
             access.elevate()
             client = access.log_in()
     if client is None:  # in check mode there is no other way in
-        return finish(module, changes, [])
+        return finish(module, changes, [], [])
     parts = Settings(module, client), Logins(module, client), Seeds(module, client)
     try:
         for part in parts:
@@ -268,8 +274,8 @@ def manage(module: AnsibleModule, markers: vault_markers.Markers) -> dict:
             raise  # else the identity would be repaired first, and what it may not read is not reported
     finally:
         log_out(client)
-    _, logins, _ = parts
-    return finish(module, changes + [change for part in parts for change in part.changes], logins.due)
+    _, logins, seeded = parts
+    return finish(module, changes + [change for part in parts for change in part.changes], logins.due, seeded.differing)
 
 
 def log_out(client: vault.hvac.Client | None) -> None:
@@ -279,13 +285,14 @@ def log_out(client: vault.hvac.Client | None) -> None:
             client.auth.token.revoke_self()
 
 
-def finish(module: AnsibleModule, changes: list[str], tokens_due: list[str]) -> dict:
+def finish(module: AnsibleModule, changes: list[str], tokens_due: list[str], seeds_differing: list[str]) -> dict:
     """Return the result for a Vault that was looked into."""
     result = {
         "changed": bool(changes),
         "state": READY,
         "changes": changes,
         "tokens_due": tokens_due,
+        "seeds_differing": seeds_differing,
     }
     if module._diff:
         result["diff"] = {"before": "", "after": "".join(f"{change}\n" for change in changes)}

@@ -122,6 +122,18 @@ def test_check_then_run_then_nothing_more(configure, admin):
         assert (again["changed"], again["changes"], again["undeclared"]) == (False, [], [])
 
 
+def test_a_persons_second_factor_does_not_matter_and_another_password_does(configured, stack):
+    person = {"email": "person@openmates.org", "password": PERSON_PASSWORD}
+    stack.sql("update directus_users set tfa_secret = 'JBSWY3DPEHPK3PXP' where email ilike 'person@openmates.org'")
+    try:
+        done = configured(administrator=person)
+        assert (done["changed"], done.get("failed")) == (False, None), done
+        refused = configured(administrator={**person, "password": "another-password"})
+        assert refused["refused"] and "refuses the login of person@openmates.org" in refused["msg"]
+    finally:
+        stack.sql("update directus_users set tfa_secret = null")
+
+
 def test_the_ids_are_the_same_everywhere(configured, admin):
     made = {role["name"]: role["id"] for role in admin.search("roles")}
     assert made["Editor"] == stable_id("role", "Editor") == "505e3ec7-945e-8748-88d9-49b5c705118f"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import random
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,11 +34,23 @@ class Database:
 
     def __init__(self, folder: Path, name: str) -> None:
         self.name, self.folder = name, folder
-        (folder / "POSTGRES_PASSWORD").write_text("Mf9sLc3JgH6yDe8Ua1")
+        self.password = "Mf9sLc3JgH6yDe8Ua1"
         (folder / "start.sh").write_text(SCRIPT.read_text())
         for path in folder.iterdir():
             path.chmod(0o444)
         folder.chmod(0o755)
+
+    @property
+    def password(self) -> str:
+        return (self.folder / "POSTGRES_PASSWORD").read_text()
+
+    @password.setter
+    def password(self, text: str) -> None:
+        """Another file in place of the former one, as the role stack writes secrets."""
+        draft = self.folder / "draft"
+        draft.write_text(text)
+        draft.chmod(0o444)
+        draft.rename(self.folder / "POSTGRES_PASSWORD")
 
     def start(self, *entrypoint: str) -> None:
         """A new container on the volume, by start.sh or by another entrypoint."""
@@ -172,6 +187,54 @@ def test_an_interrupted_move_is_continued(database: Database) -> None:
     database.kill()
     database.start()
     database.works()
+
+
+PASSWORDS = ["Qk7'\"$x\\\\ü{{%;--Zm4", "Mf9sLc3JgH6yDe8Ua1"]
+
+
+def test_a_changed_password_takes_effect_when_the_container_starts(database: Database) -> None:
+    """Any printable text; also by a start that was killed, and for the password of before the change again."""
+    database.start()
+    database.works()
+    for password in PASSWORDS:
+        database.password = password
+        database.start()
+        database.kill_when(f"test -e {DATA}/postmaster.pid")
+        database.start()
+        database.works()
+        assert password not in database.log()
+    database.start()
+    database.works()
+    assert "password" not in database.log(), "it was set already"
+
+
+def test_data_of_another_version_is_not_touched_and_both_are_named(database: Database, tmp_path: Path) -> None:
+    """By the container itself, and by what the role runs before a container is replaced."""
+    database.start()
+    database.works()
+    refuse = (tmp_path, database.name)
+    assert version_problem(*refuse) == ""
+    assert database.sh(f"echo 16 > {DATA}/PG_VERSION")
+    assert "is PostgreSQL 17, and the data in the volume" in version_problem(*refuse)
+    database.start()
+    ended = ("inspect", "--format", "{{.State.ExitCode}} {{.State.Status}}", database.name)
+    wait_until(lambda: docker(*ended).stdout.split() == ["1", "exited"], "it ends", 30)
+    assert "is of PostgreSQL 16, and this image is PostgreSQL 17" in database.log()
+
+
+def version_problem(folder: Path, volume: str) -> str:
+    """What data-version.sh reports, with a `docker` that has a Compose project."""
+    programs = folder / "programs"
+    programs.mkdir(exist_ok=True)
+    (folder / "docker-compose.yml").touch()
+    compose = f'[ "$1" != compose ] || {{ echo {image("cms-database")}; exit; }}'
+    (programs / "docker").write_text(f'#!/bin/sh\n{compose}\nexec {shutil.which("docker")} "$@"\n')
+    (programs / "docker").chmod(0o755)
+    words = ["sh", ROOT / "roles/directus/files/data-version.sh", folder, "cms-database", volume, DATA]
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == (1 if done.stderr else 0)
+    return done.stderr
 
 
 def test_files_of_something_else_are_not_touched(database: Database) -> None:

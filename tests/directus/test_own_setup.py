@@ -34,8 +34,8 @@ class OwnSetup:
         folder = self.secrets.parent
         docker("run", "--rm", "--user", "0", "--volume", f"{folder}:/folder", self.image, *command)
 
-    def write_secrets(self, password: str) -> None:
-        texts = {"DATABASE_ADMIN_PASSWORD": password, "SELF_HOST_FIRST_INVITE_CODE": CODE}
+    def write_secrets(self, password: str, code: str = CODE) -> None:
+        texts = {"DATABASE_ADMIN_PASSWORD": password, "SELF_HOST_FIRST_INVITE_CODE": code}
         script = "".join(f"printf %s {text} > /folder/secrets/{name};" for name, text in texts.items())
         self.as_root(
             "sh", "-c", f"rm -f /folder/secrets/*; {script} chmod 0400 /folder/secrets/*; chown -R 1000 /folder/*"
@@ -192,6 +192,12 @@ def test_the_invite_code_is_stored_and_not_printed(own):
     for secret in (CODE, own.stack.admin_password):
         assert secret not in done.stdout + done.stderr
 
+    own.write_secrets(own.stack.admin_password, "N3W0-C0DE-2026")
+    try:
+        assert "the former one is removed" in own.works()
+        assert codes(own) == ["N3W0-C0DE-2026"]
+    finally:
+        own.write_secrets(own.stack.admin_password)
     own.stack.sql("delete from invite_codes")  # the state after a failed store
     assert "the first invite code was missing: stored" in own.works()
     assert codes(own) == [CODE]
@@ -213,7 +219,7 @@ def test_a_login_that_is_refused_begins_no_pass(own):
         done = own.run()
         assert done.returncode == 1
         assert "pass 1" not in done.stdout
-        assert f"refuses the login of {ADMIN}" in done.stderr and "openmates_admin_password" in done.stderr
+        assert f"refuses the login of {ADMIN}" in done.stderr and "run site.yml again" in done.stderr
     finally:
         own.write_secrets(own.stack.admin_password)
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from ansible_collections.openmates.server.plugins.module_utils.directus import api as directus_api
 from one_shot import Setup
 from real import Api, Stack, docker
 
@@ -57,7 +58,7 @@ def test_no_other_user_can_log_in(done):
     assert stack.sql("select count(*) from tags where name = 'kept'") == "1"
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def cms(done: Setup) -> Iterator[Setup]:
     """Directus runs on it."""
     done.stack.start_cms()
@@ -80,6 +81,32 @@ def test_password_and_address_of_the_inventory_take_effect(cms):
     assert stack.admin_password not in output
     assert "email as in the inventory" in cms.works()
     assert "administrator" not in cms.works()
+
+
+def test_the_api_has_an_account_of_its_own_without_a_second_factor(cms):
+    """The administrator's second factor stays; nobody's password is taken for the other's."""
+    stack, account = cms.stack, "chief+openmates@lab.openmates.org"
+    stack.secrets["ACCOUNT_PASSWORD"] = "account-" + stack.admin_password
+    stack.write_secrets()
+    names = {"ADMIN_EMAIL": "chief@lab.openmates.org", "CMS_SETUP_ACCOUNT": account}
+    names["CMS_SETUP_ACCOUNT_SECRET"] = "/run/secrets/ACCOUNT_PASSWORD"
+    output = cms.works(**names)
+    assert f"account of the api {account}: made" in output and stack.secrets["ACCOUNT_PASSWORD"] not in output
+    assert stack.users() == [account, "chief@lab.openmates.org"]
+    stack.sql("update directus_users set tfa_secret = 'JBSWY3DPEHPK3PXP'")
+    with pytest.raises(directus_api.AdministratorRefused, match=r"site\.yml corrects"):
+        directus_api.administrator(stack.url, account, stack.secrets["ACCOUNT_PASSWORD"], 60)
+
+    assert f"account of the api {account}: tfa_secret as in the inventory" in cms.works(**names)
+    assert stack.sql("select email from directus_users where tfa_secret is not null") == "chief@lab.openmates.org"
+    with directus_api.administrator(stack.url, account, stack.secrets["ACCOUNT_PASSWORD"], 60) as session:
+        assert session.takes("chief@lab.openmates.org", stack.admin_password)
+        directus_api.check_login(session, "chief@lab.openmates.org", stack.admin_password)
+        with pytest.raises(directus_api.AdministratorRefused, match="chief@lab"):
+            directus_api.check_login(session, "chief@lab.openmates.org", "another-password")
+    assert "administrator" not in cms.works(**names) and stack.users() == [account, "chief@lab.openmates.org"]
+    stack.sql(f"update directus_users set tfa_secret = null; delete from directus_users where email = '{account}'")
+    cms.works()
 
 
 def test_a_field_removed_by_hand_comes_back_and_nothing_is_ever_removed(cms):

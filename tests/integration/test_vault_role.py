@@ -195,6 +195,7 @@ def test_seeds_are_ensured_enforced_or_generated_and_one_is_rotated(provisioned,
         kv.create_or_update_secret(path, by_hand, mount_point="kv")
     second = site.play(vault_seeds=seeds)
     assert "+seed kv/providers/strict: corrected" in second.output and "providers/plain: " not in second.output
+    assert "Vault keeps its own api_key of kv/providers/plain" in second.output
     assert read("providers/plain")["data"] == by_hand
     assert read("providers/strict")["data"] == {**by_hand, "api_key": "canary-enforced-1"}
     assert read("system/made")["data"]["key"] == made

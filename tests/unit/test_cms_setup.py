@@ -101,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.refuse(401, "TOKEN_EXPIRED")
         self.send(200, {"data": fake.found(request, body)})
 
-    do_GET = do_POST = do_SEARCH = answer
+    do_GET = do_POST = do_DELETE = do_SEARCH = answer
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
@@ -136,6 +136,11 @@ class Fake:
         if request == "POST /items/invite_codes":
             self.codes.append(body["code"])
             return {"id": "x"}
+        if request == "GET /items/invite_codes":
+            return [{"id": code, "code": code} for code in self.codes]
+        if request.startswith("DELETE /items/invite_codes/"):
+            self.codes.remove(request.rpartition("/")[2])
+            return None
         if request == "SEARCH /items/invite_codes":
             wanted = body["query"]["filter"].get("code", {}).get("_eq")
             return [{"id": code} for code in self.codes if wanted in (None, code)]
@@ -263,7 +268,10 @@ def test_a_refusal_that_lasts_fails_and_names_collections_and_fields(setup):
     assert "Directus lacks 1 collection: chats; 1 field: invite_codes.code" in message
     assert "refused: Failed to create collection chats: 400" in message
     assert setup.fake.passes == 3, "three times the same is enough"
-    assert setup.expected() == {"source": "openmates-cms-setup:test", "digest": "", "collections": EXPECTED}
+    assert setup.expected() == {
+        **{"source": "openmates-cms-setup:test", "digest": "", "invite": ""},
+        "collections": EXPECTED,
+    }
 
 
 @pytest.mark.parametrize(
@@ -322,7 +330,7 @@ def test_an_expired_session_is_opened_again(setup):
 def test_a_refused_login_is_not_repeated_and_begins_no_pass(setup):
     setup.secret("DATABASE_ADMIN_PASSWORD", "wrong-" + PASSWORD)
     message = setup.fails()
-    assert "refuses the login of admin@openmates.org" in message and "openmates_admin_password" in message
+    assert "refuses the login of admin@openmates.org" in message and "run site.yml again" in message
     assert setup.fake.asked.count("POST /auth/login") == 1 and setup.fake.passes == 0
 
 
@@ -348,6 +356,16 @@ def test_a_code_that_was_not_stored_is_stored(setup):
     assert setup.fake.codes == [CODE]
     assert "stored" not in setup.works()
     assert setup.fake.codes == [CODE]
+
+
+def test_another_code_replaces_the_former_one_and_no_other(setup):
+    setup.works()
+    setup.fake.codes.append("M4DE-1N-TH3APP")
+    setup.secret("SELF_HOST_FIRST_INVITE_CODE", "N3W0-C0DE-2026")
+    printed = setup.works()
+    assert "the former one is removed" in printed and CODE not in printed
+    assert setup.fake.codes == ["M4DE-1N-TH3APP", "N3W0-C0DE-2026"]
+    assert "removed" not in setup.works()
 
 
 def test_a_code_that_was_used_is_not_stored_again(setup):

@@ -97,6 +97,8 @@ def reconciled(kv: Kv, seeds: dict, check: bool = False) -> list[str]:
     part.run()
     values = {str(value) for secret, _ in kv.written.values() for value in secret.values()}
     assert {value for value in values if len(value) > 3} <= module.no_log_values
+    assert not {value for value in ("by hand", "declared") if any(value in text for text in part.differing)}
+    kv.differing = part.differing
     return part.changes
 
 
@@ -123,12 +125,13 @@ def test_a_path_that_never_held_anything_is_written_whatever_the_kind(check: boo
     assert kv.held["providers/ensured"] == kv.held["providers/enforced"] == [{"api_key": "declared"}]
     assert len(kv.held["system/generated"][0]["key"]) == 40
     kv.written.clear()
-    assert (reconciled(kv, KINDS), kv.written) == ([], {})
+    assert (reconciled(kv, KINDS), kv.written, kv.differing) == ([], {}, [])
 
 
 def test_only_an_enforced_one_changes_what_is_there_and_keeps_other_fields() -> None:
     kv = Kv({path: [{}, dict(BY_HAND)] for path in KINDS})
     assert reconciled(kv, KINDS) == ["seed kv/providers/enforced: corrected"]
+    assert kv.differing == ["api_key of kv/providers/ensured"], "what has no effect is reported"
     assert kv.written == {"providers/enforced": ({"api_key": "declared", "more": "stays"}, 2)}
     assert reconciled(kv, KINDS) == []
 
@@ -136,6 +139,7 @@ def test_only_an_enforced_one_changes_what_is_there_and_keeps_other_fields() -> 
 def test_only_an_enforced_one_is_written_again_after_it_was_deleted() -> None:
     kv = Kv({path: [dict(BY_HAND), None] for path in KINDS})
     assert reconciled(kv, KINDS) == ["seed kv/providers/enforced: corrected"]
+    assert kv.differing == [], "it was deleted on purpose"
     assert kv.written == {"providers/enforced": ({"api_key": "declared"}, 2)}
 
 

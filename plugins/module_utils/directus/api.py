@@ -245,19 +245,29 @@ class Directus:
 
 
 def administrator(url: str, email: str, password: str, deadline: float) -> Directus:
-    """A session of the administrator. Raises DirectusProblem with the remedy if Directus refuses the login."""
+    """A session with an administrator's rights. Raises DirectusProblem with the remedy if the login is refused."""
     session = Directus(url, patience=deadline)
     session.wait(deadline)
     try:
         session.log_in(email, password)
     except Refused as error:
-        if error.code != "INVALID_CREDENTIALS":
+        if error.code not in ("INVALID_CREDENTIALS", "INVALID_OTP"):
             raise
-        raise AdministratorRefused(
-            f"Directus refuses the login of {email}: {error} The address or password was changed there, or in the"
-            " inventory (openmates_admin_email, openmates_admin_password): site.yml corrects Directus."
-        ) from None
+        raise refused_login(email, str(error)) from None
     return session
+
+
+def check_login(session: Directus, email: str, password: str) -> None:
+    """Raise AdministratorRefused unless a person's password is as in the inventory, with a second factor or without."""
+    if not session.takes(email, password):
+        raise refused_login(email, "Invalid user credentials.")
+
+
+def refused_login(email: str, reason: str) -> AdministratorRefused:
+    return AdministratorRefused(
+        f"Directus refuses the login of {email}: {reason} The account was changed there, or in the inventory"
+        " (openmates_admin_email, openmates_admin_password): site.yml corrects Directus."
+    )
 
 
 _NAMESPACE = "openmates.server/directus"

@@ -48,7 +48,7 @@ BACKEND_ENVIRONMENT = {
     "SERVER_ENVIRONMENT": "the inventory group of the host",
     "ENVIRONMENT": "the inventory group of the host",
     "TRUSTED_PROXY_IPS": "openmates_gateway",
-    "DATABASE_ADMIN_EMAIL": "openmates_admin_email",
+    "DATABASE_ADMIN_EMAIL": "the Compose file",
     "LOG_LEVEL": "openmates_log_level",
     "APP_URLS": "openmates_apps",
     "CELERY_QUEUES": "openmates_worker_queues",
@@ -65,7 +65,7 @@ BACKEND_ENVIRONMENT = {
 }
 # Secrets that the api gets as files, with the setting that defines each.
 BACKEND_SECRETS = {
-    "DATABASE_ADMIN_PASSWORD": "openmates_admin_password",
+    "DATABASE_ADMIN_PASSWORD": "openmates_directus_secret",
     "DIRECTUS_SECRET": "openmates_directus_secret",
     "DRAGONFLY_PASSWORD": "openmates_cache_password",
     "INTERNAL_API_SHARED_TOKEN": "openmates_internal_api_token",

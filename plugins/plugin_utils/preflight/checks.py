@@ -13,6 +13,8 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     access,
     addresses,
     backend,
+    database,
+    directus,
     exposure,
     forms,
     host,
@@ -56,6 +58,8 @@ CHECKS = (
     *services.CHECKS,
     *backend.CHECKS,
     *images.CHECKS,
+    *database.CHECKS,
+    *directus.CHECKS,
     *vault.CHECKS,
     check_worked_out,
 )

@@ -190,11 +190,12 @@ def read_schema(folder: Path, program: Iterable[str] = ()) -> Schema:
     return Schema(first, more, names, digest.hexdigest())
 
 
-def write_expected(file: Path, source: str, collections: dict[str, list[str]], digest: str) -> None:
-    """`digest` is empty until the files are applied in full. Raises Problem."""
+def write_expected(file: Path, source: str, collections: dict[str, list[str]], digest: str, invite: str) -> None:
+    """`digest` is empty until the files are applied in full; `invite` is that of the first code. Raises Problem."""
     part = file.with_suffix(".part")
     try:
-        text = json.dumps({"source": source, "digest": digest, "collections": collections}, indent=1, sort_keys=True)
+        content = {"source": source, "digest": digest, "invite": invite, "collections": collections}
+        text = json.dumps(content, indent=1, sort_keys=True)
         part.write_text(text + "\n", encoding="utf-8")
         part.replace(file)
     except OSError as error:
@@ -243,29 +244,44 @@ def listed(lacking: dict[str, list[str]], longest: int = 40) -> str:
     return "; ".join(parts)
 
 
-def ensure_invite_code(directus: Directus, settings: Settings, expected: dict[str, list[str]]) -> None:
-    """Store the inventory's code unless an account has signed up; a sign-up deletes it. Raises Problem."""
+def ensure_invite_code(directus: Directus, settings: Settings, expected: dict[str, list[str]], former: str) -> str:
+    """Store the inventory's code unless an account has signed up; a sign-up deletes it. Raises Problem.
+
+    `former`: the digest of the code that was stored before, which is removed if it is another one. Returns the present.
+    """
     if INVITE_COLLECTION not in expected or not settings.invites:
-        return
+        return former
     code = settings.secrets.get("SELF_HOST_FIRST_INVITE_CODE", "")
     if not code:
         raise Problem("there is no first invite code, so no one could sign up: set openmates_first_invite_code.")
-    items = f"/items/{INVITE_COLLECTION}"
-    conditions = {"code": {"_eq": code}}
-    if directus.search(items, conditions, ["id"]):
-        return
-    if SIGNED_UP in expected.get("directus_users", []):
-        signed_up = directus.search("/users", {SIGNED_UP: {"_nnull": True}}, ["id"])
-    else:
-        signed_up = directus.search(items, {}, ["id"])  # other codes mean that it was used before
-    if signed_up:
-        return
+    items, digest = f"/items/{INVITE_COLLECTION}", digest_of(code)
+    if not directus.search(items, {"code": {"_eq": code}}, ["id"]):
+        if SIGNED_UP in expected.get("directus_users", []):
+            signed_up = directus.search("/users", {SIGNED_UP: {"_nnull": True}}, ["id"])
+        else:  # other codes than the former one mean that it was used before
+            signed_up = [item for item in directus.everything(items) if digest_of(item["code"]) != former]
+        if signed_up:
+            return former
+        store_invite_code(directus, items, code)
+    if former not in ("", digest):
+        for item in directus.everything(items):
+            if digest_of(item["code"]) == former:
+                directus.ask("DELETE", f"{items}/{item['id']}")
+                say("the first invite code has changed: the former one is removed")
+    return digest
+
+
+def digest_of(code: str) -> str:
+    return hashlib.sha256(code.encode()).hexdigest()
+
+
+def store_invite_code(directus: Directus, items: str, code: str) -> None:
     try:
         directus.ask("POST", items, {"code": code, "remaining_uses": 1})
     except Refused as error:
         if error.code != "RECORD_NOT_UNIQUE":  # a repeated request whose first answer was lost
             raise
-    if not directus.search(items, conditions, ["id"]):
+    if not directus.search(items, {"code": {"_eq": code}}, ["id"]):
         raise Problem("the first invite code was stored, but Directus does not have it, so no one could sign up.")
     say("the first invite code was missing: stored")
 
@@ -356,6 +372,7 @@ def work(settings: Settings) -> None:
     redact = Redactor(settings.secrets.values())
     schema = read_schema(settings.schemas, settings.command)
     before = read_expected(settings.expected_file)
+    invite = str(before.get("invite", ""))
     named: set[str] = schema.more.keys() & before["collections"].keys()
     expected = schema.expected(named)
     directus = Directus(
@@ -369,16 +386,16 @@ def work(settings: Settings) -> None:
     try:
         lacking = missing(directus, expected)
         if not lacking and before["digest"] == schema.digest:
-            ensure_invite_code(directus, settings, expected)
-            write_expected(settings.expected_file, settings.source, expected, schema.digest)
+            invite = ensure_invite_code(directus, settings, expected, invite)
+            write_expected(settings.expected_file, settings.source, expected, schema.digest, invite)
             say(f"all {plural(len(expected), 'collection')} of {settings.source} are there already: nothing to do")
             return
-        write_expected(settings.expected_file, settings.source, expected, "")
+        write_expected(settings.expected_file, settings.source, expected, "", invite)
         count = plural(len(schema.files), "schema file")
         say(f"{count} of {settings.source}; missing: {listed(lacking, 5) or 'nothing'}")
         expected = repeat(directus, settings, schema, redact, named, end)
-        ensure_invite_code(directus, settings, expected)
-        write_expected(settings.expected_file, settings.source, expected, schema.digest)
+        invite = ensure_invite_code(directus, settings, expected, invite)
+        write_expected(settings.expected_file, settings.source, expected, schema.digest, invite)
     finally:
         directus.log_out()
 

@@ -87,9 +87,8 @@ class Directus:
                 if error.status in (400, 401, 403):
                     raise Problem(
                         f"Directus refuses the login of {self.user}: {error} It was not repeated, because Directus"
-                        " suspends the account after 25 refusals. openmates_admin_email and openmates_admin_password"
-                        " in the inventory are what it should accept; site.yml --tags directus"
-                        " corrects the account in Directus."
+                        " suspends the account after 25 refusals. The account is for OpenMates alone: run site.yml"
+                        " again, which corrects its password and status, and removes a second factor."
                     ) from None
                 if error.status not in (429, 503):  # both are sent before the password is checked
                     self.count_unanswered(error)

@@ -184,6 +184,8 @@ class Directus:
         if status in (400, 401, 403):
             self.login_result = "rejected"
             why = "the password is wrong, or the account is suspended"  # Directus 11.17 answers the same to both
+            if code_of(content) == "INVALID_OTP":
+                why = "the account has a second factor, which site.yml --tags directus removes"
             raise Failure(f"Directus rejects the api's login as {body['email']}, {why}: {status} {errors_of(content)}")
         raise Failure(f"Directus answers the login with {status} {errors_of(content)}")
 

@@ -1,15 +1,21 @@
 #!/bin/bash
-# Creates the database so that a kill at any time is harmless, and then executes the image's own entrypoint.
+# Creates the database so that a kill at any time is harmless, sets the password of its user when the inventory's has
+# changed, and then executes the image's own entrypoint.
 #
 # initdb writes PG_VERSION among its first files, and the image's entrypoint treats that file as a finished database: a
 # container killed in its first seconds would leave a volume that no later start completes. The database is therefore
 # created in a separate directory of the volume, and moved into place when it is complete, PG_VERSION last. From then on
-# this script changes nothing: a directory with PG_VERSION and objects of a user is not touched.
+# this script changes nothing but the password: a directory with PG_VERSION and objects of a user is not touched.
+#
+# The image reads the password at the first start only. A later one is set by Postgres's single-user mode, which needs no
+# former password, before any client can connect. The statement is on standard input and never in the log.
 set -euo pipefail
 
 data=$PGDATA
 draft=$data/.first-start
 aside=$data/.incomplete
+secret=$POSTGRES_PASSWORD_FILE
+mark=$data/.password # its time is that of the password that was set last
 shopt -s nullglob dotglob
 
 log() { echo "cms-database: $*" >&2; }
@@ -58,6 +64,7 @@ if [ ! -s "$data/PG_VERSION" ]; then
     rm -rf "$draft"
     mkdir -m 0700 "$draft"
     PGDATA=$draft/data docker-ensure-initdb.sh postgres
+    touch -r "$secret" "$draft/data/${mark##*/}"
     sync
     touch "$draft/complete"
     sync
@@ -70,4 +77,26 @@ if [ ! -s "$data/PG_VERSION" ]; then
   sync
 fi
 rm -rf "$draft"
+
+# site.yml refuses such an image before it replaces this container; Postgres's own message would not name the remedy.
+[[ $(postgres --version) =~ PostgreSQL\)\ ([0-9]+) ]]
+if [ "$(<"$data/PG_VERSION")" != "${BASH_REMATCH[1]}" ]; then
+  log "the data in $data is of PostgreSQL $(<"$data/PG_VERSION"), and this image is PostgreSQL ${BASH_REMATCH[1]}, which" \
+    "cannot read it. Set openmates_services.cms-database.image to a version of the former, and run site.yml."
+  exit 1
+fi
+
+if [ ! -e "$mark" ] || [ "$secret" -nt "$mark" ] || [ "$secret" -ot "$mark" ]; then
+  log "the password in the inventory has changed: setting it"
+  password=$(<"$secret")
+  quote=\'
+  # Standard input only: a failing statement would be logged with the password.
+  postgres --single -D "$data" -c exit_on_error=on -c log_min_error_statement=panic -c log_statement=none \
+    -c log_min_duration_statement=-1 postgres >/dev/null \
+    <<<"alter role \"$POSTGRES_USER\" password $quote${password//$quote/$quote$quote}$quote" || {
+    log "the password could not be set, for the reason above. Run site.yml again; the data is as it was."
+    exit 1
+  }
+  touch -r "$secret" "$mark"
+fi
 exec docker-entrypoint.sh postgres

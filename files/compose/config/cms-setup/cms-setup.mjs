@@ -1,4 +1,4 @@
-// Prepares Directus's database: tables, the inventory's administrator, the schema file. Runs once inside Directus's
+// Prepares Directus's database: tables, the inventory's administrator and the account of the api, the schema file. Runs once inside Directus's
 // image, and changes only differences. It decides by the content of the database, so it can be killed at any time and
 // run again.
 import { createRequire } from 'node:module';
@@ -11,7 +11,11 @@ import { additions, losses, names } from './schema.mjs';
 
 const DEADLINE = Number(process.env.CMS_SETUP_DEADLINE ?? 120); // seconds to wait for the database
 const SETUP_FILE = '/openmates/setup.json'; // {schema: a snapshot or null, force: whether to accept another version's}
-const MARK = 'openmates-admin'; // tag of the inventory's administrator
+
+// The users that the inventory declares, each with a tag by which it is found again. The api, its workers and site.yml
+// log in with an account of their own: a second factor would lock them out of the administrator's, which a person uses.
+const ADMINISTRATOR = { mark: 'openmates-admin', what: 'administrator', email: 'ADMIN_EMAIL', secret: 'ADMIN_PASSWORD_FILE' };
+const ACCOUNT = { mark: 'openmates-account', what: 'account of the api', email: 'CMS_SETUP_ACCOUNT', secret: 'CMS_SETUP_ACCOUNT_SECRET', alone: true };
 
 process.env.PGOPTIONS = '-c lock_timeout=60s'; // waiting for a lock fails with an error instead of hanging
 process.env.SERVE_APP = 'false'; // otherwise Directus would bundle extensions for a Data Studio that is not used here
@@ -37,7 +41,7 @@ async function waitForDatabase(database) {
 			return await database.raw('select 1');
 		} catch (error) {
 			if (error.code === '28P01' || error.code === '28000') {
-				throw new Problem(`the database at ${place} refuses the user ${process.env.DB_USER}: it took its password when it was made (openmates_database_password).`);
+				throw new Problem(`the database at ${place} refuses the user ${process.env.DB_USER}. Run site.yml again: the database takes a new openmates_database_password when its container starts. docs/directus.md has the remedy for one that was changed by hand.`);
 			}
 			if (error.code === '3D000') throw new Problem(`the server at ${place} has no database ${process.env.DB_DATABASE}.`);
 			if (Date.now() > end) throw new Problem(`no database at ${place} within ${DEADLINE} s: ${error.message}`);
@@ -101,7 +105,7 @@ async function migrate(database, version) {
 	}
 }
 
-// ---------------------------------------------------------------- the administrator
+// ---------------------------------------------------------------- the administrator and the api's account
 
 async function administrators(database) {
 	return database('directus_users')
@@ -121,51 +125,57 @@ async function adminRole(database) {
 	return row?.id;
 }
 
-// The inventory's administrator: by its address, otherwise the one with the tag, otherwise the only one.
-async function findAdmin(database, email) {
+const tagsOf = (user) => (typeof user.tags === 'string' ? JSON.parse(user.tags) : user.tags) ?? [];
+
+// A declared user: by its address, otherwise the one with the tag; the administrator otherwise the only one.
+async function findUser(database, { mark, alone }, email) {
 	const users = database('directus_users');
 	const byEmail = await users.clone().whereRaw('lower(email) = ?', [email.toLowerCase()]).first();
 	if (byEmail) return byEmail;
-	const marked = await users.clone().whereRaw('tags::text like ?', [`%"${MARK}"%`]).first();
-	if (marked) return marked;
-	const all = await administrators(database);
-	return all.length === 1 ? users.clone().where({ id: all[0].id }).first() : undefined;
+	const marked = await users.clone().whereRaw('tags::text like ?', [`%"${mark}"%`]).first();
+	if (marked || alone) return marked;
+	const ids = (await administrators(database)).map((user) => user.id);
+	const others = (await users.clone().whereIn('id', ids)).filter((user) => !tagsOf(user).includes(ACCOUNT.mark));
+	return others.length === 1 ? others[0] : undefined;
 }
 
-const tagsOf = (user) => (typeof user.tags === 'string' ? JSON.parse(user.tags) : user.tags) ?? [];
-
-async function admin(database, { generateHash, createAdmin, getSchema }) {
-	const email = process.env.ADMIN_EMAIL;
-	const password = readFileSync(process.env.ADMIN_PASSWORD_FILE, 'utf8').trim();
-	if (!(await adminRole(database))) {
-		say('there is no role of administrators: making one');
-		await createAdmin(await getSchema({ database, bypassCache: true }), { email: '', password: '' });
-	}
-	const role = await adminRole(database);
-	if (!role) throw new Problem('Directus has no role of administrators, and none could be made.');
-
-	const found = await findAdmin(database, email);
+async function declareUser(database, role, user, generateHash) {
+	const email = process.env[user.email];
+	const password = readFileSync(process.env[user.secret], 'utf8').trim();
+	const found = await findUser(database, user, email);
 	if (!found) {
 		await database('directus_users').insert({
-			id: randomUUID(), first_name: 'Admin', last_name: 'User', email, role,
-			password: await generateHash(password), status: 'active', provider: 'default', tags: JSON.stringify([MARK]),
+			id: randomUUID(), first_name: user.alone ? 'OpenMates' : 'Admin', last_name: user.alone ? 'API' : 'User', email, role,
+			password: await generateHash(password), status: 'active', provider: 'default', tags: JSON.stringify([user.mark]),
 		});
-		say(`administrator ${email}: made`);
+		say(`${user.what} ${email}: made`);
 		return;
 	}
 	const changes = {};
 	if (found.email?.toLowerCase() !== email.toLowerCase()) changes.email = email;
 	if (found.status !== 'active') changes.status = 'active';
 	if (found.provider !== 'default') changes.provider = 'default';
-	if (!(await administrators(database)).some((user) => user.id === found.id)) changes.role = role;
+	if (!(await administrators(database)).some((one) => one.id === found.id)) changes.role = role;
 	const verifies = found.password && (await api('argon2').verify(found.password, password).catch(() => false));
 	if (!verifies) changes.password = await generateHash(password);
-	if (!tagsOf(found).includes(MARK)) changes.tags = JSON.stringify([...tagsOf(found), MARK]);
+	if (user.alone && found.tfa_secret) changes.tfa_secret = null; // a person's second factor stays
+	if (!tagsOf(found).includes(user.mark)) changes.tags = JSON.stringify([...tagsOf(found), user.mark]);
 	if (Object.keys(changes).length === 0) return;
 	await database('directus_users').update(changes).where({ id: found.id });
 	// End all sessions that were opened with the former password.
 	if (changes.password || changes.email) await database('directus_sessions').delete().where({ user: found.id });
-	say(`administrator ${email}: ${Object.keys(changes).sort().join(', ')} as in the inventory`);
+	say(`${user.what} ${email}: ${Object.keys(changes).sort().join(', ')} as in the inventory`);
+}
+
+async function declareUsers(database, { generateHash, createAdmin, getSchema }) {
+	if (!(await adminRole(database))) {
+		say('there is no role of administrators: making one');
+		await createAdmin(await getSchema({ database, bypassCache: true }), { email: '', password: '' });
+	}
+	const role = await adminRole(database);
+	if (!role) throw new Problem('Directus has no role of administrators, and none could be made.');
+	await declareUser(database, role, ADMINISTRATOR, generateHash);
+	if (process.env[ACCOUNT.email]) await declareUser(database, role, ACCOUNT, generateHash);
 }
 
 // ---------------------------------------------------------------- the schema
@@ -258,7 +268,7 @@ async function main() {
 	for (const module of ['utils/generate-hash', 'utils/create-admin', 'utils/get-schema', 'utils/get-versioned-hash', 'services/schema']) {
 		Object.assign(parts, await load(module));
 	}
-	await admin(database, parts);
+	await declareUsers(database, parts);
 	if (setup.schema !== null) await applySchema(setup, parts);
 	writeExpected(setup);
 	await parts.flushCaches?.(true);

@@ -7,10 +7,12 @@ from __future__ import annotations
 import time
 import typing as t
 
+from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
 from ansible_collections.openmates.server.plugins.module_utils.vault.config.part import Part
 from ansible_collections.openmates.server.plugins.module_utils.vault.seeds import (
     ENFORCE,
+    ENSURE,
     GENERATE,
     Seed,
     seeds_of,
@@ -18,7 +20,14 @@ from ansible_collections.openmates.server.plugins.module_utils.vault.seeds impor
 
 
 class Seeds(Part):
-    """Writes what never held anything, and what the inventory enforces where Vault has something else."""
+    """Writes what never held anything, and what the inventory enforces where Vault has something else.
+
+    ``differing``: the fields of other seeds that have another value in Vault than in the inventory.
+    """
+
+    def __init__(self, module: AnsibleModule, client: vault.hvac.Client) -> None:
+        super().__init__(module, client)
+        self.differing: list[str] = []
 
     def run(self) -> None:
         for seed in seeds_of(self.params["seeds"]).values():
@@ -28,6 +37,8 @@ class Seeds(Part):
         """Compare one seed and write it if it is due, as a new version that keeps all other fields."""
         version = self.version(seed.path)
         if version is not None and seed.kind != ENFORCE:
+            if seed.kind == ENSURE:
+                self.compare(seed)
             return
         held = self.read_secret(seed.path) if version else {}
         values = vault.generated(seed.fields) if seed.kind == GENERATE else seed.fields
@@ -38,6 +49,14 @@ class Seeds(Part):
         self.changes.append(f"seed {self.params['seeds_engine']}/{seed.path}: {done}")
         if not self.check:
             self.write_secret(seed.path, held | values, version or 0)
+
+    def compare(self, seed: Seed) -> None:
+        """Note fields whose values Vault keeps, so that an operator who changed them in the inventory knows. A deleted
+        secret has none."""
+        held = self.read_secret(seed.path)
+        names = sorted(name for name, value in seed.fields.items() if held and held.get(name) != value)
+        if names:
+            self.differing.append(f"{', '.join(names)} of {self.params['seeds_engine']}/{seed.path}")
 
     def version(self, path: str) -> int | None:
         """Return the path's latest version, None if it never held anything. Asks for metadata, so no value is read."""
