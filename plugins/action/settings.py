@@ -29,6 +29,8 @@ class ActionModule(ActionBase):
         self.validate_argument_spec({})
         specs = reading.specifications(COLLECTION)
         host = task_vars["inventory_hostname"]
+        if problem := inventory.misnamed(task_vars["hostvars"], host):
+            raise AnsibleActionFail(problem)
         values = inventory.variables(task_vars["hostvars"], host, self._loader)
         extra = load_extra_vars(self._loader)
         places = {name: given[-1][1] for name, given in values.items()}

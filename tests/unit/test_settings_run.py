@@ -375,6 +375,54 @@ def test_a_run_without_a_server_is_an_error(
     assert words in operator.refused(*arguments, inventory=inventory)
 
 
+FILES = ("known_hosts_file", "vault_keys_file", "vault_snapshots", "directus_schema")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "project"),
+    [
+        (["inventory"], "."),
+        (["inventory/"], "."),
+        (["inventory/hosts.yml"], "."),
+        (["link"], "."),
+        (["inventory", "more.yml"], "."),
+        (["more.yml", "inventory"], "."),
+        (["elsewhere/hosts.yml"], "elsewhere"),
+    ],
+    ids=str,
+)
+def test_the_files_of_an_inventory_are_in_its_project(operator: Operator, arguments: list[str], project: str) -> None:
+    """However the inventory is named. In the last case it is in the root of its project, without a directory of its own."""
+    (operator.folder / "more.yml").write_text(yaml.safe_dump({"other": {"hosts": {"bastion": None}}}))
+    (operator.folder / "link").symlink_to("inventory")
+    operator.write("../elsewhere/hosts.yml", HOSTS)
+    operator.write("../elsewhere/ansible.cfg", "")
+    named = [part for source in arguments[1:] for part in ("-i", source)]
+    done = operator.run(*named, inventory=arguments[0])
+    assert done.returncode == 0, done.stdout + done.stderr
+    [(_, text)] = re.findall(r"SHOWN\s+(\S+)\s+(\S+)", done.stdout)
+    settings = json.loads(base64.b64decode(text))["settings"]
+    name = "prod" if project == "elsewhere" else "link" if arguments == ["link"] else "inventory"
+    found = [str(Path(settings[file]).relative_to((operator.folder / project).resolve())) for file in FILES]
+    assert found == ["known_hosts", f"vault-keys/{name}/server.yml", f"vault-snapshots/{name}", f"directus/{name}.json"]
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        (".", ". is no inventory, but the root of a project"),
+        (
+            "several",
+            "server is in several/prod, whose group_vars Ansible does not read with -i several. Name that inventory: -i several/prod",
+        ),
+    ],
+)
+def test_a_directory_that_is_no_inventory_is_refused(operator: Operator, named: str, words: str) -> None:
+    operator.write("../several/prod/hosts.yml", HOSTS)
+    operator.write("../ansible.cfg", "")
+    assert words in operator.refused(inventory=named)
+
+
 def test_a_command_that_does_not_read_the_settings_can_connect_all_the_same(operator: Operator) -> None:
     message = "msg={{ ansible_user }}:{{ ansible_port }}"
     command = [Path(sys.executable).parent / "ansible", "server", "-i", "inventory", "--playbook-dir", "playbooks"]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from ansible.vars.plugins import get_vars_from_inventory_sources
+from ansible_collections.openmates.server.plugins.plugin_utils.commands import shown
 
 try:
     from ansible._internal._datatag._tags import Origin
@@ -30,6 +31,28 @@ def variables(hostvars: t.Any, host_name: str, loader: t.Any) -> dict[str, list[
         for name, value in layer.items():
             found.setdefault(str(name), []).append((value, place(name, value)))
     return found
+
+
+def misnamed(hostvars: t.Any, host_name: str) -> str:
+    """What is wrong with the inventory that was named for this host, or an empty string.
+
+    Ansible finds the hosts of inventories that are inside the directory that was named, but not their group_vars.
+    """
+    inventory = hostvars._inventory
+    folders = [Path(source) for source in inventory._sources if source and Path(source).is_dir()]
+    found = Path(inventory.get_host(host_name).vars.get("inventory_dir") or ".").resolve()
+    for folder in folders:
+        if (folder / "ansible.cfg").exists():
+            return (
+                f"{shown(folder)} is no inventory, but the root of a project: Ansible reads each file in it as an "
+                "inventory. Name the inventory itself: -i prod, or -i hosts.yml."
+            )
+        if folder.resolve() in found.parents and found not in [other.resolve() for other in folders]:
+            return (
+                f"{host_name} is in {shown(found)}, whose group_vars Ansible does not read with -i {shown(folder)}. "
+                f"Name that inventory: -i {shown(found)}."
+            )
+    return ""
 
 
 def _layers(hostvars: t.Any, host_name: str, loader: t.Any) -> Iterator[Mapping[str, t.Any]]:
