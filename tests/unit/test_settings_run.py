@@ -392,7 +392,7 @@ FILES = ("known_hosts_file", "vault_keys_file", "vault_snapshots", "directus_sch
     ids=str,
 )
 def test_the_files_of_an_inventory_are_in_its_project(operator: Operator, arguments: list[str], project: str) -> None:
-    """However the inventory is named. In the last case it is in the root of its project, without a directory of its own."""
+    """However the inventory is named. In the last case it has no directory of its own in its project."""
     (operator.folder / "more.yml").write_text(yaml.safe_dump({"other": {"hosts": {"bastion": None}}}))
     (operator.folder / "link").symlink_to("inventory")
     operator.write("../elsewhere/hosts.yml", HOSTS)
@@ -413,7 +413,7 @@ def test_the_files_of_an_inventory_are_in_its_project(operator: Operator, argume
         (".", ". is no inventory, but the root of a project"),
         (
             "several",
-            "server is in several/prod, whose group_vars Ansible does not read with -i several. Name that inventory: -i several/prod",
+            "is in several/prod, whose group_vars Ansible does not read with -i several. Name that inventory",
         ),
     ],
 )
@@ -505,3 +505,26 @@ def test_a_verb_is_for_the_servers_and_reads_the_settings_first(verb: Path) -> N
         }
         if any("tags" in task for task in others):
             assert arguments["tags"] == settings["tags"] == "always"
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda path: path.name)
+def test_a_verb_finds_the_login_user_before_it_connects(verb: Path) -> None:
+    """Which also says why a server lets no one in. Ansible's own message is `UNREACHABLE`, with ssh's last words."""
+    for play in yaml.safe_load(verb.read_text()):
+        if not play.get("become"):
+            continue
+        assert play["gather_facts"] is False
+        roles = [task.get("ansible.builtin.import_role", {"name": ""})["name"] for task in play["tasks"]]
+        # Ahead of login, tasks are on the controller only.
+        assert set(roles[1 : roles.index("login")]) <= {"settings", "preflight", "bootstrap"}
+
+
+@pytest.mark.parametrize("verb", ["unseal", "vault_snapshot", "vault_root", "rotate", "directus_schema"])
+def test_a_verb_names_the_cause_of_a_failed_login(operator: Operator, verb: str) -> None:
+    operator.write("group_vars/prod.yml", {"openmates_ssh_port": 1})
+    operator.write("hosts.yml", {"prod": {"hosts": {"server": {"ansible_host": "127.0.0.1"}}}})
+    arguments = ["-e", "vault_rotate_path=providers/x"] if verb == "rotate" else []
+    program = Path(sys.executable).parent / "ansible-playbook"
+    done = operator.command(program, ROOT / f"playbooks/{verb}.yml", "-i", "inventory", *arguments)
+    output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert "server (127.0.0.1, port 1) has no SSH server on that port" in output and "UNREACHABLE" not in output
