@@ -45,10 +45,12 @@ class ActionModule(ActionBase):
 
     def _password(self, file: Path) -> list:
         """The password in the file, which is made first if it is missing."""
+        secret = FileVaultSecret(filename=str(file), loader=self._loader)
         try:
-            if not file.exists() and not self._task.check_mode:
+            if not file.exists():
+                if self._task.check_mode:
+                    return [("default", secret)]  # nothing is encrypted
                 write_atomically(file, f"{random_text(43)}\n".encode(), 0o600)
-            secret = FileVaultSecret(filename=str(file), loader=self._loader)
             secret.load()
         except OSError as error:
             raise AnsibleActionFail(f"{file} cannot be written: {error.strerror}.") from error

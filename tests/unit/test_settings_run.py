@@ -216,7 +216,13 @@ def test_a_value_that_is_no_mapping_of_services_is_refused(operator: Operator, v
 
 def test_fields_of_one_command_line_are_not_dropped_without_a_message(operator: Operator) -> None:
     one, two = ({"openmates_services": {name: {"memory": "1G"}}} for name in ("api", "cms"))
-    output = operator.refused("-e", json.dumps(one), "-e", json.dumps(two))
+    operator.write("one.json", json.dumps(one))
+    operator.write("two.yml", two)
+    given = {"one": [json.dumps(one), "@inventory/one.json"], "two": [json.dumps(two), "@inventory/two.yml"]}
+    for first, second in zip(given["one"], reversed(given["two"]), strict=True):
+        output = operator.refused("-e", first, "-e", second)
+        assert "openmates_services is set in the command line (-e) twice. Set it once." in output
+    output = operator.refused("-e", "@inventory/one.json", "-e", "@inventory/two.yml")
     assert "openmates_services is set in the command line (-e) twice. Set it once." in output
 
 
@@ -319,6 +325,34 @@ def test_secrets_are_never_shown(operator: Operator) -> None:
     done = operator.run("-vvvv")
     assert "SHOWN" in done.stdout, done.stdout + done.stderr
     assert "canary" not in done.stdout + done.stderr
+
+
+def test_secrets_in_plaintext_are_refused_with_the_command_that_encrypts_them(operator: Operator) -> None:
+    file, encrypt = "group_vars/prod/secrets.yml", Path(sys.executable).parent / "ansible-vault"
+    value = {
+        "openmates_grafana_password": "kD8sQ2wE5rT7yU9i",
+        "openmates_vault_seeds": {"providers/x": {"k": "Zk2xY7Qw"}},
+    }
+    operator.write(file, value)
+    operator.write("group_vars/prod/main.yml", {"openmates_cache_password": "Zk2xY7Qw5tRb9Lm4"})
+    output = operator.refused(playbook="judge")
+    for words in (
+        f"openmates_grafana_password, openmates_vault_seeds in inventory/{file}: in plaintext, for every reader",
+        f"Run `ansible-vault encrypt inventory/{file}`",
+        "openmates_cache_password in inventory/group_vars/prod/main.yml: in plaintext",
+        f"Move it: `ansible-vault edit inventory/{file}`",
+    ):
+        assert words in output
+    assert "kD8sQ2" not in output and "Zk2xY7" not in output
+    assert "plaintext" not in operator.refused("-e", "openmates_plaintext_secrets=true", playbook="judge")
+
+    operator.command(encrypt, "encrypt", f"inventory/{file}")
+    done = operator.command(encrypt, "encrypt_string", "Zk2xY7Qw5tRb9Lm4", "--name", "openmates_cache_password")
+    operator.write("group_vars/prod/main.yml", done.stdout)
+    operator.write(
+        "host_vars/server.yml", {"openmates_database_password": "{{ lookup('ansible.builtin.env', 'NO_SUCH') }}"}
+    )
+    assert "plaintext" not in operator.refused("-e", "openmates_admin_password=Zk2xY7Qw5tRb9Lm4", playbook="judge")
 
 
 def test_preflight_judges_the_converted_values_and_names_what_is_missing(operator: Operator) -> None:

@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from ansible.parsing.vault import EncryptedString, is_encrypted
 from ansible.vars.plugins import get_vars_from_inventory_sources
 from ansible_collections.openmates.server.plugins.plugin_utils.commands import shown
 
@@ -31,6 +33,35 @@ def variables(hostvars: t.Any, host_name: str, loader: t.Any) -> dict[str, list[
         for name, value in layer.items():
             found.setdefault(str(name), []).append((value, place(name, value)))
     return found
+
+
+def in_plaintext(found: Mapping[str, list[tuple[t.Any, str]]], secrets: Collection[str]) -> dict[str, list[str]]:
+    """The secrets that an inventory has in plaintext, by file.
+
+    found: what ``variables`` returns. A value that is encrypted by itself, or that a template takes from elsewhere, is
+    not in plaintext.
+    """
+    files: dict[str, list[str]] = {}
+    for name in secrets:
+        for value, where in found.get(name, []):
+            file = Path(re.sub(r":\d+$", "", where))
+            if _has_text(value) and file.is_file() and not _is_encrypted(file):
+                files.setdefault(str(file), []).append(name)
+    return {file: list(dict.fromkeys(names)) for file, names in files.items()}
+
+
+def _has_text(value: t.Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(map(_has_text, value.values()))
+    if isinstance(value, list):
+        return any(map(_has_text, value))
+    return isinstance(value, str) and not isinstance(value, EncryptedString) and value != "" and "{{" not in value
+
+
+def _is_encrypted(file: Path) -> bool:
+    """Whether ansible-vault encrypted the file as a whole."""
+    with file.open("rb") as stream:
+        return is_encrypted(stream.read(64))
 
 
 def misnamed(hostvars: t.Any, host_name: str) -> str:
