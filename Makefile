@@ -28,9 +28,11 @@ $(VENV)/.complete: requirements.lock lab/venv.sh
 .PHONY: new
 new: setup ## Create a project for servers of your own: DIR=../operations ENV=prod ADDRESS= DOMAIN= EMAIL= HOST= ARGS='-e name=value'
 	@test -n "$(DIR)" || { echo "Name the directory of the project: make new DIR=../operations [ENV=dev] [ADDRESS=] [DOMAIN=] [EMAIL=]" >&2; exit 2; }
-	cd playbooks && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/collections ANSIBLE_CALLBACK_RESULT_FORMAT=yaml \
+	case "$(DIR)" in /*) dir="$(DIR)" ;; *) dir="$(CURDIR)/$(DIR)" ;; esac; \
+	  named="$$(python -c 'import json, sys; print(json.dumps({"new_directory": sys.argv[1]}))' "$$dir")"; \
+	  cd playbooks && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH="$(CURDIR)/collections" ANSIBLE_CALLBACK_RESULT_FORMAT=yaml \
 	  ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false ansible-playbook openmates.server.new \
-	  -e new_directory=$(abspath $(DIR)) -e new_environment=$(ENV) $(if $(ADDRESS),-e new_address=$(ADDRESS)) $(if $(HOST),-e new_host=$(HOST)) \
+	  -e "$$named" -e new_environment=$(ENV) $(if $(ADDRESS),-e new_address=$(ADDRESS)) $(if $(HOST),-e new_host=$(HOST)) \
 	  $(if $(DOMAIN),-e openmates_domain=$(DOMAIN)) $(if $(EMAIL),-e openmates_admin_email=$(EMAIL)) $(ARGS)
 
 .PHONY: lab

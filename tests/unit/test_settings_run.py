@@ -7,6 +7,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -519,6 +520,55 @@ def test_a_bastion_that_cannot_be_reached_is_named_with_its_setting(operator: Op
     output = re.sub(r"\s+", " ", done.stdout + done.stderr)
     assert "because its bastion me@127.0.0.1:1 has no SSH server on that port" in output, output
     assert "(openmates_ssh_bastion)" in output
+
+
+#: Records how it is called. The connection to the server goes on with the genuine ssh, which calls this one again, from
+#: a shell, for the way through the bastion.
+SSH = """#!{python}
+import json, os, sys
+with open({log!r}, "a") as log:
+    log.write(json.dumps(sys.argv[1:]) + "\\n")
+if "-W" not in sys.argv:
+    os.execv({genuine!r}, sys.argv)
+sys.exit(255)
+"""
+ODD = 'my projects, 100%h o\'clock "x" \\'
+
+
+@pytest.mark.parametrize("inventory", ["an operator's", "the lab's"])
+def test_a_project_can_be_in_a_directory_with_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inventory: str
+) -> None:
+    """ssh reads the names of its files, and so does the ssh that a shell starts for the bastion."""
+    folder = tmp_path / ODD
+    folder.mkdir()
+    operator = Operator(folder)
+    log, fake = tmp_path / "calls", tmp_path / "bin/ssh"
+    fake.parent.mkdir()
+    fake.write_text(SSH.format(python=sys.executable, log=str(log), genuine=shutil.which("ssh")))
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    if inventory == "the lab's":
+        (folder / ".lab").mkdir()
+        operator.write("hosts.yml", (ROOT / "inventories/lab/hosts.yml").read_text().replace("/../../.lab", "/../.lab"))
+        server, known, key = "prod1", folder / ".lab/known_hosts", folder / ".lab/id_ed25519"
+    else:
+        operator.write("hosts.yml", {"prod": {"hosts": {"server": {"ansible_host": "127.0.0.1"}}}})
+        server, known, key = "server", folder / "known_hosts", None
+        known.touch()
+    command = [Path(sys.executable).parent / "ansible", server, "-i", "inventory", "--playbook-dir", "playbooks"]
+    given = ["-e", "ansible_host=127.0.0.1", "-e", "openmates_ssh_bastion=me@127.0.0.1:1"]
+    done = operator.command(*command, "-m", "ansible.builtin.raw", "-a", "true", *given)
+    assert log.exists(), done.stdout + done.stderr
+    calls = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [("-W" in call) for call in calls[:2]] == [False, True], done.stdout + done.stderr
+    assert calls[1][:2] == ["-W", "[127.0.0.1]:22"], "what ssh itself replaces"
+    monkeypatch.undo()
+    for call in calls[:2]:
+        options = subprocess.run(["ssh", "-G", *call], capture_output=True, text=True, check=True).stdout
+        assert f"userknownhostsfile {known}" in options
+        # ssh replaces %% later in this one.
+        assert not key or f"identityfile {str(key).replace('%', '%%')}\n" in options
 
 
 #: Those for servers: new creates an inventory and has none.
