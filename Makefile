@@ -16,12 +16,17 @@ help: ## Show this list
 .PHONY: setup
 setup: $(VENV)/.complete .vault-password ## Install Ansible and the tools, pinned, into .venv
 
-$(VENV)/.complete: requirements.lock lab/venv.sh
+$(VENV)/.complete: requirements.lock lab/venv.sh | filesystem
 	lab/progress.py setup lab/venv.sh $(VENV)
 	touch $@
 
-.vault-password:
+.PHONY: filesystem
+filesystem:
+	@lab/filesystem.sh
+
+.vault-password: | filesystem
 	umask 077 && head -c 32 /dev/urandom | base64 > $@
+	@lab/filesystem.sh
 	@echo "Made .vault-password, which opens every encrypted file of this project. Keep a copy in a safe place."
 
 # Not in this directory and without its ansible.cfg: the project gets a vault password of its own.

@@ -473,6 +473,20 @@ def test_the_project_names_no_default_inventory_and_lets_servers_fail_one_by_one
     assert not {"inventory", "any_errors_fatal"} & set(config["defaults"])
 
 
+def test_an_ansible_cfg_that_ansible_ignores_is_named(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    (operator.folder / "ansible.cfg").write_text((ROOT / "ansible.cfg").read_text())
+    operator.folder.chmod(0o777)
+    assert operator.run().returncode == 0, "ANSIBLE_CONFIG names one"
+    command = [Path(sys.executable).parent / "ansible-playbook", "playbooks/probe.yml", "-i", "inventory"]
+    monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", str(ROOT / "collections"))
+    for mode in (0o777, 0o755):
+        operator.folder.chmod(mode)
+        done = operator.command("env", "-u", "ANSIBLE_CONFIG", *command)
+        output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+        found = f"Ansible ignores {operator.folder}/ansible.cfg, because any user may write to that directory" in output
+        assert found == (mode == 0o777), output
+
+
 def test_hosts_that_are_no_servers_are_left_alone(operator: Operator) -> None:
     operator.write(
         "hosts.yml",
