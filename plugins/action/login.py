@@ -6,7 +6,13 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.plugin_utils.commands import command
-from ansible_collections.openmates.server.plugins.plugin_utils.login import FRESH, Login, attempt, connection_as
+from ansible_collections.openmates.server.plugins.plugin_utils.login import (
+    FRESH,
+    Login,
+    attempt,
+    command_line,
+    connection_as,
+)
 from ansible_collections.openmates.server.plugins.plugin_utils.ssh_messages import ended_at_bastion, meaning
 
 
@@ -56,6 +62,7 @@ class ActionModule(ActionBase):
                 user=user,
                 bastion=bastion,
                 logged_in=login.logged_in,
+                login=command_line(self._connection, user),
                 bootstrap=f"`{command('bootstrap', task_vars)}`",
             )
             for user, login in tried.items()

@@ -157,6 +157,6 @@ def test_a_password_file_that_ansible_would_run_is_not_left_behind(tmp_path: Pat
     """As on exFAT, where every file is executable."""
     loader = SimpleNamespace(is_executable=lambda path: path.exists())
     action = SimpleNamespace(_loader=loader, _task=SimpleNamespace(check_mode=False))
-    with pytest.raises(AnsibleActionFail, match="would be executable.*--vault-password-file"):
+    with pytest.raises(AnsibleActionFail, match="would be executable"):
         ActionModule._password(action, tmp_path / ".vault-password")
     assert list(tmp_path.iterdir()) == []
