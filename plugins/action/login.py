@@ -15,6 +15,12 @@ from ansible_collections.openmates.server.plugins.plugin_utils.login import (
 )
 from ansible_collections.openmates.server.plugins.plugin_utils.ssh_messages import ended_at_bastion, meaning
 
+NOT_SSH = (
+    "{host} is not reached by SSH, but a server is provisioned over SSH only: a change that would lock its users out is"
+    " taken back because a login fails. Set ansible_host to its address, remove ansible_connection, and run the playbook"
+    " on another machine than the server."
+)
+
 
 class ActionModule(ActionBase):
     """Tries the users in turn and returns the first that can log in."""
@@ -30,6 +36,8 @@ class ActionModule(ActionBase):
                 "bastion": {"type": "str", "default": ""},
             }
         )
+        if self._connection.transport != "ssh":
+            return result | {"failed": True, "msg": NOT_SSH.format(host=task_vars["inventory_hostname"])}
         tried: dict[str, Login] = {}
         for user in dict.fromkeys(arguments["users"]):
             options = {"timeout": arguments["timeout"], "reconnection_retries": 0}

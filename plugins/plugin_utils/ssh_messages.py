@@ -62,8 +62,8 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
         r"Password change required|password has expired|required to change your password",
         Meaning(
             "lets {user} in only to change the password, which has expired",
-            "Log in with `{login}`, which asks for the old password and a new one. Then run the playbook again, with the "
-            "new password if it needs one. In the provider's console `passwd {user}` does the same.",
+            "Log in with `{login}`, which asks for the old password and a new one. Then run the playbook again, with "
+            "the new password if it needs one. In the provider's console `passwd {user}` does the same.",
         ),
     ),
     (
@@ -209,8 +209,8 @@ def meaning(
 
     said: all that ssh and the command printed. address, port: the server's. user: the one who was to log in.
     bastion: the host that the connection goes through, as user@host:port, if any. logged_in: whether the login itself
-    succeeded, and the command failed. login: the command that logs in, at a terminal. bootstrap: what a remedy calls the
-    playbook of that name.
+    succeeded, and the command failed. login: the command that logs in, at a terminal. bootstrap: what a remedy calls
+    the playbook of that name.
     """
     words = {"user": user, "bootstrap": bootstrap, "login": login}
     if not bastion or not ended_at_bastion(said):

@@ -98,6 +98,15 @@ def test_the_first_user_who_gets_in_is_the_answer(monkeypatch: pytest.MonkeyPatc
     assert (result["user"], tried, result["changed"]) == ("root", ["admin sudo -n true", "root true"], False)
 
 
+@pytest.mark.parametrize("transport", ["local", "community.docker.docker"])
+def test_a_server_that_is_not_reached_by_ssh_is_refused(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
+    """As on the server itself: everything would seem to work, until the change that SSH guards."""
+    monkeypatch.setattr(Connection, "transport", transport)
+    result, tried = who(monkeypatch, {"admin": IN})
+    assert result["failed"] and tried == []
+    assert "prod1 is not reached by SSH" in result["msg"] and "remove ansible_connection" in result["msg"]
+
+
 def test_a_silent_server_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     result, tried = who(monkeypatch, {"admin": SILENT})
     assert tried == ["admin sudo -n true"] and result["failed"]
