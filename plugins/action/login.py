@@ -16,9 +16,9 @@ from ansible_collections.openmates.server.plugins.plugin_utils.login import (
 from ansible_collections.openmates.server.plugins.plugin_utils.ssh_messages import ended_at_bastion, meaning
 
 NOT_SSH = (
-    "{host} is not reached by SSH, but a server is provisioned over SSH only: a change that would lock users out is taken"
-    " back because a login fails. Set ansible_host to its address, remove ansible_connection, and run the playbook on"
-    " another machine than the server."
+    "{host} is not reached by SSH, but a server is provisioned over SSH only: a change that would lock users out is"
+    " taken back because a login fails. Set ansible_host to its address, remove ansible_connection, and run the"
+    " playbook on another machine than the server."
 )
 
 
