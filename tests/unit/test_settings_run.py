@@ -332,7 +332,7 @@ def test_secrets_in_plaintext_are_refused_with_the_command_that_encrypts_them(op
     file, encrypt = "group_vars/prod/secrets.yml", Path(sys.executable).parent / "ansible-vault"
     value = {
         "openmates_grafana_password": "kD8sQ2wE5rT7yU9i",
-        "openmates_vault_seeds": {"providers/x": {"k": "Zk2xY7Qw"}},
+        "openmates_vault_seeds": {"providers/x": {"api_key": "Zk2xY7Qw"}},
     }
     operator.write(file, value)
     operator.write("group_vars/prod/main.yml", {"openmates_cache_password": "Zk2xY7Qw5tRb9Lm4"})
@@ -351,7 +351,10 @@ def test_secrets_in_plaintext_are_refused_with_the_command_that_encrypts_them(op
     done = operator.command(encrypt, "encrypt_string", "Zk2xY7Qw5tRb9Lm4", "--name", "openmates_cache_password")
     operator.write("group_vars/prod/main.yml", done.stdout)
     operator.write(
-        "host_vars/server.yml", {"openmates_database_password": "{{ lookup('ansible.builtin.env', 'NO_SUCH') }}"}
+        "host_vars/server/one.yml", {"openmates_database_password": "{{ lookup('ansible.builtin.env', 'NO_SUCH') }}"}
+    )
+    operator.write(
+        "host_vars/server/two.yml", {"openmates_vault_seeds": {"providers/y": {"url": "https://y.example.test"}}}
     )
     assert "plaintext" not in operator.refused("-e", "openmates_admin_password=Zk2xY7Qw5tRb9Lm4", playbook="judge")
 

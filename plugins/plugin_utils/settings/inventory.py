@@ -18,6 +18,8 @@ try:
 except ImportError:  # a later ansible-core may keep it elsewhere; messages then name the inventory only
     Origin = None
 
+#: The name of a field that holds a secret, of those that are in a mapping with others.
+SECRET_FIELD = re.compile(r"key|secret|token|passw|passphrase|credential|private", re.IGNORECASE)
 COLLECTION = Path(__file__).resolve().parents[3]
 
 
@@ -39,7 +41,7 @@ def in_plaintext(found: Mapping[str, list[tuple[t.Any, str]]], secrets: Collecti
     """The secrets that an inventory has in plaintext, by file.
 
     found: what ``variables`` returns. A value that is encrypted by itself, or that a template takes from elsewhere, is
-    not in plaintext.
+    not in plaintext. Of a mapping only the fields whose name says that they are secret count: not its URLs.
     """
     files: dict[str, list[str]] = {}
     for name in secrets:
@@ -52,9 +54,11 @@ def in_plaintext(found: Mapping[str, list[tuple[t.Any, str]]], secrets: Collecti
 
 def _has_text(value: t.Any) -> bool:
     if isinstance(value, Mapping):
-        return any(map(_has_text, value.values()))
-    if isinstance(value, list):
-        return any(map(_has_text, value))
+        return any(
+            _has_text(content)
+            for name, content in value.items()
+            if isinstance(content, Mapping) or SECRET_FIELD.search(str(name))
+        )
     return isinstance(value, str) and not isinstance(value, EncryptedString) and value != "" and "{{" not in value
 
 
