@@ -16,21 +16,28 @@ help: ## Show this list
 .PHONY: setup
 setup: $(VENV)/.complete .vault-password ## Install Ansible and the tools, pinned, into .venv
 
-$(VENV)/.complete: requirements.lock lab/venv.sh
+$(VENV)/.complete: requirements.lock lab/venv.sh | filesystem
 	lab/progress.py setup lab/venv.sh $(VENV)
 	touch $@
 
-.vault-password:
+.PHONY: filesystem
+filesystem:
+	@lab/filesystem.sh
+
+.vault-password: | filesystem
 	umask 077 && head -c 32 /dev/urandom | base64 > $@
+	@lab/filesystem.sh
 	@echo "Made .vault-password, which opens every encrypted file of this project. Keep a copy in a safe place."
 
 # Not in this directory and without its ansible.cfg: the project gets a vault password of its own.
 .PHONY: new
 new: setup ## Create a project for servers of your own: DIR=../operations ENV=prod ADDRESS= DOMAIN= EMAIL= HOST= ARGS='-e name=value'
 	@test -n "$(DIR)" || { echo "Name the directory of the project: make new DIR=../operations [ENV=dev] [ADDRESS=] [DOMAIN=] [EMAIL=]" >&2; exit 2; }
-	cd playbooks && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH=$(CURDIR)/collections ANSIBLE_CALLBACK_RESULT_FORMAT=yaml \
+	case "$(DIR)" in /*) dir="$(DIR)" ;; *) dir="$(CURDIR)/$(DIR)" ;; esac; \
+	  named="$$(python -c 'import json, sys; print(json.dumps({"new_directory": sys.argv[1]}))' "$$dir")"; \
+	  cd playbooks && env -u ANSIBLE_CONFIG ANSIBLE_COLLECTIONS_PATH="$(CURDIR)/collections" ANSIBLE_CALLBACK_RESULT_FORMAT=yaml \
 	  ANSIBLE_LOCALHOST_WARNING=false ANSIBLE_INVENTORY_UNPARSED_WARNING=false ansible-playbook openmates.server.new \
-	  -e new_directory=$(abspath $(DIR)) -e new_environment=$(ENV) $(if $(ADDRESS),-e new_address=$(ADDRESS)) $(if $(HOST),-e new_host=$(HOST)) \
+	  -e "$$named" -e new_environment=$(ENV) $(if $(ADDRESS),-e new_address=$(ADDRESS)) $(if $(HOST),-e new_host=$(HOST)) \
 	  $(if $(DOMAIN),-e openmates_domain=$(DOMAIN)) $(if $(EMAIL),-e openmates_admin_email=$(EMAIL)) $(ARGS)
 
 .PHONY: lab

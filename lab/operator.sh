@@ -40,6 +40,6 @@ lab:
         dev1: {lab_ipv6: "2001:db8:51::12"}
   vars:
     ansible_ssh_private_key_file: "{{ lab_state }}/id_ed25519"
-    ansible_ssh_common_args: -o UserKnownHostsFile={{ lab_state }}/known_hosts -o StrictHostKeyChecking=yes
-    lab_state: $root/.lab
+    ansible_ssh_common_args: -o 'UserKnownHostsFile="{{ lab_state }}/known_hosts"' -o StrictHostKeyChecking=yes
+    lab_state: "$root/.lab"
 YAML

@@ -6,8 +6,20 @@ from __future__ import annotations
 
 from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.plugin_utils.commands import command
-from ansible_collections.openmates.server.plugins.plugin_utils.login import FRESH, Login, attempt, connection_as
+from ansible_collections.openmates.server.plugins.plugin_utils.login import (
+    FRESH,
+    Login,
+    attempt,
+    command_line,
+    connection_as,
+)
 from ansible_collections.openmates.server.plugins.plugin_utils.ssh_messages import ended_at_bastion, meaning
+
+NOT_SSH = (
+    "{host} is not reached by SSH, but a server is provisioned over SSH only: a change that would lock users out is"
+    " taken back because a login fails. Set ansible_host to its address, remove ansible_connection, and run the"
+    " playbook on another machine than the server."
+)
 
 
 class ActionModule(ActionBase):
@@ -24,6 +36,8 @@ class ActionModule(ActionBase):
                 "bastion": {"type": "str", "default": ""},
             }
         )
+        if self._connection.transport != "ssh":
+            return result | {"failed": True, "msg": NOT_SSH.format(host=task_vars["inventory_hostname"])}
         tried: dict[str, Login] = {}
         for user in dict.fromkeys(arguments["users"]):
             options = {"timeout": arguments["timeout"], "reconnection_retries": 0}
@@ -56,6 +70,7 @@ class ActionModule(ActionBase):
                 user=user,
                 bastion=bastion,
                 logged_in=login.logged_in,
+                login=command_line(self._connection, user),
                 bootstrap=f"`{command('bootstrap', task_vars)}`",
             )
             for user, login in tried.items()

@@ -12,6 +12,12 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
 from ansible_collections.openmates.server.plugins.plugin_utils.operator_secrets import SecretsFile, random_text
 
+EXECUTABLE = (
+    "{file} would be executable, whatever its mode, and Ansible would run it in place of reading it. Choose a directory"
+    " on a file system that has permissions (in WSL: below ~), or keep the password elsewhere and pass"
+    " --vault-password-file FILE."
+)
+
 
 class ActionModule(ActionBase):
     """Encrypts in this process, with the ansible-vault passwords of the run."""
@@ -45,10 +51,15 @@ class ActionModule(ActionBase):
 
     def _password(self, file: Path) -> list:
         """The password in the file, which is made first if it is missing."""
+        secret = FileVaultSecret(filename=str(file), loader=self._loader)
         try:
-            if not file.exists() and not self._task.check_mode:
+            if not file.exists():
+                if self._task.check_mode:
+                    return [("default", secret)]  # nothing is encrypted
                 write_atomically(file, f"{random_text(43)}\n".encode(), 0o600)
-            secret = FileVaultSecret(filename=str(file), loader=self._loader)
+                if self._loader.is_executable(file):
+                    file.unlink()
+                    raise AnsibleActionFail(EXECUTABLE.format(file=file))
             secret.load()
         except OSError as error:
             raise AnsibleActionFail(f"{file} cannot be written: {error.strerror}.") from error

@@ -29,6 +29,8 @@ class ActionModule(ActionBase):
         self.validate_argument_spec({})
         specs = reading.specifications(COLLECTION)
         host = task_vars["inventory_hostname"]
+        if problem := inventory.misnamed(task_vars["hostvars"], host):
+            raise AnsibleActionFail(problem)
         values = inventory.variables(task_vars["hostvars"], host, self._loader)
         extra = load_extra_vars(self._loader)
         places = {name: given[-1][1] for name, given in values.items()}
@@ -37,7 +39,7 @@ class ActionModule(ActionBase):
 
         default = reading.defaults(COLLECTION, self._loader)[SERVICES]
         given = values.get(SERVICES, []) + [(extra[name], places[name]) for name in extra if name == SERVICES]
-        if sum(SERVICES in str(option) for option in context.CLIARGS.get("extra_vars") or ()) > 1:
+        if sum(self._sets_services(str(option)) for option in context.CLIARGS.get("extra_vars") or ()) > 1:
             raise AnsibleActionFail(f"{SERVICES} is set in {COMMAND_LINE} twice. Set it once.")
         try:
             services = overrides.collect(overrides.in_order(task_vars[SERVICES], default, given), self._templar)
@@ -53,8 +55,16 @@ class ActionModule(ActionBase):
             return result | {"failed": True, "msg": "\n".join(lines)}
         hidden = {"_ansible_no_log": True}  # secrets are among them; a failure above shows none
         set_in = {name: where for name, where in places.items() if name.partition(".")[0] in specs}
+        secrets = [name for name, spec in specs.items() if spec.get("no_log")]
         more = {"changed": False, "named": settings.values, "unresolved": settings.unresolved, "places": set_in}
+        more["plaintext"] = inventory.in_plaintext(values, secrets)
         return result | settings.short | more | hidden
+
+    def _sets_services(self, option: str) -> bool:
+        """Whether an option of the command line sets openmates_services, by itself or in the file that it names."""
+        if not option.startswith("@"):
+            return SERVICES in option
+        return SERVICES in self._loader.load_from_file(option[1:])  # Ansible has read it before, as a mapping
 
 
 def _places_of(extra: dict) -> dict[str, str]:

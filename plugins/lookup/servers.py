@@ -13,6 +13,7 @@ description:
   - Returns the names of all servers in the inventory, for the C(hosts) of a play. Other hosts of an inventory are left
     alone, such as a bastion.
   - Fails if the name of a server is one that Ansible takes for a pattern, such as one with a space.
+  - Fails if Ansible ignores the ansible.cfg of the present directory, because any user may write to the directory.
   - Fails if the inventory has no server, or if C(--limit) selects none. A play without hosts would be green.
   - The limit itself is applied by Ansible.
 """
@@ -30,7 +31,10 @@ _raw:
 """
 
 import ipaddress
+import os
 import re
+import stat
+from pathlib import Path
 
 from ansible import context
 from ansible.errors import AnsibleError
@@ -45,6 +49,8 @@ class LookupModule(LookupBase):
     def run(self, terms, variables=None, **kwargs):
         if context.CLIARGS.get("syntax"):
             return list(GROUPS)
+        if ignored := _ignored_configuration():
+            raise AnsibleError(ignored)
         groups = variables.get("groups", {})
         servers = list(dict.fromkeys(host for group in GROUPS for host in groups.get(group, [])))
         if not servers:
@@ -65,6 +71,17 @@ class LookupModule(LookupBase):
                 f"The servers of the inventory {_sources(variables)} are {', '.join(servers)}"
             )
         return servers
+
+
+def _ignored_configuration() -> str:
+    """What is wrong if Ansible read no ansible.cfg although there is one, or an empty string."""
+    here = Path.cwd()
+    if "ANSIBLE_CONFIG" in os.environ or not (here / "ansible.cfg").exists() or not here.stat().st_mode & stat.S_IWOTH:
+        return ""
+    return (
+        f"Ansible ignores {here}/ansible.cfg, because any user may write to that directory. Run `chmod o-w .`; where "
+        "that has no effect, as on a disk of Windows in WSL, move the project to a file system that has permissions"
+    )
 
 
 def _is_host_name(name: str) -> bool:

@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import ipaddress
 import math
@@ -26,6 +25,11 @@ FIRST_BURST = 256
 WAKE_FOR = 32  # connections: waking up for each one would cost more than it sends
 MAX_PATIENT_PORTS = 64
 SYN_AGAIN_SECONDS = 1.0  # systems send a second SYN after this long (RFC 6298)
+FULL = (errno.EMFILE, errno.ENFILE)
+# Random ports that are tried first. No server has nearly all of them open, so if they are, something else answers.
+CONTROLS = 32
+MIN_CONTROLS = 8
+MAX_SHARE_OF_OPEN_CONTROLS = 0.9
 
 
 def parse_ports(text: str) -> list[int]:
@@ -64,11 +68,13 @@ def raise_file_limit(wanted: int) -> int:
     """Raise the soft limit of open files as far as needed and allowed; returns the possible number of sockets."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     unlimited = resource.RLIM_INFINITY
-    if soft != unlimited and soft < wanted + SPARE_FILES:
-        target = wanted + SPARE_FILES if hard == unlimited else min(hard, wanted + SPARE_FILES)
-        with contextlib.suppress(ValueError, OSError):
+    target = wanted + SPARE_FILES if hard == unlimited else min(hard, wanted + SPARE_FILES)
+    while soft != unlimited and soft < target:
+        try:
             resource.setrlimit(resource.RLIMIT_NOFILE, (target, hard))
-        soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+            soft = target
+        except (ValueError, OSError):
+            target //= 2  # macOS allows less than the hard limit that it reports
     return wanted if soft == unlimited else max(16, min(wanted, soft - SPARE_FILES))
 
 
@@ -81,6 +87,7 @@ class Scanner:
             self.target = socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0][4]
         self.family = family_of(address)
         self.concurrency = concurrency
+        self.files_ran_out = False
         self.ends = time.monotonic() + deadline
         self.open: set[int] = set()
         self.closed: set[int] = set()
@@ -109,6 +116,11 @@ class Scanner:
                     port = waiting.popleft()
                     budget -= 1
                     connection = self._start(port)
+                    if flying and self.errors.get(port) in FULL:  # no more at a time than are under way now
+                        self.concurrency, self.files_ran_out = len(flying), True
+                        del self.errors[port]
+                        waiting.appendleft(port)
+                        break
                     if connection is None:
                         if port not in self.open and port not in self.closed:
                             undecided.append(port)
@@ -196,6 +208,7 @@ def scan(
         "reachable": True,
         "reason": "",
         "reliable": True,
+        "intercepted": False,
         "answered": False,
         "open": [],
         "closed": 0,
@@ -204,7 +217,8 @@ def scan(
     reason = no_way(address)
     if reason:
         return {**result, "reachable": False, "reliable": False, "reason": reason, "errors": {}, "elapsed": 0.0}
-    scanner = Scanner(address, raise_file_limit(concurrency), deadline)
+    possible = raise_file_limit(concurrency)
+    scanner = Scanner(address, possible, deadline)
     patient = max(3 * timeout, SYN_AGAIN_SECONDS + timeout)
     wanted = sorted(set(expected) & set(ports))
     left = set(scanner.sweep(wanted, timeout))
@@ -213,6 +227,20 @@ def scan(
     timeout = SYN_AGAIN_SECONDS + min(timeout, 0.2 + 20 * scanner.fastest)
     others = [port for port in ports if port not in set(wanted)]
     random.shuffle(others)
+    if len(others) >= MIN_CONTROLS:
+        controls, others = others[:CONTROLS], others[CONTROLS:]
+        left |= set(scanner.sweep(controls, timeout))
+        accepted = len(scanner.open.intersection(controls))
+        if accepted > MAX_SHARE_OF_OPEN_CONTROLS * len(controls):
+            return result | {
+                "reliable": False,
+                "intercepted": True,
+                "reason": f"{accepted} of {len(controls)} random ports accept connections, as no server does: "
+                "something in between answers in its place",
+                "answered": True,
+                "errors": {},
+                "elapsed": round(time.monotonic() - began, 2),
+            }
     left |= set(scanner.sweep(others, timeout))
     left -= set(scanner.errors)
     left |= set(scanner.sweep(sorted(scanner.errors), timeout))
@@ -228,7 +256,13 @@ def scan(
         "errors": dict(errors),
     }
     if time.monotonic() > scanner.ends:
-        result |= {"reliable": False, "reason": f"not every port was tried within {deadline:.0f} s"}
+        why = ""
+        if possible < concurrency or scanner.files_ran_out:
+            why = (
+                f", because this machine allows {scanner.concurrency} connections at a time: raise its limit of open "
+                "files, `ulimit -n 16384`"
+            )
+        result |= {"reliable": False, "reason": f"not every port was tried within {deadline:.0f} s{why}"}
     elif errors:
         name, count = errors.most_common(1)[0]
         result |= {

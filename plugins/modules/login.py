@@ -12,6 +12,7 @@ description:
   - Tries to log in by SSH as each of O(users) in turn, with the inventory's other connection settings.
   - A server that refuses a user is reachable, so the next user is tried without an error.
   - The connection stays open for the tasks that follow.
+  - A server that is not reached by SSH is an error, since a change of SSH could not be guarded there.
   - A user other than root must be able to use sudo without a password, unless C(become_pass) is given.
   - A server that lets none in is reported with the cause, as far as ssh's messages tell it, and the remedy.
   - This is an action plugin; it runs only C(true) on the server.

@@ -15,6 +15,8 @@ description:
   - Ports that stay silent are tried a second time when anything else at the address answered, so that a lost packet
     does not hide an open port. Ports in O(expected) are tried once more, with a longer timeout.
   - Silence is paced at O(concurrency) per timeout; an answer allows the next connection at once.
+  - A few random ports are tried first. If nearly all of them accept, something in between answers for the host, and the
+    scan of that address ends.
   - All addresses are probed at the same time, each within O(deadline) seconds.
   - A module of our own because M(ansible.builtin.wait_for) takes one port per call and M(ansible.builtin.uri) cannot
     request a name from a given address; a scanner such as nmap would have to be installed.
@@ -118,6 +120,11 @@ addresses:
     reachable: {type: bool, description: Whether this machine has a route to the address.}
     reason: {type: str, description: Why it has none, or why the result is not reliable, or empty.}
     reliable: {type: bool, description: Whether every port was tried and the open ones still answered at the end.}
+    intercepted:
+      type: bool
+      description:
+        - Whether something between this machine and the host accepts every connection, such as a transparent proxy.
+          Nothing is known of the host's ports then, and RV(addresses.open) is empty.
     answered: {type: bool, description: "Whether anything answered, open or closed."}
     open: {type: list, description: "Open ports, ascending."}
     closed: {type: int, description: Number of ports that refused.}

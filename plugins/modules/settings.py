@@ -47,6 +47,10 @@ places:
     Where each setting is set that has not its default, by full name; likewise C(openmates_services.SERVICE.FIELD).
   type: dict
   returned: success
+plaintext:
+  description: The secrets that the inventory has in plaintext, by file.
+  type: dict
+  returned: success
 unresolved:
   description: Why a setting has no value, by full name.
   type: dict

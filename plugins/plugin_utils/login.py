@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import typing as t
 
 from ansible.errors import AnsibleConnectionFailure
@@ -35,6 +36,17 @@ def connection_as(connection: t.Any, play_context: t.Any, user: str, **options: 
     other.set_become_plugin(connection.become)
     other._shell = connection._shell
     return other
+
+
+def command_line(connection: t.Any, user: str) -> str:
+    """The command with which an operator logs in at a terminal, as the connection does."""
+    command = ["ssh"]
+    for name in ("ssh_common_args", "ssh_extra_args"):
+        command += shlex.split(connection.get_option(name) or "")
+    key, port = connection.get_option("private_key_file"), int(connection.get_option("port") or 22)
+    command += ["-i", str(key)] if key else []
+    command += ["-p", str(port)] if port != 22 else []
+    return shlex.join([*command, f"{user}@{connection.get_option('host')}"])
 
 
 def attempt(connection: t.Any, command: str) -> Login:

@@ -62,7 +62,8 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
         r"Password change required|password has expired|required to change your password",
         Meaning(
             "lets {user} in only to change the password, which has expired",
-            "Log in with `{login}`, set a new password, and run the playbook again.",
+            "Log in with `{login}`, which asks for the old password and a new one. Then run the playbook again, with "
+            "the new password if it needs one. In the provider's console `passwd {user}` does the same.",
         ),
     ),
     (
@@ -102,12 +103,26 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
         ),
     ),
     (
+        r"Load key \"?(?P<key>[^\"\n]+)\"?: incorrect passphrase",
+        Meaning(
+            "could not be offered the private key {key}, because its passphrase was not given",
+            "Run `ssh-add {key}`, which asks for it once.",
+        ),
+    ),
+    (
         r"Invalid/incorrect password",
         Meaning("does not accept the password for {user}", "Type it again, or reset it in the provider's console."),
     ),
     (
         r"Bad owner or permissions on (?P<file>\S+)|(?P<line>\S+: line \d+: Bad configuration option[^\n]*)",
         Meaning("was not asked, because ssh refuses its own configuration: {file}{line}", "Correct that file."),
+    ),
+    (
+        r"connect to host \S+ port \d+: (?:Permission denied|Operation not permitted)",
+        Meaning(
+            "cannot be reached: this machine does not let the connection out",
+            "Check its firewall, security software or VPN for {port_setting}.",
+        ),
     ),
     (
         r"Permission denied \([^)]*password",
@@ -121,7 +136,8 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
         r"Permission denied",
         Meaning(
             "accepts none of this machine's keys",
-            "Add an accepted key to ssh-agent, or set ansible_ssh_private_key_file to it.",
+            "Add an accepted key to ssh-agent, or set ansible_ssh_private_key_file to it. A hardened server accepts "
+            "Ed25519, and RSA from 3072 bits on.",
         ),
     ),
     (
@@ -147,7 +163,7 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
         Meaning("has no SSH server on that port", "Check that sshd listens on this port ({port_setting})."),
     ),
     (
-        r"No route to host|Network is unreachable",
+        r"No route to host|Network is unreachable|(?:Host|Network) is down",
         Meaning(
             "cannot be reached: there is no route to it",
             "Check that the server is up and that its address is right. If it is an IPv6 address: this machine may "
@@ -155,7 +171,8 @@ _MEANINGS: tuple[tuple[str, Meaning], ...] = (
         ),
     ),
     (
-        r"kex_exchange_identification|Invalid SSH identification string|Protocol mismatch",
+        r"kex_exchange_identification|Invalid SSH identification string|Protocol mismatch|banner exchange"
+        r"|Connection (?:closed|reset) by",
         Meaning(
             "closes the connection before an SSH server answers",
             "Check {port_setting}: another program may listen there, or the server refuses this address.",
@@ -185,15 +202,17 @@ def meaning(
     port: int = 22,
     bastion: str = "",
     logged_in: bool = False,
+    login: str = "",
     bootstrap: str = "the playbook bootstrap",
 ) -> Meaning:
     """The cause and the remedy.
 
     said: all that ssh and the command printed. address, port: the server's. user: the one who was to log in.
     bastion: the host that the connection goes through, as user@host:port, if any. logged_in: whether the login itself
-    succeeded, and the command failed. bootstrap: what a remedy calls the playbook of that name.
+    succeeded, and the command failed. login: the command that logs in, at a terminal. bootstrap: what a remedy calls
+    the playbook of that name.
     """
-    words = {"user": user, "bootstrap": bootstrap}
+    words = {"user": user, "bootstrap": bootstrap, "login": login}
     if not bastion or not ended_at_bastion(said):
         words |= {"port_setting": "openmates_ssh_port", "address_setting": "ansible_host"}
         return _match(said, address, port, words) or (_OTHER_COMMAND if logged_in else _NO_ANSWER).filled(**words)
@@ -228,7 +247,7 @@ def _match(said: str, address: str, port: int, words: dict[str, str]) -> Meaning
     """The first meaning whose pattern is in the text."""
     words = words | {
         "known": address if port == 22 else f"'[{address}]:{port}'",  # as known_hosts names it
-        "login": f"ssh {'' if port == 22 else f'-p {port} '}{words['user']}@{address}",
+        "login": words["login"] or f"ssh {'' if port == 22 else f'-p {port} '}{words['user']}@{address}",
     }
     for pattern, cause in _MEANINGS:
         if found := re.search(pattern, said, re.IGNORECASE):

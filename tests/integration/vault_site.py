@@ -171,6 +171,7 @@ class Site:
         (self.folder / "connection").mkdir()
         (self.folder / "connection" / "loud.py").write_text(LOUD_CONNECTION)
         self.variables = {
+            "vault_packages_missing": [],  # this machine has hvac in another place than a host
             "vault_url": self.bao.url,
             "vault_root_url": self.bao.root_url,
             "vault_container": "",

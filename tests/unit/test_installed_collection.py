@@ -311,3 +311,24 @@ def test_make_new_is_the_same_playbook_from_a_checkout() -> None:
         f"ANSIBLE_COLLECTIONS_PATH={ROOT}/collections",
     ):
         assert part in recipe
+
+
+def test_a_dry_run_of_new_writes_nothing(operator: Operator) -> None:
+    output = operator.succeed(*operator.new(*GIVEN, "--check"))
+    assert "operations would be created" in output and contents(operator.directory) == {}
+
+
+def test_new_names_the_password_of_a_second_environment_that_ansible_cfg_lacks(operator: Operator) -> None:
+    """As it is never overwritten. With the line that is named, the files of both environments open."""
+    operator.succeed(*operator.new(*GIVEN))
+    password = operator.directory / "second"
+    password.write_text("of the second environment")
+    output = operator.succeed(*operator.new("--vault-id", f"dev@{password}", environment="dev"))
+    line = re.search(r"vault_identity_list = (dev@[^\s']+)", output)
+    assert line and "ansible.cfg does not name the password that opens dev/group_vars/dev/secrets.yml" in output
+    operator.directory /= "operations"
+    operator.refused("ansible-vault", "view", "dev/group_vars/dev/secrets.yml")
+    config = operator.directory / "ansible.cfg"
+    config.write_text(config.read_text().replace("[defaults]", f"[defaults]\n{line[0]}"))
+    for environment in ("prod", "dev"):
+        operator.decrypted(f"{environment}/group_vars/{environment}/secrets.yml")

@@ -104,3 +104,35 @@ def test_engine_secrets_and_images_are_prepared_and_the_secrets_once(checkout: C
     assert prepare(checkout).returncode == 0 and checkout.called == [*steps, images]
     (checkout.folder / "called").unlink()
     assert prepare(checkout).returncode == 0 and checkout.called == ["engine", images]
+
+
+LINKS = ("prod", "dev", "group_vars", "collections/ansible_collections/openmates/server/roles")
+
+
+@pytest.mark.parametrize("wrong", ["", *LINKS, "directory", ".vault-password"])
+def test_a_file_system_without_links_or_permissions_is_named(checkout: Checkout, wrong: str) -> None:
+    """As on a disk of Windows in WSL, exFAT, a shared folder, or after Git for Windows."""
+    for name in LINKS:
+        link = checkout.folder / name
+        link.parent.mkdir(parents=True, exist_ok=True)
+        if name == wrong:
+            link.write_text("inventories/prod")
+        else:
+            link.symlink_to("inventories")
+    password = checkout.folder / ".vault-password"
+    password.touch(mode=0o600)
+    if wrong in ("directory", ".vault-password"):
+        (password if wrong == ".vault-password" else checkout.folder).chmod(0o777)
+    done = checkout.run("lab/filesystem.sh")
+    words = {
+        "": "",
+        "directory": "so Ansible ignores its ansible.cfg",
+        ".vault-password": ".vault-password is executable, so Ansible would run it",
+    }.get(wrong, f"{wrong} is not a link")
+    assert done.returncode == bool(wrong) and words in done.stderr and len(done.stderr.splitlines()) == bool(wrong)
+
+
+def test_make_looks_at_the_file_system_before_all_else() -> None:
+    makefile = (LAB.parent / "Makefile").read_text()
+    assert "$(VENV)/.complete: requirements.lock lab/venv.sh | filesystem\n" in makefile
+    assert "filesystem:\n\t@lab/filesystem.sh\n" in makefile and "\n.PHONY: filesystem\n" in makefile

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -12,7 +13,7 @@ from ansible.errors import AnsibleConnectionFailure
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
 from ansible_collections.openmates.server.plugins.action import guarded_files, login
-from ansible_collections.openmates.server.plugins.plugin_utils.login import Login, attempt, last_words
+from ansible_collections.openmates.server.plugins.plugin_utils.login import Login, attempt, command_line, last_words
 
 IN = Login(True, False, "")
 REFUSED = Login(False, True, "Permission denied (publickey)", "admin@a: Permission denied (publickey).")
@@ -29,7 +30,8 @@ class Connection(SimpleNamespace):
     become = None
 
     def get_option(self, name: str) -> object:
-        return {"host": "198.51.100.11", "port": 22, "remote_user": self.user}[name]
+        options = {"ssh_common_args": "", "ssh_extra_args": None, "private_key_file": ""}
+        return {"host": "198.51.100.11", "port": 22, "remote_user": self.user, **options, **vars(self)}[name]
 
 
 def action(plugin: type, arguments: dict, user: str = "root") -> object:
@@ -96,6 +98,15 @@ def test_the_first_user_who_gets_in_is_the_answer(monkeypatch: pytest.MonkeyPatc
     assert (result["user"], tried, result["changed"]) == ("root", ["admin sudo -n true", "root true"], False)
 
 
+@pytest.mark.parametrize("transport", ["local", "community.docker.docker"])
+def test_a_server_that_is_not_reached_by_ssh_is_refused(monkeypatch: pytest.MonkeyPatch, transport: str) -> None:
+    """As on the server itself: everything would seem to work, until the change that SSH guards."""
+    monkeypatch.setattr(Connection, "transport", transport)
+    result, tried = who(monkeypatch, {"admin": IN})
+    assert result["failed"] and tried == []
+    assert "prod1 is not reached by SSH" in result["msg"] and "remove ansible_connection" in result["msg"]
+
+
 def test_a_silent_server_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
     result, tried = who(monkeypatch, {"admin": SILENT})
     assert tried == ["admin sudo -n true"] and result["failed"]
@@ -140,6 +151,31 @@ def test_the_user_that_a_cloud_image_accepts_is_named(monkeypatch: pytest.Monkey
     result, tried = who(monkeypatch, {"admin": REFUSED, "root": Login(False, False, said, said, True)})
     assert tried == ["admin sudo -n true", "root true"] and "lets root in only to say" in result["msg"]
     assert result["msg"].endswith("Set openmates_ssh_initial_user: debian.")
+
+
+EXPIRED = "WARNING: Your password has expired.\nPassword change required but no TTY available."
+
+
+def test_an_expired_password_comes_with_the_command_that_changes_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As Hetzner's, of a server that was made without a key. Ansible has no terminal to change it at."""
+    answers = {"admin": REFUSED, "root": Login(False, False, "no TTY available", EXPIRED, True)}
+    result, _ = who(monkeypatch, answers)
+    assert "lets root in only to change the password, which has expired" in result["msg"]
+    assert "Log in with `ssh root@198.51.100.11`" in result["msg"] and "`passwd root`" in result["msg"]
+
+
+def test_the_command_that_logs_in_is_the_connections_own() -> None:
+    connection = Connection(
+        user="x",
+        ssh_common_args="-o 'UserKnownHostsFile=\"/a b/known_hosts\"'",
+        ssh_extra_args="-o 'ProxyCommand=ssh -W [%h]:%p jump'",
+        private_key_file="/a b/key",
+        port=2222,
+    )
+    assert shlex.split(command_line(connection, "root")) == [
+        *("ssh", "-o", 'UserKnownHostsFile="/a b/known_hosts"', "-o", "ProxyCommand=ssh -W [%h]:%p jump"),
+        *("-i", "/a b/key", "-p", "2222", "root@198.51.100.11"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["ansible_user", "ansible_ssh_user"])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from ansible.errors import AnsibleActionFail
+from ansible_collections.openmates.server.plugins.action.operator_secrets import ActionModule
 from ansible_collections.openmates.server.plugins.plugin_utils import operator_secrets
 from installed import ROOT, Operator
 
@@ -148,3 +151,12 @@ def test_what_is_made_is_long_enough(name: str) -> None:
 
 def test_the_invite_code_has_the_form_of_the_web_app() -> None:
     assert re.fullmatch(r"[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}", operator_secrets.invite_code())
+
+
+def test_a_password_file_that_ansible_would_run_is_not_left_behind(tmp_path: Path) -> None:
+    """As on exFAT, where every file is executable."""
+    loader = SimpleNamespace(is_executable=lambda path: path.exists())
+    action = SimpleNamespace(_loader=loader, _task=SimpleNamespace(check_mode=False))
+    with pytest.raises(AnsibleActionFail, match="would be executable"):
+        ActionModule._password(action, tmp_path / ".vault-password")
+    assert list(tmp_path.iterdir()) == []

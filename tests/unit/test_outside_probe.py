@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import multiprocessing
+import resource
 import socket
 import subprocess
 import sys
@@ -170,11 +172,90 @@ def test_a_missing_route_is_explained_with_the_systems_error(monkeypatch: pytest
     assert "no IPv6 route" in tcp_scan.no_way("2001:db8::1")
 
 
+def test_what_answers_on_every_port_is_not_taken_for_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a transparent proxy does. The scan ends early: its result would be 65535 open ports."""
+    tried: list[int] = []
+
+    def sweep(self: tcp_scan.Scanner, ports: object, _timeout: float) -> list[int]:
+        tried.extend(ports)
+        self.open.update(tried)
+        return []
+
+    monkeypatch.setattr(tcp_scan.Scanner, "sweep", sweep)
+    seen = tcp_scan.scan("127.0.0.1", list(range(1, 65536)), [22, 443], 1.0, 4096, 10.0)
+    assert (seen["intercepted"], seen["reliable"], seen["open"]) == (True, False, [])
+    assert "32 of 32 random ports accept" in seen["reason"] and len(tried) == 34
+
+
+def test_a_server_with_many_open_ports_is_not_taken_for_a_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
+    def sweep(self: tcp_scan.Scanner, ports: object, _timeout: float) -> list[int]:
+        self.open.update(port for port in ports if port % 2)
+        return [port for port in ports if not port % 2]
+
+    monkeypatch.setattr(tcp_scan.Scanner, "sweep", sweep)
+    monkeypatch.setattr(tcp_scan.random, "shuffle", lambda ports: None)
+    seen = tcp_scan.scan("127.0.0.1", list(range(1, 201)), [22], 1.0, 4096, 10.0)
+    assert (seen["intercepted"], len(seen["open"])) == (False, 100)
+
+
+def with_file_limit(limit: int, job: Callable[[], object]) -> object:
+    """The result of a function in a process that may open so many files, and cannot raise that."""
+
+    def work() -> dict:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
+        return {"result": job()}
+
+    process, receiver = outside_probe.in_process(work, multiprocessing.get_context("fork"))
+    found = receiver.recv()
+    process.join()
+    return found["result"]
+
+
+def test_no_more_connections_are_under_way_than_files_can_be_open() -> None:
+    """Also where the limit is another one than the system says: nothing is reported as a port's error."""
+    with silent_port() as (silent, _):
+
+        def sweep() -> tuple:
+            scanner = tcp_scan.Scanner("127.0.0.1", 4096, 30.0)
+            return len(scanner.sweep([silent] * 300, 0.1)), scanner.errors, scanner.concurrency
+
+        undecided, errors, concurrency = with_file_limit(120, sweep)
+    assert (undecided, errors) == (300, {})
+    assert concurrency < 120
+
+
+def test_the_limit_of_open_files_decides_how_many_connections_are_made() -> None:
+    assert with_file_limit(200, lambda: tcp_scan.raise_file_limit(16384)) == 200 - tcp_scan.SPARE_FILES
+
+
+def test_a_limit_below_the_one_that_is_reported_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """macOS reports no hard limit, and refuses a soft one above kern.maxfilesperproc."""
+    limits = [256]
+
+    def setrlimit(_which: int, limit: tuple[int, int]) -> None:
+        if limit[0] > 10240:
+            raise ValueError("current limit exceeds maximum limit")
+        limits[0] = limit[0]
+
+    monkeypatch.setattr(tcp_scan.resource, "getrlimit", lambda _which: (limits[0], resource.RLIM_INFINITY))
+    monkeypatch.setattr(tcp_scan.resource, "setrlimit", setrlimit)
+    assert 4096 < tcp_scan.raise_file_limit(16384) <= 10240
+    assert limits[0] <= 10240
+
+
+def test_a_scan_that_a_low_limit_makes_too_slow_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tcp_scan, "raise_file_limit", lambda _wanted: 16)
+    with silent_port() as (silent, _):
+        seen = tcp_scan.scan("127.0.0.1", [silent], [], 20.0, 16384, 0.01)
+    assert not seen["reliable"]
+    assert "allows 16 connections at a time" in seen["reason"] and "ulimit -n" in seen["reason"]
+
+
 def test_it_ends_at_its_deadline() -> None:
     with silent_port() as (silent, _):
         seen = probe(["127.0.0.1"], str(silent), timeout=20.0, deadline=0.01)["addresses"]["127.0.0.1"]
     assert not seen["reliable"]
-    assert "not every port was tried" in seen["reason"]
+    assert "not every port was tried" in seen["reason"] and "ulimit" not in seen["reason"]
     assert seen["elapsed"] < 10
 
 

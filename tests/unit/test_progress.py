@@ -10,6 +10,9 @@ import time
 from pathlib import Path
 
 import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.openmates.server.plugins.callback.progress import Running
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -137,6 +140,15 @@ def test_a_run_of_ansible_shows_the_task_and_leaves_its_output_to_programs(tmp_p
 def test_quick_tasks_and_a_dry_run_print_nothing_more(tmp_path: Path) -> None:
     assert "..." not in play(tmp_path, "--check", OPENMATES_PROGRESS_EVERY="20").stderr
     assert "..." not in play(tmp_path, OPENMATES_PROGRESS_EVERY="0").stderr
+
+
+def test_the_task_that_waits_for_services_names_them() -> None:
+    tasks = yaml.safe_load((ROOT / "roles/stack/tasks/changes.yml").read_text())
+    [task] = [task for task in tasks if "community.docker.docker_compose_v2" in task]
+    wanted = {True: "Start services and wait until they are healthy: cms, api", False: "Start services: cms, api"}
+    for wait, name in wanted.items():
+        templar = Templar(DataLoader(), {"stack_wait": wait, "stack_due": ["cms", "api"]})
+        assert templar.template(trust_as_template(task["name"])) == name
 
 
 # --- tests/progress.py: a test that runs ------------------------------------------------------------------------------

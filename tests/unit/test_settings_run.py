@@ -7,6 +7,7 @@ import configparser
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -216,7 +217,13 @@ def test_a_value_that_is_no_mapping_of_services_is_refused(operator: Operator, v
 
 def test_fields_of_one_command_line_are_not_dropped_without_a_message(operator: Operator) -> None:
     one, two = ({"openmates_services": {name: {"memory": "1G"}}} for name in ("api", "cms"))
-    output = operator.refused("-e", json.dumps(one), "-e", json.dumps(two))
+    operator.write("one.json", json.dumps(one))
+    operator.write("two.yml", two)
+    given = {"one": [json.dumps(one), "@inventory/one.json"], "two": [json.dumps(two), "@inventory/two.yml"]}
+    for first, second in zip(given["one"], reversed(given["two"]), strict=True):
+        output = operator.refused("-e", first, "-e", second)
+        assert "openmates_services is set in the command line (-e) twice. Set it once." in output
+    output = operator.refused("-e", "@inventory/one.json", "-e", "@inventory/two.yml")
     assert "openmates_services is set in the command line (-e) twice. Set it once." in output
 
 
@@ -321,6 +328,37 @@ def test_secrets_are_never_shown(operator: Operator) -> None:
     assert "canary" not in done.stdout + done.stderr
 
 
+def test_secrets_in_plaintext_are_refused_with_the_command_that_encrypts_them(operator: Operator) -> None:
+    file, encrypt = "group_vars/prod/secrets.yml", Path(sys.executable).parent / "ansible-vault"
+    value = {
+        "openmates_grafana_password": "kD8sQ2wE5rT7yU9i",
+        "openmates_vault_seeds": {"providers/x": {"api_key": "Zk2xY7Qw"}},
+    }
+    operator.write(file, value)
+    operator.write("group_vars/prod/main.yml", {"openmates_cache_password": "Zk2xY7Qw5tRb9Lm4"})
+    output = operator.refused(playbook="judge")
+    for words in (
+        f"openmates_grafana_password, openmates_vault_seeds in inventory/{file}: in plaintext, for every reader",
+        f"Run `ansible-vault encrypt inventory/{file}`",
+        "openmates_cache_password in inventory/group_vars/prod/main.yml: in plaintext",
+        f"Move it: `ansible-vault edit inventory/{file}`",
+    ):
+        assert words in output
+    assert "kD8sQ2" not in output and "Zk2xY7" not in output
+    assert "plaintext" not in operator.refused("-e", "openmates_plaintext_secrets=true", playbook="judge")
+
+    operator.command(encrypt, "encrypt", f"inventory/{file}")
+    done = operator.command(encrypt, "encrypt_string", "Zk2xY7Qw5tRb9Lm4", "--name", "openmates_cache_password")
+    operator.write("group_vars/prod/main.yml", done.stdout)
+    operator.write(
+        "host_vars/server/one.yml", {"openmates_database_password": "{{ lookup('ansible.builtin.env', 'NO_SUCH') }}"}
+    )
+    operator.write(
+        "host_vars/server/two.yml", {"openmates_vault_seeds": {"providers/y": {"url": "https://y.example.test"}}}
+    )
+    assert "plaintext" not in operator.refused("-e", "openmates_admin_password=Zk2xY7Qw5tRb9Lm4", playbook="judge")
+
+
 def test_preflight_judges_the_converted_values_and_names_what_is_missing(operator: Operator) -> None:
     operator.write("group_vars/prod.yml", {"openmates_backend_environment": {"A": "{{ my_missing_name }}"}})
     operator.write("host_vars/server.yml", "\nopenmates_services: {loki: {image: grafana/loki}, api: {memory: 9Q}}\n")
@@ -375,6 +413,54 @@ def test_a_run_without_a_server_is_an_error(
     assert words in operator.refused(*arguments, inventory=inventory)
 
 
+FILES = ("known_hosts_file", "vault_keys_file", "vault_snapshots", "directus_schema")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "project"),
+    [
+        (["inventory"], "."),
+        (["inventory/"], "."),
+        (["inventory/hosts.yml"], "."),
+        (["link"], "."),
+        (["inventory", "more.yml"], "."),
+        (["more.yml", "inventory"], "."),
+        (["elsewhere/hosts.yml"], "elsewhere"),
+    ],
+    ids=str,
+)
+def test_the_files_of_an_inventory_are_in_its_project(operator: Operator, arguments: list[str], project: str) -> None:
+    """However the inventory is named. In the last case it has no directory of its own in its project."""
+    (operator.folder / "more.yml").write_text(yaml.safe_dump({"other": {"hosts": {"bastion": None}}}))
+    (operator.folder / "link").symlink_to("inventory")
+    operator.write("../elsewhere/hosts.yml", HOSTS)
+    operator.write("../elsewhere/ansible.cfg", "")
+    named = [part for source in arguments[1:] for part in ("-i", source)]
+    done = operator.run(*named, inventory=arguments[0])
+    assert done.returncode == 0, done.stdout + done.stderr
+    [(_, text)] = re.findall(r"SHOWN\s+(\S+)\s+(\S+)", done.stdout)
+    settings = json.loads(base64.b64decode(text))["settings"]
+    name = "prod" if project == "elsewhere" else "link" if arguments == ["link"] else "inventory"
+    found = [str(Path(settings[file]).relative_to((operator.folder / project).resolve())) for file in FILES]
+    assert found == ["known_hosts", f"vault-keys/{name}/server.yml", f"vault-snapshots/{name}", f"directus/{name}.json"]
+
+
+@pytest.mark.parametrize(
+    ("named", "words"),
+    [
+        (".", ". is no inventory, but the root of a project"),
+        (
+            "several",
+            "is in several/prod, whose group_vars Ansible does not read with -i several. Name that inventory",
+        ),
+    ],
+)
+def test_a_directory_that_is_no_inventory_is_refused(operator: Operator, named: str, words: str) -> None:
+    operator.write("../several/prod/hosts.yml", HOSTS)
+    operator.write("../ansible.cfg", "")
+    assert words in operator.refused(inventory=named)
+
+
 def test_a_command_that_does_not_read_the_settings_can_connect_all_the_same(operator: Operator) -> None:
     message = "msg={{ ansible_user }}:{{ ansible_port }}"
     command = [Path(sys.executable).parent / "ansible", "server", "-i", "inventory", "--playbook-dir", "playbooks"]
@@ -388,6 +474,20 @@ def test_the_project_names_no_default_inventory_and_lets_servers_fail_one_by_one
     config = configparser.ConfigParser()
     config.read(ROOT / "ansible.cfg")
     assert not {"inventory", "any_errors_fatal"} & set(config["defaults"])
+
+
+def test_an_ansible_cfg_that_ansible_ignores_is_named(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+    (operator.folder / "ansible.cfg").write_text((ROOT / "ansible.cfg").read_text())
+    operator.folder.chmod(0o777)
+    assert operator.run().returncode == 0, "ANSIBLE_CONFIG names one"
+    command = [Path(sys.executable).parent / "ansible-playbook", "playbooks/probe.yml", "-i", "inventory"]
+    monkeypatch.setenv("ANSIBLE_COLLECTIONS_PATH", str(ROOT / "collections"))
+    for mode in (0o777, 0o755):
+        operator.folder.chmod(mode)
+        done = operator.command("env", "-u", "ANSIBLE_CONFIG", *command)
+        output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+        found = f"Ansible ignores {operator.folder}/ansible.cfg, because any user may write to that directory" in output
+        assert found == (mode == 0o777), output
 
 
 def test_hosts_that_are_no_servers_are_left_alone(operator: Operator) -> None:
@@ -439,6 +539,55 @@ def test_a_bastion_that_cannot_be_reached_is_named_with_its_setting(operator: Op
     assert "(openmates_ssh_bastion)" in output
 
 
+#: Records how it is called. The connection to the server goes on with the genuine ssh, which calls this one again, from
+#: a shell, for the way through the bastion.
+SSH = """#!{python}
+import json, os, sys
+with open({log!r}, "a") as log:
+    log.write(json.dumps(sys.argv[1:]) + "\\n")
+if "-W" not in sys.argv:
+    os.execv({genuine!r}, sys.argv)
+sys.exit(255)
+"""
+ODD = 'my projects, 100%h o\'clock "x" \\'
+
+
+@pytest.mark.parametrize("inventory", ["an operator's", "the lab's"])
+def test_a_project_can_be_in_a_directory_with_any_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, inventory: str
+) -> None:
+    """ssh reads the names of its files, and so does the ssh that a shell starts for the bastion."""
+    folder = tmp_path / ODD
+    folder.mkdir()
+    operator = Operator(folder)
+    log, fake = tmp_path / "calls", tmp_path / "bin/ssh"
+    fake.parent.mkdir()
+    fake.write_text(SSH.format(python=sys.executable, log=str(log), genuine=shutil.which("ssh")))
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:{os.environ['PATH']}")
+    if inventory == "the lab's":
+        (folder / ".lab").mkdir()
+        operator.write("hosts.yml", (ROOT / "inventories/lab/hosts.yml").read_text().replace("/../../.lab", "/../.lab"))
+        server, known, key = "prod1", folder / ".lab/known_hosts", folder / ".lab/id_ed25519"
+    else:
+        operator.write("hosts.yml", {"prod": {"hosts": {"server": {"ansible_host": "127.0.0.1"}}}})
+        server, known, key = "server", folder / "known_hosts", None
+        known.touch()
+    command = [Path(sys.executable).parent / "ansible", server, "-i", "inventory", "--playbook-dir", "playbooks"]
+    given = ["-e", "ansible_host=127.0.0.1", "-e", "openmates_ssh_bastion=me@127.0.0.1:1"]
+    done = operator.command(*command, "-m", "ansible.builtin.raw", "-a", "true", *given)
+    assert log.exists(), done.stdout + done.stderr
+    calls = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [("-W" in call) for call in calls[:2]] == [False, True], done.stdout + done.stderr
+    assert calls[1][:2] == ["-W", "[127.0.0.1]:22"], "what ssh itself replaces"
+    monkeypatch.undo()
+    for call in calls[:2]:
+        options = subprocess.run(["ssh", "-G", *call], capture_output=True, text=True, check=True).stdout
+        assert f"userknownhostsfile {known}" in options
+        # ssh replaces %% later in this one.
+        assert not key or f"identityfile {str(key).replace('%', '%%')}\n" in options
+
+
 #: Those for servers: new creates an inventory and has none.
 VERBS = sorted(path for path in (ROOT / "playbooks").glob("*.yml") if path.name != "new.yml")
 
@@ -457,3 +606,26 @@ def test_a_verb_is_for_the_servers_and_reads_the_settings_first(verb: Path) -> N
         }
         if any("tags" in task for task in others):
             assert arguments["tags"] == settings["tags"] == "always"
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=lambda path: path.name)
+def test_a_verb_finds_the_login_user_before_it_connects(verb: Path) -> None:
+    """Which also says why a server lets no one in. Ansible's own message is `UNREACHABLE`, with ssh's last words."""
+    for play in yaml.safe_load(verb.read_text()):
+        if not play.get("become"):
+            continue
+        assert play["gather_facts"] is False
+        roles = [task.get("ansible.builtin.import_role", {"name": ""})["name"] for task in play["tasks"]]
+        # Ahead of login, tasks are on the controller only.
+        assert set(roles[1 : roles.index("login")]) <= {"settings", "preflight", "bootstrap"}
+
+
+@pytest.mark.parametrize("verb", ["unseal", "vault_snapshot", "vault_root", "rotate", "directus_schema"])
+def test_a_verb_names_the_cause_of_a_failed_login(operator: Operator, verb: str) -> None:
+    operator.write("group_vars/prod.yml", {"openmates_ssh_port": 1})
+    operator.write("hosts.yml", {"prod": {"hosts": {"server": {"ansible_host": "127.0.0.1"}}}})
+    arguments = ["-e", "vault_rotate_path=providers/x"] if verb == "rotate" else []
+    program = Path(sys.executable).parent / "ansible-playbook"
+    done = operator.command(program, ROOT / f"playbooks/{verb}.yml", "-i", "inventory", *arguments)
+    output = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    assert "server (127.0.0.1, port 1) has no SSH server on that port" in output and "UNREACHABLE" not in output

@@ -22,6 +22,8 @@ Load key "/tmp/key": bad permissions
 root@198.51.100.13: Permission denied (publickey,password)."""
 NO_KEY = """Warning: Identity file /tmp/nokey not accessible: No such file or directory.
 root@198.51.100.13: Permission denied (publickey)."""
+LOCKED_KEY = """Load key "/home/me/.ssh/id_ed25519": incorrect passphrase supplied to decrypt private key
+root@198.51.100.13: Permission denied (publickey)."""
 EXPIRED = """You are required to change your password immediately (administrator enforced).
 WARNING: Your password has expired.
 Password change required but no TTY available."""
@@ -44,6 +46,7 @@ DIRECT = [
     ("/etc/ssh/ssh_config: line 7: Bad configuration option: nonsense", "line 7", "Correct that file"),
     ("root@a: Permission denied (publickey,password).", "would accept a password", "--ask-pass"),
     ("root@a: Permission denied (publickey).", "accepts none of this machine's keys", "ssh-agent"),
+    ("admin@a: Permission denied (publickey).", "accepts none of this machine's keys", "RSA from 3072 bits"),
     ("Unable to negotiate with a port 22: no matching key exchange method found.", "methods", "OpenSSH 9.0"),
     ("ssh: Could not resolve hostname no.such.invalid: Name or service not known", "resolved", "ansible_host"),
     ("ssh: connect to host a port 2222: Connection refused", "no SSH server", "openmates_ssh_port"),
@@ -51,6 +54,13 @@ DIRECT = [
     ("connect to host 2001:db8::1 port 22: Network is unreachable", "no route", "IPv6"),
     (CLOSED + "198.51.100.13 port 8080", "closes the connection", "openmates_ssh_port"),
     ("ssh: connect to host a port 22: Connection timed out", "cannot be reached", "openmates_ssh_sources"),
+    ("ssh: connect to host a port 22: Operation timed out", "cannot be reached", "address is right"),
+    ("ssh: connect to host a port 22: Permission denied", "does not let the connection out", "firewall"),
+    ("ssh: connect to host a port 22: Operation not permitted", "does not let the connection out", "VPN"),
+    ("ssh: connect to host a port 22: Host is down", "no route", "server is up"),
+    ("Connection timed out during banner exchange", "closes the connection", "openmates_ssh_port"),
+    ("Connection closed by 198.51.100.13 port 22", "closes the connection", "refuses this address"),
+    (LOCKED_KEY, "its passphrase was not given", "ssh-add /home/me/.ssh/id_ed25519"),
     ("", "cannot be reached", "address is right"),
 ]
 #: What a server that a user could log in to printed instead of running the command.
@@ -60,7 +70,7 @@ INSIDE = [
     ("This account runs backups only", "runs another command", "command="),
     ("sudo: a password is required", "sudo asks for a password", "--ask-become-pass"),
     ("root is not in the sudoers file.", "may not become root", "openmates_ssh_initial_user"),
-    (EXPIRED, "which has expired", "set a new password"),
+    (EXPIRED, "which has expired", "asks for the old password and a new one"),
 ]
 END = "\n" + CLOSED + "UNKNOWN port 65535"
 THROUGH = [

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+from pathlib import Path
 
 import pytest
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.problems import problems_of
@@ -43,6 +44,16 @@ def answer(address: str = V4, **more: object) -> dict:
         "error": "",
     }
     return seen | more
+
+
+def counted(ipv4: int, ipv6: int) -> str:
+    """What nft prints of the firewall's counters. Of IPv6, where all is well, it saw a thousand times as many."""
+    metainfo = {"metainfo": {"version": "1.1.3", "release_name": "Commodore Bullmoose #4", "json_schema_version": 1}}
+    counters = [
+        {"counter": {"family": "inet", "name": name, "table": "openmates", "handle": 3, "packets": packets, "bytes": 1}}
+        for name, packets in (("closed_ipv4", ipv4), ("closed_ipv6", 1000 * ipv6))
+    ]
+    return json.dumps({"nftables": [metainfo, *counters]})
 
 
 def service(**more: object) -> dict:
@@ -149,6 +160,21 @@ NO_ROUTE = "this machine has no IPv6 route to it (Network is unreachable)"
             "",
         ),
         (f"probe/addresses/{V4}", found(answered=False), ["Nothing answered", V4], "NOT OPEN"),
+        (
+            f"probe/addresses/{V4}",
+            found(reliable=False, intercepted=True, reason="32 of 32 random ports accept connections", silent=0),
+            [f"The ports of {V4} could not be seen from here", "32 of 32", "VPN", "another network"],
+            "NOT SEEN, 32 of 32",
+        ),
+        (
+            "dropped",
+            [counted(7, 9), counted(40, 99)],
+            [
+                f"The closed ports of {V4} could not be proven from here: 33 of 65532",
+                "openmates_upstream_firewall: true",
+            ],
+            "33 of 65532 attempts at closed ports reached the server",
+        ),
         ("probe/web/1", answer(V6, ok=False, error="the certificate is not valid: expired"), [V6, "expired"], "FAILED"),
         ("probe/web/0", answer(V4, days_left=3), ["expires in 3 days"], "3 days left"),
         (
@@ -237,6 +263,64 @@ def test_a_closed_port_is_reported_with_its_listener(seen: dict) -> None:
     assert "process caddy (pid 12)" in problems_of(listening)[0]
     deaf = bad | {"listeners": [{"address": "::", "port": 22, "name": "sshd", "pid": 1}]}
     assert "nothing listens there" in problems_of(deaf)[0]
+
+
+def test_ports_without_a_listener_are_one_sentence(seen: dict) -> None:
+    """As behind a proxy that answers on some ports only."""
+    bad = change(seen, f"probe/addresses/{V4}/open", [22, 80, 443, *range(8000, 8300)])
+    bad["listeners"] = [{"address": "0.0.0.0", "port": 22, "name": "sshd", "pid": 1}]
+    [problem] = problems_of(bad)
+    assert problem.startswith("Ports 8000, 8001") and "and 288 more must be closed" in problem and len(problem) < 500
+    assert "something in between answers" in problem and "another network" in problem
+    report = report_of(bad)
+    assert "  and 280 more that are not expected" in report and len(report) < 60
+
+
+def test_ports_that_a_firewall_in_between_closes_are_one_sentence(seen: dict) -> None:
+    """As behind a VPN that lets HTTPS through, and nothing else."""
+    seen["probe"]["addresses"] = {V4: found(443), V6: found(443)}
+    seen["listeners"] = [{"address": "0.0.0.0", "port": port, "name": "any", "pid": 1} for port in (22, 80, 443)]
+    [problem] = problems_of(seen)
+    assert problem.startswith("Ports 22 (ssh), 80 (caddy (http)) must be open and are closed at")
+    assert "the host listens there" in problem and "VPN" in problem
+
+
+def test_an_address_of_which_nothing_can_be_seen_is_one_sentence(seen: dict) -> None:
+    """IPv6 that leads nowhere: the web's requests fail as well, and its ports."""
+    seen["probe"]["addresses"][V6] = found(answered=False)
+    seen["probe"]["web"] = [answer(V4), answer(V6, ok=False, status=0, error="timed out")]
+    [problem] = problems_of(seen)
+    assert "Nothing answered" in problem and "openmates_probe_families: [ipv4]" in problem
+    seen["probe"]["addresses"][V4] = found(answered=False)
+    seen["probe"]["web"] = []
+    assert not any("openmates_probe_families" in problem for problem in problems_of(seen))
+
+
+def test_what_is_open_only_to_a_proxy_is_not_reported_as_the_servers(seen: dict) -> None:
+    for address in (V4, V6):
+        seen["probe"]["addresses"][address] = found(*range(1, 65536), intercepted=True, reliable=False, reason="proxy")
+    assert len(problems_of(seen)) == 2 and not host_has_to_be_asked(seen)
+    assert len(report_of(seen)) < 40
+
+
+def test_attempts_that_reach_the_server_prove_that_its_ports_are_closed(seen: dict) -> None:
+    for before, after in ((counted(7, 9), counted(70_000, 99)), ("", ""), ("", counted(1, 1)), ("no JSON", "[]")):
+        assert problems_of(seen | {"dropped": [before, after]}) == []
+    assert problems_of(seen | {"dropped": [counted(900, 99), counted(3, 3)]}) == [], "the firewall was loaded again"
+    refused = change(seen, f"probe/addresses/{V4}", found(22, 80, 443, closed=65532, silent=0))
+    assert len(problems_of(refused | {"dropped": [counted(7, 9), counted(8, 99)]})) == 1, "not by the server"
+
+
+def test_a_firewall_in_front_of_the_server_is_reported_but_no_problem(seen: dict) -> None:
+    seen |= {"dropped": [counted(7, 9), counted(40, 99)], "upstream_firewall": True}
+    assert problems_of(seen) == []
+    assert any("a firewall dropped the rest" in line for line in report_of(seen))
+
+
+def test_the_firewall_has_the_counters() -> None:
+    rules = (Path(__file__).parents[2] / "roles/firewall/templates/firewall.nft.j2").read_text()
+    for family in ("ipv4", "ipv6"):
+        assert f"counter closed_{family} {{ }}" in rules and f"nfproto {family} counter name closed_{family}" in rules
 
 
 def test_a_family_left_out_is_visible_but_no_problem(seen: dict) -> None:

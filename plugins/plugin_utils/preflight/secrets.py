@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
+from pathlib import Path
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import SECRETS, Preflight
 
@@ -25,6 +27,21 @@ INVITE_CODE_FORM = re.compile(r"^[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}$")
 def _needed(run: Preflight) -> list[str]:
     """Only OpenMates' own cms-setup stores an invite code."""
     return [name for name in SECRETS if name != INVITE_CODE or run.get("openmates_cms_setup_image", True)]
+
+
+def check_encryption(run: Preflight) -> Iterator[str]:
+    """Every secret of the inventory is encrypted, unless the operator has said that something else does it."""
+    if run.get("openmates_plaintext_secrets"):
+        return
+    for file, names in (run.get("openmates_secrets_in_plaintext") or {}).items():
+        own = run.files.get("secrets", "secrets.yml")
+        only_secrets = file == own or "secret" in Path(file).name
+        quoted = shlex.quote(file if only_secrets else own)
+        yield (
+            f"{', '.join(names)} in {file}: in plaintext, for every reader of this directory and of its repository. "
+            + (f"Run `ansible-vault encrypt {quoted}`" if only_secrets else f"Move it: `ansible-vault edit {quoted}`")
+            + ", or set openmates_plaintext_secrets: true if another tool encrypts the file"
+        )
 
 
 def check_secrets(run: Preflight) -> Iterator[str]:
@@ -102,4 +119,4 @@ def check_cache_password(run: Preflight) -> Iterator[str]:
         )
 
 
-CHECKS = (check_secrets, check_secrets_differ, check_cache_password)
+CHECKS = (check_secrets, check_encryption, check_secrets_differ, check_cache_password)

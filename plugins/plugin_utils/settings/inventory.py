@@ -4,17 +4,22 @@
 
 from __future__ import annotations
 
+import re
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+from ansible.parsing.vault import EncryptedString, is_encrypted
 from ansible.vars.plugins import get_vars_from_inventory_sources
+from ansible_collections.openmates.server.plugins.plugin_utils.commands import shown
 
 try:
     from ansible._internal._datatag._tags import Origin
 except ImportError:  # a later ansible-core may keep it elsewhere; messages then name the inventory only
     Origin = None
 
+#: The name of a field that holds a secret, of those that are in a mapping with others.
+SECRET_FIELD = re.compile(r"key|secret|token|passw|passphrase|credential|private", re.IGNORECASE)
 COLLECTION = Path(__file__).resolve().parents[3]
 
 
@@ -30,6 +35,59 @@ def variables(hostvars: t.Any, host_name: str, loader: t.Any) -> dict[str, list[
         for name, value in layer.items():
             found.setdefault(str(name), []).append((value, place(name, value)))
     return found
+
+
+def in_plaintext(found: Mapping[str, list[tuple[t.Any, str]]], secrets: Collection[str]) -> dict[str, list[str]]:
+    """The secrets that an inventory has in plaintext, by file.
+
+    found: what ``variables`` returns. A value that is encrypted by itself, or that a template takes from elsewhere, is
+    not in plaintext. Of a mapping only the fields whose name says that they are secret count: not its URLs.
+    """
+    files: dict[str, list[str]] = {}
+    for name in secrets:
+        for value, where in found.get(name, []):
+            file = Path(re.sub(r":\d+$", "", where))
+            if _has_text(value) and file.is_file() and not _is_encrypted(file):
+                files.setdefault(str(file), []).append(name)
+    return {file: list(dict.fromkeys(names)) for file, names in files.items()}
+
+
+def _has_text(value: t.Any) -> bool:
+    if isinstance(value, Mapping):
+        return any(
+            _has_text(content)
+            for name, content in value.items()
+            if isinstance(content, Mapping) or SECRET_FIELD.search(str(name))
+        )
+    return isinstance(value, str) and not isinstance(value, EncryptedString) and value != "" and "{{" not in value
+
+
+def _is_encrypted(file: Path) -> bool:
+    """Whether ansible-vault encrypted the file as a whole."""
+    with file.open("rb") as stream:
+        return is_encrypted(stream.read(64))
+
+
+def misnamed(hostvars: t.Any, host_name: str) -> str:
+    """What is wrong with the inventory that was named for this host, or an empty string.
+
+    Ansible finds the hosts of inventories that are inside the directory that was named, but not their group_vars.
+    """
+    inventory = hostvars._inventory
+    folders = [Path(source) for source in inventory._sources if source and Path(source).is_dir()]
+    found = Path(inventory.get_host(host_name).vars.get("inventory_dir") or ".").resolve()
+    for folder in folders:
+        if (folder / "ansible.cfg").exists():
+            return (
+                f"{shown(folder)} is no inventory, but the root of a project: Ansible reads each file in it as an "
+                "inventory. Name the inventory itself: -i prod, or -i hosts.yml."
+            )
+        if folder.resolve() in found.parents and found not in [other.resolve() for other in folders]:
+            return (
+                f"{host_name} is in {shown(found)}, whose group_vars Ansible does not read with -i {shown(folder)}. "
+                f"Name that inventory: -i {shown(found)}."
+            )
+    return ""
 
 
 def _layers(hostvars: t.Any, host_name: str, loader: t.Any) -> Iterator[Mapping[str, t.Any]]:

@@ -6,21 +6,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ansible_collections.openmates.server.plugins.plugin_utils.verify.network import (
+    problems_of_addresses,
+    problems_of_ports,
+)
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.results import (
     Readiness,
-    family_of,
-    missing_ports,
-    name_of_port,
     not_provisioned,
     probed_addresses,
-    selected_families,
     service_names,
     service_trouble,
     to_be_made,
-    unexpected_ports,
-    was_asked,
     web_answers,
-    who_listens,
 )
 
 MIN_DAYS_LEFT = 7
@@ -45,50 +42,11 @@ REMEDIES = {
 }
 
 
-def _problems_of_addresses(seen: Mapping) -> Iterator[str]:
-    selected = selected_families(seen)
-    addresses = list(seen.get("addresses") or [])
-    found = (seen.get("probe") or {}).get("addresses") or {}
-    for address in addresses:
-        entry = found.get(address)
-        if family_of(address) not in selected or entry is None:
-            continue
-        if not entry["reachable"]:
-            family = family_of(address)
-            other = ", ".join(name.lower() for name in selected if name != family)
-            yield (
-                f"{family} {address} could not be probed from here: {entry['reason']}. Run verify from a machine with "
-                f"{family}, or set openmates_probe_families: [{other}] to leave it unverified"
-            )
-        elif not entry["reliable"]:
-            yield f"The scan of {address} is not reliable: {entry['reason']}"
-        elif not entry["answered"]:
-            yield f"Nothing answered at {address}: the host is down, or a network in between drops all packets"
-    if seen.get("require_ipv6") and "IPv6" not in map(family_of, addresses):
-        yield "The host has no IPv6 address, but openmates_require_ipv6 is set"
-    if not any(family_of(address) in selected for address in addresses):
-        yield "No address was probed: set openmates_public_addresses to the server's public addresses"
-
-
-def _problems_of_ports(seen: Mapping) -> Iterator[str]:
-    for port, addresses in unexpected_ports(seen).items():
-        who = who_listens(seen, port) or "no listener was found on the host"
-        yield (
-            f"Port {port} is open to the internet at {', '.join(addresses)} and must be closed: {who}. "
-            "Stop it, or bind it to 127.0.0.1, and check why the firewall accepted it"
-        )
-    for port, addresses in missing_ports(seen).items():
-        if not probed_addresses(seen)[addresses[0]]["answered"]:
-            continue  # reported for the address
-        who = who_listens(seen, port)
-        why = f"{who}, so check the firewalls in between" if who else "nothing listens there on the host"
-        why = why if was_asked(seen) else "no answer"
-        name = f" ({name_of_port(seen, port)})" if name_of_port(seen, port) else ""
-        yield f"Port {port}{name} must be open and is closed at {', '.join(addresses)}: {why}"
-
-
 def _problems_of_web(seen: Mapping) -> Iterator[str]:
+    silent = {address for address, entry in probed_addresses(seen).items() if not entry["answered"]}
     for answer in web_answers(seen):
+        if answer["address"] in silent:
+            continue  # reported for the address
         if not answer["ok"]:
             issuer = f" (certificate by {answer['issuer']})" if answer.get("issuer") else ""
             yield f"{answer['url']} at {answer['address']}: {answer['error']}{issuer}{_caddy_hint(seen, answer)}"
@@ -154,10 +112,10 @@ def problems_of(seen: Mapping) -> list[str]:
     What a dry run finds missing on a new server is not a problem.
     """
     if not_provisioned(seen):
-        return list(_problems_of_addresses(seen))
+        return list(problems_of_addresses(seen))
     parts = (
-        _problems_of_addresses,
-        _problems_of_ports,
+        problems_of_addresses,
+        problems_of_ports,
         _problems_of_web,
         _problems_of_readiness,
         _problems_of_services,

@@ -19,8 +19,12 @@ from ansible_collections.openmates.server.plugins.plugin_utils.verify.results im
     service_names,
     service_trouble,
     to_be_made,
+    unseen_attempts,
     web_answers,
 )
+
+#: Unexpected ports that are listed, one per line.
+MAX_UNEXPECTED = 20
 
 
 def _table(rows: list[list[str]], indent: str = "  ") -> list[str]:
@@ -38,6 +42,8 @@ def _lines_of_ports(seen: Mapping) -> Iterator[str]:
     new = not_provisioned(seen)
     yield "Open from outside"
     ports = sorted({port for entry in probed.values() for port in entry["open"]} | set(expected))
+    surplus = [port for port in ports if port not in expected][MAX_UNEXPECTED:]
+    ports = [port for port in ports if port not in surplus]
     rows = [["port", "service", *(f"{family_of(address)} {address}" for address in found)]]
     for port in ports:
         who = name_of_port(seen, port) or ("" if port in expected else "not expected")
@@ -49,21 +55,28 @@ def _lines_of_ports(seen: Mapping) -> Iterator[str]:
             ]
         )
     yield from _table(rows)
+    if surplus:
+        yield f"  and {len(surplus)} more that are not expected"
     for address, entry in found.items():
-        if entry["reachable"]:
+        if entry.get("intercepted"):
+            yield f"  {address}: NOT SEEN, {entry['reason']}"
+        elif entry["reachable"]:
             yield (
                 f"  {address}: {len(entry['open'])} open, {entry['closed']} refused, {entry['silent']} silent, "
                 f"in {entry['elapsed']:.1f} s"
             )
         else:
             yield f"  {address}: NOT PROBED, {entry['reason']}"
+    for address, (arrived, made) in unseen_attempts(seen).items():
+        rest = "a firewall dropped the rest"
+        yield f"  {address}: {arrived} of {made} attempts at closed ports reached the server; {rest}"
     for address in seen.get("addresses") or []:
         if family_of(address) not in selected_families(seen):
             yield f"  {address}: NOT PROBED, {family_of(address)} is not in openmates_probe_families"
 
 
 def _port_cell(port: int, entry: Mapping, expected: list[int], restricted: list[int], new: bool) -> str:
-    if not entry["reachable"]:
+    if not entry["reachable"] or entry.get("intercepted"):
         return "?"
     if port in entry["open"]:
         return "open" if port in expected else "open, to be closed" if new else "OPEN, MUST BE CLOSED"

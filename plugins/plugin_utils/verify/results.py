@@ -12,6 +12,8 @@ from typing import Any
 
 FAMILIES = {4: "IPv4", 6: "IPv6"}
 PUBLISHED = re.compile(r"(?P<address>\S*):(?P<first>\d+)(-(?P<last>\d+))?->\S+/tcp")
+#: With fewer attempts at closed ports than this, lost packets and strangers' attempts decide what was counted.
+MIN_ATTEMPTS = 100
 #: How compose_info begins when Docker is installed and fails; its other reasons are what a new server lacks.
 ENGINE_BROKEN = "Docker does not answer"
 
@@ -36,9 +38,11 @@ def restricted_ports(seen: Mapping) -> list[int]:
 
 
 def probed_addresses(seen: Mapping) -> dict[str, Mapping]:
-    """The probe's results by address, for the addresses that it could reach."""
+    """The probe's results by address, for the addresses whose ports it could see."""
     found = (seen.get("probe") or {}).get("addresses") or {}
-    return {address: entry for address, entry in found.items() if entry.get("reachable")}
+    return {
+        address: entry for address, entry in found.items() if entry.get("reachable") and not entry.get("intercepted")
+    }
 
 
 def name_of_port(seen: Mapping, port: int) -> str:
@@ -61,6 +65,33 @@ def _ports_where(seen: Mapping, condition: Any) -> dict[int, list[str]]:
     ports = sorted({port for entry in probed.values() for port in entry["open"]} | set(expected_ports(seen)))
     found = {port: [address for address, entry in probed.items() if condition(port, entry)] for port in ports}
     return {port: addresses for port, addresses in found.items() if addresses}
+
+
+def unseen_attempts(seen: Mapping) -> dict[str, tuple[int, int]]:
+    """For each address whose closed ports did something in between close: attempts that arrived, and those made.
+
+    The server's firewall counts the attempts that it drops; it refuses none.
+    """
+    before, after = (_dropped(text) for text in seen.get("dropped") or ("", ""))
+    found: dict[str, tuple[int, int]] = {}
+    for family, counter in (("IPv4", "closed_ipv4"), ("IPv6", "closed_ipv6")):
+        entries = {address: e for address, e in probed_addresses(seen).items() if family_of(address) == family}
+        made = sum(entry["silent"] + entry["closed"] for entry in entries.values())
+        if made < MIN_ATTEMPTS or counter not in before or counter not in after:
+            continue
+        arrived = after[counter] - before[counter]
+        if 0 <= arrived < made / 2:  # less than zero: the firewall was loaded again
+            found |= dict.fromkeys(entries, (arrived, made))
+    return found
+
+
+def _dropped(text: str) -> dict[str, int]:
+    """The counters in nft's JSON by name; empty if there is no such firewall."""
+    try:
+        counters = [entry["counter"] for entry in json.loads(text)["nftables"] if "counter" in entry]
+        return {counter["name"]: int(counter["packets"]) for counter in counters}
+    except (ValueError, KeyError, TypeError):
+        return {}
 
 
 def who_listens(seen: Mapping, port: int) -> str:

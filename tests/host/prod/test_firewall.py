@@ -72,6 +72,21 @@ def test_without_the_firewall_the_binds_are_right_by_themselves(server):
         assert scan(server) == dict.fromkeys(server.addresses, DECLARED)
 
 
+def test_the_firewall_counts_the_attempts_that_it_drops(server):
+    """verify compares them with those that it made: attempts that never arrive prove nothing about the server."""
+
+    def dropped() -> dict[str, int]:
+        found = json.loads(server.run("nft --json list counters table inet openmates"))["nftables"]
+        counters = [entry["counter"] for entry in found if "counter" in entry]
+        return {counter["name"]: counter["packets"] for counter in counters}
+
+    before = dropped()
+    assert scan(server) == dict.fromkeys(server.addresses, DECLARED)
+    after = dropped()
+    assert before.keys() == {"closed_ipv4", "closed_ipv6"}
+    assert {name: after[name] - before[name] > 60_000 for name in before} == dict.fromkeys(before, True)
+
+
 def test_without_the_firewall_what_is_planted_answers(server, planted):
     """Otherwise the tests below could not fail. Without IPv6 for containers there is no listener behind [::]:6379."""
     ipv4, ipv6 = server.addresses
