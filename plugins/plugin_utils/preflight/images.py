@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
 from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import field
 
-REFERENCE = re.compile(r"^[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?$", re.IGNORECASE)
+REFERENCE = re.compile(r"[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?", re.IGNORECASE | re.ASCII)
 VERSION = re.compile(r"^v?(\d+(?:\.\d+)*)(?:-[a-z][a-z0-9.]*)?$", re.IGNORECASE)
 MOVING = ("latest", "stable", "edge", "nightly", "main", "master", "lts", "alpine")
 #: Images whose versions have two numbers; all others have three.
@@ -35,7 +35,7 @@ def moves(reference: str) -> bool:
 
 def check_image(run: Preflight, name: str, reference: str, what: str = "") -> Iterator[str]:
     """Whether a setting holds an image, and in production one that stays the same. ``what``: the part that it is of."""
-    if not REFERENCE.match(reference):
+    if not REFERENCE.fullmatch(reference):
         yield run.problem(
             name,
             f"{what}{reference!r} is not an image",

@@ -136,7 +136,7 @@ const tagsOf = (user) => (typeof user.tags === 'string' ? JSON.parse(user.tags) 
 
 async function admin(database, { generateHash, createAdmin, getSchema }) {
 	const email = process.env.ADMIN_EMAIL;
-	const password = readFileSync(process.env.ADMIN_PASSWORD_FILE, 'utf8').trim();
+	const password = readFileSync(process.env.ADMIN_PASSWORD_FILE.replace(/^string:/, ''), 'utf8').trim();
 	if (!(await adminRole(database))) {
 		say('there is no role of administrators: making one');
 		await createAdmin(await getSchema({ database, bypassCache: true }), { email: '', password: '' });
