@@ -33,7 +33,7 @@ def check_ssh_keys(run: Preflight) -> Iterator[str]:
         text = str(key).strip()
         if "PRIVATE KEY" in text:
             yield run.problem(name, f"key {number} is a private key", f"Keep private keys secret. {remedy}")
-        elif not _is_public_key(text):
+        elif not _is_public_key(text) or not str(key).rstrip("\n").isprintable():
             yield run.problem(
                 name, f"key {number} is not a public key that sshd accepts (ed25519, RSA of 3072 bits)", remedy
             )
@@ -49,7 +49,7 @@ def _is_public_key(text: str) -> bool:
         return False
     if kind == "ssh-rsa" and len(data) < RSA_BYTES:
         return False
-    return kind in KEY_TYPES and data[4 : 4 + len(kind)] == kind.encode() and "\n" not in text
+    return kind in KEY_TYPES and data[4 : 4 + len(kind)] == kind.encode()
 
 
 def check_networks(run: Preflight) -> Iterator[str]:

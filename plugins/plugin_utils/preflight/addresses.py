@@ -58,12 +58,12 @@ def check_acme_email(run: Preflight) -> Iterator[str]:
 def _check_email(run: Preflight, name: str, required: bool) -> Iterator[str]:
     value = str(run.get(name, ""))
     remedy = "Set it to an address whose mail is read"
-    if name in run.broken or (not value.strip() and not required):
+    if name in run.broken or (not value and not required):
         return
     match = EMAIL.fullmatch(value.strip())
     domain = domain_as_used(match[2]) if match else ""
     if not value.strip():
-        yield run.problem(name, "it is not set", remedy)
+        yield run.problem(name, "it is not set" if required else "it is blank", remedy)
     elif not match or not is_domain(domain):
         yield run.problem(name, f"{value!r} is not an e-mail address", remedy)
     elif is_placeholder_domain(domain) or re.search(r"change-?me|^your", value, re.I):

@@ -16,6 +16,7 @@ MOVING = ("latest", "stable", "edge", "nightly", "main", "master", "lts", "alpin
 #: Images whose versions have two numbers; all others have three.
 TWO_NUMBERS = ("postgres",)
 #: Settings that give several services their image.
+VAULT_IMAGES = "openmates_vault_images"
 SHARED = ("openmates_backend_image", "openmates_directus_image", "openmates_cms_setup_image")
 
 
@@ -51,9 +52,11 @@ def check_image(run: Preflight, name: str, reference: str, what: str = "") -> It
 
 def check_images(run: Preflight) -> Iterator[str]:
     images = {run.get(name): name for name in SHARED if run.get(name)}
+    of_vault = list(run.get(VAULT_IMAGES, {}).values())
     for service, fields in run.services.items():
         if "image" in fields:  # otherwise it could not be evaluated
-            images.setdefault(fields["image"], field(service, "image"))
+            setting = VAULT_IMAGES if fields["image"] in of_vault else field(service, "image")
+            images.setdefault(fields["image"], setting)
     for reference, name in images.items():
         yield from check_image(run, name, reference)
 
