@@ -78,22 +78,7 @@ TEXTS = st.lists(
 ).map("".join)
 VALUES = TEXTS | st.booleans() | st.integers()
 # Texts that were lost or changed on the way once.
-KNOWN = (
-    "abc$",
-    "${HOME}",
-    "{{ x }}",
-    "😀",
-    "a\nb",
-    "0123456",
-    "json:[",
-    '"',
-    "*a",
-    " #b",
-    "\x85",
-    "a: b",
-    "{#",
-    "\x00",
-)
+KNOWN = ("abc$ ${HOME}", "{{ x }}{#", '"{$X}', "😀\x85", "a\nb", "0123456", " #b\\", "json:[*a: b, ", "\x00")
 
 
 def around(text: str) -> st.SearchStrategy[str]:
@@ -172,21 +157,18 @@ def check_read_back(environment: str, texts: dict[str, str]) -> dict[str, str]:
 
 @pytest.mark.parametrize("environment", ENVIRONMENTS)
 @given(data=st.data())
-@settings(max_examples=4, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=3, derandomize=True, database=None, deadline=None, suppress_health_check=list(HealthCheck))
 def test_any_text_is_read_back_or_refused(environment: str, data: st.DataObject) -> None:
     slots_there = slots(environment).items()
     check_read_back(environment, {name: data.draw(around(slot.text), name) for name, slot in slots_there})
 
 
-@pytest.mark.parametrize("environment", ENVIRONMENTS)
-@pytest.mark.parametrize("turn", range(3))
-def test_known_troublemakers_are_read_back_or_refused(environment: str, turn: int) -> None:
-    """Each turn gives every setting another one of them, and those that may be any text are all taken."""
-    there = list(slots(environment).items())
-    texts = {name: slot.text + KNOWN[(5 * turn + number) % len(KNOWN)] for number, (name, slot) in enumerate(there)}
+@pytest.mark.parametrize(("environment", "text"), [*(("prod", text) for text in KNOWN), ("dev", KNOWN[0])])
+def test_known_troublemakers_are_read_back_or_refused(environment: str, text: str) -> None:
+    texts = {name: slot.text + text for name, slot in slots(environment).items()}
     taken = check_read_back(environment, texts)
-    free = {name for name in ("openmates_backend_environment", "openmates_directus_environment") if name in texts}
-    assert {name for name in free if "\x00" not in texts[name]} <= set(taken)
+    free = {"openmates_backend_environment", "openmates_directus_environment"}
+    assert "\x00" in text or free <= set(taken), "what a container gets may be any text"
 
 
 @given(value=VALUES)
@@ -206,7 +188,7 @@ JSON = VALUES | st.lists(VALUES, max_size=3) | st.dictionaries(TEXTS, VALUES | s
 
 
 @given(value=JSON)
-@settings(max_examples=40, derandomize=True, database=None, deadline=None)
+@settings(max_examples=30, derandomize=True, database=None, deadline=None)
 def test_directus_gets_lists_and_mappings_as_they_are(value: object) -> None:
     text = yaml.safe_load(compose_value(directus_value(value)).replace("$$", "$"))
     if isinstance(value, (list, dict)):
