@@ -4,7 +4,13 @@
 
 from __future__ import annotations
 
-from ansible_collections.openmates.server.plugins.plugin_utils.services import images, memory, ports, secrets
+from ansible_collections.openmates.server.plugins.plugin_utils.services import (
+    compose_values,
+    images,
+    memory,
+    ports,
+    secrets,
+)
 
 
 class FilterModule:
@@ -12,6 +18,8 @@ class FilterModule:
 
     def filters(self) -> dict:
         return {
+            "compose_value": compose_values.compose_value,
+            "directus_value": compose_values.directus_value,
             "go_memory_limit": memory.go_memory_limit,
             "image": images.at_registry,
             "port_names": ports.port_names,

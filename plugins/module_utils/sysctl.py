@@ -9,6 +9,32 @@ from pathlib import Path
 
 ROOT = Path("/proc/sys")
 
+#: The file of the role hardening, and where systemd reads such files from; a later folder's is covered by a namesake.
+OURS = "zz-openmates.conf"
+FOLDERS = ("etc/sysctl.d", "run/sysctl.d", "usr/local/lib/sysctl.d", "usr/lib/sysctl.d")
+
+
+def set_later(root: Path = Path("/")) -> list[dict[str, str]]:
+    """What files of sysctl.d set at boot after ours, as systemd sorts them: by name, whatever their folder."""
+    files: dict[str, Path] = {}
+    for folder in FOLDERS:
+        for path in (root / folder).glob("*.conf"):
+            files.setdefault(path.name, path)
+    found = []
+    for _, path in sorted(item for item in files.items() if item[0] > OURS):
+        try:
+            lines = path.read_text(errors="replace").splitlines()
+        except OSError:
+            continue
+        for line in lines:
+            name, equals, value = line.strip().partition("=")
+            if equals and name[0] not in "#;":
+                dotted = name.strip().removeprefix("-")
+                dotted = dotted if "." in dotted.partition("/")[0] else dotted.translate(str.maketrans("./", "/."))
+                shown = f"/{path.relative_to(root)}"
+                found.append({"path": shown, "name": dotted, "value": " ".join(value.split())})
+    return found
+
 
 def places(name: str) -> list[Path]:
     """Paths of a setting, one per interface if the name has a star. Dots and slashes are swapped."""

@@ -85,6 +85,12 @@ timezone:
   type: str
   returned: always
   sample: Etc/UTC
+sysctl_later:
+  description: Kernel settings in files of sysctl.d that overrule the role hardening's at boot, being read after them.
+  type: list
+  elements: dict
+  returned: always
+  sample: [{path: /etc/sysctl.d/zzz.conf, name: kernel.kptr_restrict, value: "0"}]
 can:
   description: Features that root can use on this kernel.
   type: dict
@@ -108,7 +114,7 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import listeners, postgres_data
+from ansible_collections.openmates.server.plugins.module_utils import listeners, postgres_data, sysctl
 
 CAP_SYS_MODULE = 16
 CAP_SYS_TIME = 25
@@ -185,6 +191,7 @@ def main() -> None:
         mounts=mounts(Path("/proc/mounts").read_text()),
         hostname=hostname.read_text().strip() if hostname.exists() else "",
         timezone=zone.partition("zoneinfo/")[2],
+        sysctl_later=sysctl.set_later(),
         can=capabilities(),
     )
 

@@ -129,7 +129,8 @@ def rotate(module: AnsibleModule) -> dict:
             raise vault.VaultProblem(f"There is no secret {params['path']} to rotate: seed it first.") from None
         except vault.hvac.exceptions.Forbidden:
             raise vault.VaultProblem(
-                f"{params['path']} is outside of what may be rotated. Add its first part to vault_seed_folders."
+                f"{params['path']} is outside of what may be rotated. "
+                "Begin its path with providers/ or system/ (the role's vault_seed_folders)."
             ) from None
         return {"write": write, "retire": retire}[params["step"]](module, kv, metadata)
     finally:

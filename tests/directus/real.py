@@ -56,8 +56,10 @@ class Stack:
         self.name = name
         self.folder = folder
         self.image = image("directus")
+        # Without `string:` before the file's name, Directus would take such a secret for a number.
         self.secrets = {
-            key: secrets.token_hex(20) for key in ("DB_PASSWORD", "SECRET", "ADMIN_PASSWORD", "REDIS_PASSWORD")
+            key: f"number:{secrets.token_hex(20)}"
+            for key in ("DB_PASSWORD", "SECRET", "ADMIN_PASSWORD", "REDIS_PASSWORD")
         }
         self.environment = {
             "PUBLIC_URL": "http://cms.openmates.test:8055",
@@ -76,7 +78,7 @@ class Stack:
             "LOG_LEVEL": "info",
             "TELEMETRY": "false",
             "LOGIN_STALL_TIME": "0",  # otherwise each login takes half a second
-            **{f"{key}_FILE": f"/run/secrets/{key}" for key in self.secrets},
+            **{f"{key}_FILE": f"string:/run/secrets/{key}" for key in self.secrets},
         }
         self.url = ""
 

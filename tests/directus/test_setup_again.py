@@ -121,7 +121,7 @@ def test_a_field_removed_by_hand_comes_back_and_nothing_is_ever_removed(cms):
 
 def test_the_database_is_down_or_refuses(done):
     stack = done.stack
-    assert "refuses the user directus" in done.fails(DB_PASSWORD_FILE="/run/secrets/SECRET")
+    assert "refuses the user directus" in done.fails(DB_PASSWORD_FILE="string:/run/secrets/SECRET")
     assert "has no database nowhere" in done.fails(DB_DATABASE="nowhere")
     docker("stop", f"{stack.name}-db")
     begun = time.monotonic()

@@ -29,6 +29,23 @@ SECRETS = {name: secrets.token_urlsafe(30) for name in SECRET_NAMES}
 HOST_KEY = secrets.token_bytes(keyed_digest.KEY_BYTES)
 
 
+class Unsafe(str):
+    """A text of the inventory that is not a template, whatever it holds: `!unsafe`."""
+
+
+class InventoryDumper(yaml.SafeDumper):
+    """Writes values as an inventory holds them."""
+
+
+def _unsafe(dumper: yaml.SafeDumper, text: Unsafe) -> yaml.ScalarNode:
+    """Only where it is needed: Ansible takes digits behind !unsafe for a number, even in quotation marks."""
+    tag = "!unsafe" if any(mark in text for mark in ("{{", "{%", "{#")) else "tag:yaml.org,2002:str"
+    return dumper.represent_scalar(tag, str(text), style='"')
+
+
+InventoryDumper.add_representer(Unsafe, _unsafe)
+
+
 def templar(environment: str, tmp_path: Path, root: Path = ROOT, **settings: object) -> Templar:
     """Ansible's templar with the variables of a host of that environment. ``root``: the project, or a copy of it."""
     variables = {
@@ -38,17 +55,25 @@ def templar(environment: str, tmp_path: Path, root: Path = ROOT, **settings: obj
         "openmates_frontend_urls": ["https://web.example.test", "https://www.example.test"],
         **settings,
     }
-    hosts = {"server": {"ansible_host": settings.get("ansible_host", "198.51.100.99")}}
+    loader, found = variables_of(environment, tmp_path, root, variables)
+    return Templar(loader, with_settings(root, loader, found))
+
+
+def variables_of(
+    environment: str, tmp_path: Path, root: Path, variables: dict[str, object]
+) -> tuple[DataLoader, dict[str, object]]:
+    """The variables of a host in an inventory that sets these; the settings are not read yet."""
+    hosts = {"server": {"ansible_host": variables.get("ansible_host", "198.51.100.99")}}
     tmp_path.mkdir(exist_ok=True)
     (tmp_path / "hosts.yml").write_text(yaml.safe_dump({environment: {"hosts": hosts}}))
     group_vars = tmp_path / "group_vars" / environment
     group_vars.mkdir(parents=True, exist_ok=True)
-    (group_vars / "main.yml").write_text(yaml.safe_dump(variables))
+    (group_vars / "main.yml").write_text(yaml.dump(variables, Dumper=InventoryDumper))
     loader = DataLoader()
     loader.set_basedir(str(root / "playbooks"))
     manager = InventoryManager(loader, sources=[str(tmp_path)])
     variable_manager = VariableManager(loader=loader, inventory=manager)
-    return Templar(loader, with_settings(root, loader, variable_manager.get_vars(host=manager.get_host("server"))))
+    return loader, variable_manager.get_vars(host=manager.get_host("server"))
 
 
 def render(

@@ -245,7 +245,7 @@ def test_an_upgrade_recreates_what_is_listed_here_and_no_more(tmp_path: Path) ->
     before = json.loads((Path(__file__).parent / "before/services.json").read_text())
     after = json.loads(json.dumps(definitions(tmp_path, openmates_apps=WORKER_APPS)))
     labelled = {name for name in after if "labels" in after[name]}
-    # The account of the api in Directus.
+    # The account of the api in Directus; cms names its secrets as text.
     logging_in = WITH_BACKEND_SECRETS | {"cms", "cms-setup", "app-ai-worker", "app-docs-worker"}
     assert changed(before, after) == {
         name: {"labels", "environment"} if name in logging_in else {"labels"} for name in labelled
@@ -642,10 +642,11 @@ def test_directus_settings_come_from_the_inventory(tmp_path: Path) -> None:
         "EMAIL_TRANSPORT": "smtp",
         "EMAIL_SMTP_PORT": "587",
         "EMAIL_SMTP_SECURE": "false",
-        "EMAIL_SMTP_PASSWORD_FILE": "/run/secrets/EMAIL_SMTP_PASSWORD",
+        "EMAIL_SMTP_USER": "string:mailer",
+        "EMAIL_SMTP_PASSWORD_FILE": "string:/run/secrets/EMAIL_SMTP_PASSWORD",
         "STORAGE_LOCATIONS": "s3",
-        "STORAGE_S3_SECRET_FILE": "/run/secrets/STORAGE_S3_SECRET",
-        "LICENSE_KEY_FILE": "/run/secrets/LICENSE_KEY",
+        "STORAGE_S3_SECRET_FILE": "string:/run/secrets/STORAGE_S3_SECRET",
+        "LICENSE_KEY_FILE": "string:/run/secrets/LICENSE_KEY",
         "WEBSOCKETS_ENABLED": "true",
         "RATE_LIMITER_ENABLED": "false",
         "CACHE_ENABLED": "false",

@@ -285,6 +285,75 @@ BAD = [
     ("prod", {"openmates_ssh_sources": ["198.51.100.7/24"]}, SETTINGS, ["198.51.100.7/24", "host bits"]),
     ("prod", {"openmates_ssh_bastion": "ssh jump"}, SETTINGS, ["openmates_ssh_bastion", "not a jump host"]),
     *(
+        ("dev", {name: value}, SETTINGS, [name, *words])
+        for name, value, words in (
+            (
+                "openmates_domain",
+                "m\u00fcller.openmates.test",
+                ["not as browsers", "Write xn--mller-kva.openmates.test"],
+            ),
+            ("openmates_domain", "api.openmates.test.", ["not as browsers", "Write api.openmates.test"]),
+            ("openmates_domain", " api.openmates.test", ["not as browsers", "Write api.openmates.test"]),
+            ("openmates_domain", "API.openmates.test", ["not as browsers", "Write api.openmates.test"]),
+            ("openmates_domain", "api.openmates.test\n", ["not as browsers", "Write api.openmates.test"]),
+            ("openmates_frontend_urls", ["https://stra\u00dfe.de"], ["do not send", "Write https://xn--strae-oqa.de"]),
+            (
+                "openmates_frontend_urls",
+                ["https://web.mates.de/"],
+                ["do not send", "Write https://web.mates.de"],
+            ),
+            ("openmates_frontend_urls", ["https://a$b.de"], ["not the origin of a website"]),
+            ("openmates_admin_email", "a@m\u00fcller.de", ["not as mail servers", "Write a@xn--mller-kva.de"]),
+            ("openmates_admin_email", "a@openmates.org ", ["not as mail servers", "Write a@openmates.org"]),
+            ("openmates_admin_email", "{$X}@openmates.org", ["not an e-mail address"]),
+            ("openmates_acme_email", " ", ["it is blank"]),
+            ("openmates_acme_directory", "https://a.test/{$X}", ["not an https:// address"]),
+            ("openmates_directus_domain", "cms.openmates.test", ["besides the api's name", "Set openmates_domain"]),
+            ("openmates_directus_domain", "cms", ["not a domain name"]),
+            ("openmates_trusted_proxies", ["10.0.0.1/8"], ["'10.0.0.1/8' is not a range", "host bits"]),
+            ("openmates_trusted_proxies", ["0.0.0.0/0"], ["claim any address", "your load balancer"]),
+            ("openmates_trusted_proxies", ["::/0"], ["claim any address"]),
+            ("openmates_ssh_penalty_exempt", ["office"], ["'office' is not a range of addresses"]),
+            ("openmates_ssh_sources", ["fe80::1%eth0"], ["names an interface"]),
+            ("openmates_ssh_options", {"Max AuthTries": 6}, ["not an option of sshd"]),
+            ("openmates_ssh_options", {"Banner": "a\nPermitRootLogin yes"}, ["Banner is not one line"]),
+            ("openmates_ssh_options", {"AllowUsers": ["a", "b"]}, ["AllowUsers is not text", "one text"]),
+            ("openmates_hsts", 'max-age=1"', ["not a value of that header"]),
+            ("openmates_time_sources", ["# server a"], ["not a line of chrony's configuration"]),
+            ("openmates_time_sources", ["server a\ndeny all"], ["not a line of chrony's configuration"]),
+            ("openmates_upgrade_origins", ['origin=a";'], ["not an origin pattern"]),
+            ("openmates_journal_max_use", "1 GB", ["not a size", "1G"]),
+            ("openmates_request_timeout", "5 minutes", ["not a duration", "5m"]),
+            ("openmates_timezone", "Berlin\n", ["not a time zone"]),
+            ("openmates_hostname", "a b", ["not a host name"]),
+            ("openmates_directus_public_url", "cms.openmates.test", ["not the address of a website"]),
+            ("openmates_directus_mail", {"hots": "a"}, ["no 'hots'", "Did you mean host?"]),
+            ("openmates_directus_mail", {"secure": "no"}, ["secure is not true or false"]),
+            ("openmates_directus_storage", {"bucket": "a"}, ["has no driver"]),
+            ("openmates_directus_environment", {"CACHE_TTL": "1m"}, ["CACHE_TTL", "Set openmates_directus_cache_ttl"]),
+            ("openmates_directus_environment", {"DB_PASSWORD": "x"}, ["DB_PASSWORD", "openmates_database_password"]),
+            ("openmates_directus_environment", {"X": None}, ["X is empty", "quotation marks"]),
+            ("openmates_directus_secrets", {"LICENSE_KEY": 123}, ["LICENSE_KEY is not text", "quotation marks"]),
+            ("openmates_directus_secrets", {"LICENSE_KEY": "abc\n"}, ["LICENSE_KEY", "ends with a blank or a line"]),
+            ("openmates_directus_mail_password", "abc\n", ["contains a line break", "`|-`"]),
+            ("openmates_backend_environment", {"X": "a\0"}, ["X contains a character of code 0"]),
+        )
+    ),
+    *(
+        ("prod", {"openmates_vault_seeds": {path: {"k": "f8Wq0ZkX2bRt"}}}, SECRETS, [f"'{path}' is not a path", remedy])
+        for path, remedy in (
+            ("kv/data/providers/x", "Write it as providers/x"),
+            ("kv/providers/x", "Write it as providers/x"),
+            ("/providers/y", "Write it as providers/y"),
+            ("providers/y/", "Write it as providers/y"),
+            ("brevo", "Write it as providers/brevo"),
+            ("secret/data/system/z", "Write it as system/z"),
+            ("other/x", "Begin it with providers or system"),
+            ("providers", "Begin it with providers or system"),
+            ("providers/a b", "Begin it with providers or system"),
+        )
+    ),
+    *(
         (environment, {"openmates_services": {name: fields}}, SETTINGS, ["openmates_services.", name, *words])
         for environment, name, fields, words in (
             ("dev", "cms", {"container_port": 0}, ["container_port", "needs one"]),
@@ -530,7 +599,7 @@ def test_bad_settings_are_refused(environment: str, change: dict, place: str, wo
         if name == "openmates_services":
             for service_name, fields in value.items():
                 settings[name][service_name] |= fields
-        elif isinstance(value, dict) and isinstance(settings[name], dict) and name != "openmates_vault_seeds":
+        elif isinstance(value, dict) and isinstance(settings.get(name), dict) and name != "openmates_vault_seeds":
             settings[name] = {key: item for key, item in (settings[name] | value).items() if item is not None}
         else:
             settings[name] = value

@@ -100,3 +100,24 @@ def test_a_clock_that_is_wrong_is_named(seconds: int, words: str) -> None:
     [found] = problems(good("prod"), host_state=host(time=time.time() + seconds))
     assert words in found and "sudo date --set" in found
     assert problems(good("prod"), host_state=host(time=time.time() + 60)) == []
+
+
+KERNEL = [
+    {"name": "kernel.kptr_restrict", "value": "2", "reason": ""},
+    {"name": "net.ipv4.conf.*.rp_filter", "value": "1", "reason": ""},
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("kernel.kptr_restrict", "0", ["zzz.conf sets kernel.kptr_restrict = 0 at each boot", "name kernel.kptr"]),
+        ("net.ipv4.conf.eth0.rp_filter", "2", ["rp_filter = 2", "net.ipv4.conf.*.rp_filter in openmates_hardening"]),
+        ("kernel.kptr_restrict", "2", []),
+        ("vm.swappiness", "10", []),
+    ],
+)
+def test_a_file_that_overrules_the_kernel_settings_at_boot_is_named(name: str, value: str, words: list[str]) -> None:
+    later = [{"path": "/etc/sysctl.d/zzz.conf", "name": name, "value": value}]
+    found = problems(good("prod"), host_state=host(sysctl_later=later, kernel_settings=KERNEL))
+    assert len(found) == bool(words) and all(word in " ".join(found) for word in words)

@@ -164,6 +164,8 @@ def test_a_list_may_be_one_text(name: str) -> None:
         ("openmates_memory", "Set openmates_services: {cms: {memory: ...}} instead"),
         ("openmates_ports", "Set openmates_services: {cms: {host_port: ...}} instead"),
         ("openmates_tools", "Set openmates_services: {cms: {address: ..., tunnel: ...}} instead"),
+        ("openmates_proxy_protocol", "cannot read the PROXY protocol. Switch it off"),
+        ("openmates_proxy_protocol", "openmates_trusted_proxies"),
         ("verify_families", "is called openmates_probe_families now"),
         ("ssh_penalty_exempt", "variable of the role ssh"),
         ("ssh_penalty_exempt", "Set openmates_ssh_penalty_exempt instead."),

@@ -529,6 +529,37 @@ def test_a_secret_that_is_no_template_is_not_quoted(operator: Operator) -> None:
         assert "hunter2" not in output and "put !unsafe before a text with {{, {% or {#" in output
 
 
+def test_a_secret_with_the_marks_of_a_template_is_refused_without_a_character_of_it(operator: Operator) -> None:
+    """Ansible's own messages quote what it takes for a variable; a comment it would drop silently."""
+    operator.write(
+        "group_vars/prod.yml",
+        {
+            "openmates_grafana_password": "Xy{{hunter1}}ab-9",
+            "openmates_database_password": "Xy{#hunter2#}ab-9",
+            "openmates_cache_password": "Xy{{2345678}}ab-9",
+            "openmates_vault_seeds": {"providers/x": {"enforce": {"k": "Xy{#hunter3#}"}}},
+        },
+    )
+    output = operator.refused()
+    assert not re.search(r"hunter|2345678", output)
+    for name in ("database_password", "cache_password", "vault_seeds"):
+        assert re.search(
+            rf"openmates_{name} in \S+ would lose a part of its value: put !unsafe before a text", output
+        ), name
+    operator.write("group_vars/prod.yml", {"openmates_grafana_password": "Xy{{hunter1}}ab-9"})
+    output = operator.refused(playbook="judge")
+    assert "hunter" not in output
+    assert re.search(r"openmates_grafana_password in \S+: it contains {{, {% or {#.*?Put !unsafe before", output)
+
+
+def test_a_secret_may_refer_to_another_variable(operator: Operator) -> None:
+    operator.write(
+        "group_vars/prod.yml",
+        {"mine": "f8Wq0ZkX2bRtLm{#x", "openmates_grafana_password": "{{ 'a' ~ inventory_hostname }}"},
+    )
+    assert operator.shown()["server"]["settings"]["grafana_password"] == "aserver"
+
+
 def test_a_bastion_that_cannot_be_reached_is_named_with_its_setting(operator: Operator) -> None:
     """With genuine ssh, which keeps what the bastion's ssh says to itself as long as it shares connections."""
     operator.write("group_vars/prod.yml", {"openmates_ssh_bastion": "me@127.0.0.1:1"})

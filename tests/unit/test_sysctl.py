@@ -118,3 +118,24 @@ def test_blanks_between_several_values_do_not_count(run: Run, kernel: Path) -> N
     (kernel / "net/ipv4/ping_group_range").write_text("1\t0\n")
     setting = {"name": "net.ipv4.ping_group_range", "value": "1 0", "reason": "-"}
     assert run(setting)["sysctl_applied"] == []
+
+
+def test_what_a_file_sets_at_boot_after_ours_is_found(tmp_path: Path) -> None:
+    """systemd sorts by name over all folders, and a file of /etc hides its namesake elsewhere."""
+    [ours] = TEMPLATES.iterdir()
+    assert ours.name == f"{sysctl.OURS}.j2"
+    for path, text in {
+        "etc/sysctl.d/99-sysctl.conf": "kernel.kptr_restrict = 0\n",
+        "etc/sysctl.d/99-zz.conf": "kernel.kptr_restrict = 0\n",
+        f"etc/sysctl.d/{sysctl.OURS}": "kernel.kptr_restrict = 2\n",
+        "etc/sysctl.d/zzz.conf": "# a comment = 1\n\n-kernel/kptr_restrict=1\nnet.ipv4.tcp_rmem = 1  2 3\nno equals\n",
+        "usr/lib/sysctl.d/zzz.conf": "kernel.sysrq = 1\n",
+        "usr/lib/sysctl.d/zzzz.conf": "net/ipv4/conf/eth0.100/rp_filter = 2\n",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(text)
+    assert [tuple(item.values()) for item in sysctl.set_later(tmp_path)] == [
+        ("/etc/sysctl.d/zzz.conf", "kernel.kptr_restrict", "1"),
+        ("/etc/sysctl.d/zzz.conf", "net.ipv4.tcp_rmem", "1 2 3"),
+        ("/usr/lib/sysctl.d/zzzz.conf", "net.ipv4.conf.eth0/100.rp_filter", "2"),
+    ]

@@ -10,6 +10,7 @@ fields is of the kind C(ensure).
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -17,6 +18,12 @@ from ansible_collections.openmates.server.plugins.module_utils.vault.api import 
 
 # As JSON, which is one secret for Ansible's masking: were each value one, a short one would mask parts of the result.
 SEEDS: dict[str, dict[str, Any]] = {"seeds": {"type": "json", "no_log": True}}
+
+#: The folders below kv that the api reads, and that seeds and rotations may write to.
+FOLDERS = ("providers", "system")
+_PATH = re.compile(rf"({'|'.join(FOLDERS)})(/[A-Za-z0-9][A-Za-z0-9_.-]*)+")
+#: What precedes a path in the forms that Vault's own tools use.
+_PREFIX = re.compile(r"/*(v1/)?((kv|secret)/)?((data|metadata)/)?/*")
 
 ENSURE, ENFORCE, GENERATE = KINDS = ("ensure", "enforce", "generate")
 LENGTHS = range(16, 513)
@@ -37,6 +44,16 @@ def seed_kind(entry: Any) -> tuple[str, Any]:
         if kind in KINDS and isinstance(fields, Mapping):
             return kind, fields
     return "ensure", entry
+
+
+def path_problem(path: str) -> tuple[str, str] | None:
+    """What is wrong with the path of a secret and its right form, or None."""
+    if _PATH.fullmatch(path):
+        return None
+    rest = _PREFIX.sub("", path, count=1).rstrip("/")
+    meant = rest if "/" in rest or rest in FOLDERS else f"{FOLDERS[0]}/{rest}"
+    begin = f"Begin it with {' or '.join(FOLDERS)}, as in {FOLDERS[0]}/x"
+    return "is not a path below kv that the api reads", f"Write it as {meant}" if _PATH.fullmatch(meant) else begin
 
 
 def seed_problem(entry: Any) -> str:

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import re
 from collections.abc import Iterator
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
@@ -14,6 +15,8 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run imp
 # Key types that sshd is configured to accept. An RSA key of 3072 bits has 407 bytes.
 KEY_TYPES = ("ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ssh-rsa")
 RSA_BYTES = 400
+PROXIES = "openmates_trusted_proxies"
+NETWORKS = ("openmates_ssh_sources", "openmates_ssh_penalty_exempt", PROXIES)
 
 
 def check_ssh_user(run: Preflight) -> Iterator[str]:
@@ -30,7 +33,7 @@ def check_ssh_keys(run: Preflight) -> Iterator[str]:
         text = str(key).strip()
         if "PRIVATE KEY" in text:
             yield run.problem(name, f"key {number} is a private key", f"Keep private keys secret. {remedy}")
-        elif not _is_public_key(text):
+        elif not _is_public_key(text) or not str(key).rstrip("\n").isprintable():
             yield run.problem(
                 name, f"key {number} is not a public key that sshd accepts (ed25519, RSA of 3072 bits)", remedy
             )
@@ -46,18 +49,44 @@ def _is_public_key(text: str) -> bool:
         return False
     if kind == "ssh-rsa" and len(data) < RSA_BYTES:
         return False
-    return kind in KEY_TYPES and data[4 : 4 + len(kind)] == kind.encode() and "\n" not in text
+    return kind in KEY_TYPES and data[4 : 4 + len(kind)] == kind.encode()
 
 
-def check_ssh_sources(run: Preflight) -> Iterator[str]:
-    name, sources = "openmates_ssh_sources", run.get("openmates_ssh_sources", [])
-    for source in sources:
-        try:
-            ipaddress.ip_network(str(source))
-        except ValueError as error:
+def check_networks(run: Preflight) -> Iterator[str]:
+    for name in NETWORKS:
+        for source in run.get(name, []):
+            try:
+                network = ipaddress.ip_network(str(source))
+            except ValueError as error:
+                yield run.problem(
+                    name,
+                    f"{source!r} is not a range of addresses ({error})",
+                    "Write it as 203.0.113.0/24 or 2001:db8::/32",
+                )
+                continue
+            if "%" in source:
+                yield run.problem(name, f"{source!r} names an interface", "Leave out the % and what follows it")
+            elif name == PROXIES and network.prefixlen == 0:
+                yield run.problem(
+                    name,
+                    f"with {source} any client could claim any address",
+                    "Name the networks of your load balancer, or those that Cloudflare publishes",
+                )
+
+
+def check_ssh_options(run: Preflight) -> Iterator[str]:
+    name = "openmates_ssh_options"
+    for option, value in run.get(name, {}).items():
+        if not re.fullmatch(r"[A-Za-z]+", str(option)):
+            yield run.problem(name, f"{option!r} is not an option of sshd", "Write it as {MaxAuthTries: 6}")
+        elif isinstance(value, (dict, list)) or value is None:
+            yield run.problem(name, f"{option} is not text, a number, true or false", "Write its value as one text")
+        elif not str(value).strip() or str(value) != str(value).strip() or not str(value).isprintable():
             yield run.problem(
-                name, f"{source!r} is not a range of addresses ({error})", "Write it as 203.0.113.0/24 or 2001:db8::/32"
+                name,
+                f"the value of {option} is not one line of text",
+                "Write it as in sshd_config, without line breaks, invisible characters and blanks at its ends",
             )
 
 
-CHECKS = (check_ssh_user, check_ssh_keys, check_ssh_sources)
+CHECKS = (check_ssh_user, check_ssh_keys, check_networks, check_ssh_options)

@@ -10,19 +10,21 @@ from collections.abc import Iterator
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.backend import OFFICIAL, host_of, hosting_name
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import (
-    LABEL,
     Preflight,
     address_of,
+    domain_as_used,
+    is_domain,
     is_placeholder_domain,
 )
 
 # Top-level domains without mail; Directus would refuse them in the middle of its first start.
 SPECIAL_DOMAINS = ("test", "local", "localhost", "internal", "lan", "home", "invalid", "example")
-EMAIL = re.compile(r"^[^@\s<>,;:\"']+@([^@\s]+)$")
-ORIGIN = re.compile(r"^(https?)://([^/\s:,]+)(:\d+)?(/[^\s,]*)?$", re.IGNORECASE)
+# The characters of an address that Caddy, Directus and mail servers take alike.
+EMAIL = re.compile(r"([A-Za-z0-9.!#$%&*+/=?^_~-]+)@([^@\s]+)")
+ORIGIN = re.compile(r"(https?)://([^/\s:,]+|\[[0-9a-f:]+\])(:\d+)?(/[^\s,]*)?", re.IGNORECASE | re.ASCII)
 # Names that OpenMates rejects as imitations of its own. Its encrypted list has more.
 OWN_NAME = re.compile(r"[o0]penmates|open[-_]+mates")
-LOCAL = re.compile(r"^(localhost|[\d.]+)$")
+LOCAL = re.compile(r"^(localhost|[\d.]+)$", re.ASCII)
 # Some of the two-label public suffixes. Browsers refuse a cookie for them.
 PUBLIC_SUFFIXES = (
     *(
@@ -54,23 +56,27 @@ def check_acme_email(run: Preflight) -> Iterator[str]:
 
 
 def _check_email(run: Preflight, name: str, required: bool) -> Iterator[str]:
-    value = str(run.get(name, "")).strip()
+    value = str(run.get(name, ""))
     remedy = "Set it to an address whose mail is read"
     if name in run.broken or (not value and not required):
         return
-    match = EMAIL.match(value)
-    if not value:
-        yield run.problem(name, "it is not set", remedy)
-    elif not match or "." not in match[1] or not all(LABEL.match(label) for label in match[1].split(".")):
+    match = EMAIL.fullmatch(value.strip())
+    domain = domain_as_used(match[2]) if match else ""
+    if not value.strip():
+        yield run.problem(name, "it is not set" if required else "it is blank", remedy)
+    elif not match or not is_domain(domain):
         yield run.problem(name, f"{value!r} is not an e-mail address", remedy)
-    elif is_placeholder_domain(match[1]) or re.search(r"change-?me|^your", value, re.I):
+    elif is_placeholder_domain(domain) or re.search(r"change-?me|^your", value, re.I):
         yield run.problem(name, f"{value!r} is a placeholder", remedy)
-    elif match[1].rpartition(".")[2].lower() in SPECIAL_DOMAINS:
-        yield run.problem(name, f"Directus accepts no address under .{match[1].rpartition('.')[2]}", remedy)
+    elif domain.rpartition(".")[2] in SPECIAL_DOMAINS:
+        yield run.problem(name, f"Directus accepts no address under .{domain.rpartition('.')[2]}", remedy)
+    elif value != value.strip() or match[2].lower() != domain:
+        yield run.problem(name, f"{value!r} is not as mail servers write it", f"Write {match[1]}@{domain}")
 
 
 def check_domain(run: Preflight) -> Iterator[str]:
-    name, domain = "openmates_domain", str(run.get("openmates_domain", "")).strip()
+    name, written = "openmates_domain", str(run.get("openmates_domain", ""))
+    domain = domain_as_used(written)
     remedy = "Set it to the api's public name, e.g. api. and your domain"
     if name in run.broken:
         return
@@ -82,17 +88,37 @@ def check_domain(run: Preflight) -> Iterator[str]:
         yield run.problem(name, f"{domain!r} is a placeholder", remedy)
     elif "/" in domain or ":" in domain:
         yield run.problem(name, f"{domain!r} is not only a name", "Leave out https://, the port and the path")
-    elif not _is_domain(domain):
+    elif not is_domain(domain):
         yield run.problem(name, f"{domain!r} is not a domain name", remedy)
+    elif written != domain:
+        yield _misspelt(run, name, written, domain)
     elif run.environment == "prod" and domain.endswith(".localhost"):
         yield run.problem(name, f"{domain!r} is a local name of this machine", remedy)
     elif not domain.endswith(".localhost"):
         yield from _check_resolution(run, name, domain)
 
 
-def _is_domain(domain: str) -> bool:
-    labels = domain.split(".")
-    return len(labels) > 1 and len(domain) <= 253 and all(map(LABEL.match, labels)) and not labels[-1].isdigit()
+def _misspelt(run: Preflight, name: str, written: str, domain: str) -> str:
+    return run.problem(name, f"{written!r} is not as browsers and certificates have it", f"Write {domain}")
+
+
+def check_directus_domain(run: Preflight) -> Iterator[str]:
+    name, written = "openmates_directus_domain", str(run.get("openmates_directus_domain", ""))
+    domain = domain_as_used(written)
+    if not written:
+        return
+    if not is_domain(domain):
+        yield run.problem(name, f"{written!r} is not a domain name", "Write it as cms.dev. and your domain")
+    elif written != domain:
+        yield _misspelt(run, name, written, domain)
+    elif run.environment == "prod":
+        yield run.problem(
+            name, "in production Directus has no public name", "Remove it, and reach Directus through an SSH tunnel"
+        )
+    elif not run.get("openmates_domain"):
+        yield run.problem(name, "Caddy serves it besides the api's name only", "Set openmates_domain, or remove it")
+    elif domain == run.get("openmates_domain"):
+        yield run.problem(name, "it is the api's name", "Give Directus a name of its own")
 
 
 def _check_resolution(run: Preflight, name: str, domain: str) -> Iterator[str]:
@@ -129,12 +155,15 @@ def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
 def check_frontends(run: Preflight) -> Iterator[str]:
     name, urls = "openmates_frontend_urls", run.get("openmates_frontend_urls", [])
     for url in urls:
-        match = ORIGIN.match(str(url))
+        match = ORIGIN.fullmatch(str(url))
+        host = domain_as_used(match[2]) if match else ""
         if not match:
             yield run.problem(
                 name, f"{url!r} is not the origin of a website", "Write https:// and a name, without a path"
             )
-        elif is_placeholder_domain(match[2]):
+        elif not (is_domain(host) or host == "localhost" or address_of(host.strip("[]"))):
+            yield run.problem(name, f"{url!r} is not the origin of a website", "Write https:// and a name")
+        elif is_placeholder_domain(host):
             yield run.problem(
                 name, f"{url!r} is a placeholder", "Set it to your web app's address, or to [] without one"
             )
@@ -147,8 +176,8 @@ def check_frontends(run: Preflight) -> Iterator[str]:
 
 
 def _as_sent(match: re.Match) -> str:
-    """An origin as browsers write it: in lower case, without the scheme's own port, a slash or a path."""
-    scheme, host, port = match[1].lower(), match[2].lower(), match[3] or ""
+    """An origin as browsers write it: lower case, Punycode, without the scheme's own port, a slash or a path."""
+    scheme, host, port = match[1].lower(), domain_as_used(match[2]), match[3] or ""
     return f"{scheme}://{host}{'' if port == {'http': ':80', 'https': ':443'}[scheme] else port}"
 
 
@@ -176,15 +205,18 @@ def check_cookie_domain(run: Preflight) -> Iterator[str]:
     domain, urls = str(run.get("openmates_domain", "")).strip().lower(), run.get("openmates_frontend_urls", [])
     if name in run.broken:
         return
-    if cookie and not _is_domain(cookie.removeprefix(".")):
+    if cookie and not is_domain(domain_as_used(cookie).removeprefix(".")):
         yield run.problem(name, f"{cookie!r} is not a domain", "Write it as .example.co.uk, or leave it empty")
+        return
+    if cookie and cookie != domain_as_used(cookie):
+        yield _misspelt(run, name, cookie, domain_as_used(cookie))
         return
     if cookie and not domain:
         yield run.problem(
             name, "the api has no domain name that could share it", "Set openmates_domain, or leave this empty"
         )
         return
-    if not _is_domain(domain) or is_placeholder_domain(domain) or domain.endswith(".localhost"):
+    if not is_domain(domain) or is_placeholder_domain(domain) or domain.endswith(".localhost"):
         return  # an IP address, whose cookie has no domain, or refused above
     if cookie and not _within(domain, cookie):
         yield run.problem(
@@ -192,7 +224,7 @@ def check_cookie_domain(run: Preflight) -> Iterator[str]:
         )
         return
     for host in (host_of(str(url)) for url in urls):
-        if LOCAL.match(host) or not _is_domain(host) or is_placeholder_domain(host):
+        if LOCAL.match(host) or not is_domain(host) or is_placeholder_domain(host):
             continue
         wanted = (cookie or ".".join(host.split(".")[-2:])).removeprefix(".")
         if not _within(host, wanted):
@@ -223,6 +255,7 @@ CHECKS = (
     check_admin_email,
     check_acme_email,
     check_domain,
+    check_directus_domain,
     check_frontends,
     check_hosting_name,
     check_cookie_domain,

@@ -11,12 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.images import check_image
-from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import LABEL, Preflight, integer
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import (
+    Preflight,
+    domain_as_used,
+    integer,
+    is_domain,
+)
 
-APP_NAME = re.compile(r"^[a-z][a-z0-9-]{0,61}[a-z0-9]$")
-QUEUE = re.compile(r"^[a-z][a-z0-9_-]*$")
-DURATION = re.compile(r"^(\d+h)?(\d+m)?(\d+s)?$")
-VARIABLE = re.compile(r"^[A-Za-z_][A-Za-z0-9_]*$")
+APP_NAME = re.compile(r"[a-z][a-z0-9-]{0,61}[a-z0-9]")
+QUEUE = re.compile(r"[a-z][a-z0-9_-]*")
+DURATION = re.compile(r"(\d+h)?(\d+m)?(\d+s)?", re.ASCII)
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 APP_KEYS = {
     "service": ("name", "kind", "image", "memory", "user"),
     "worker": ("name", "kind", "image", "memory", "queues", "concurrency", "stop_grace_period", "task_limit"),
@@ -102,7 +107,7 @@ def check_apps(run: Preflight) -> Iterator[str]:
     seen: set[str] = set()
     for app in apps:
         title = str(app.get("name", ""))
-        if not APP_NAME.match(title):
+        if not APP_NAME.fullmatch(title):
             yield run.problem(
                 name,
                 f"{title!r} is not a name for an app",
@@ -159,7 +164,7 @@ def _check_app_worker(run: Preflight, name: str, title: str, app: dict) -> Itera
             "Write the longest task's seconds, 0 if there is no limit",
         )
     grace = app.get("stop_grace_period", "370s")
-    if not (isinstance(grace, str) and grace and DURATION.match(grace)):
+    if not (isinstance(grace, str) and grace and DURATION.fullmatch(grace)):
         yield run.problem(
             name, f"the stop_grace_period of {title!r} is {grace!r}", "Write the longest task's time, e.g. 670s"
         )
@@ -170,7 +175,7 @@ def _check_queue_names(run: Preflight, name: str, what: str, queues: Any) -> Ite
         yield run.problem(name, f"{what} are not a list", "Write them as [app_ai, app_images]")
         return
     for queue in queues:
-        if not (isinstance(queue, str) and QUEUE.match(queue)):
+        if not (isinstance(queue, str) and QUEUE.fullmatch(queue)):
             yield run.problem(name, f"{queue!r} in {what} is not a queue", "Use OpenMates' names, e.g. app_ai")
 
 
@@ -241,9 +246,15 @@ def check_signup(run: Preflight) -> Iterator[str]:
             "Remove it, and set openmates_signup_limit and openmates_signup_domains",
         )
     for domain in domains:
-        if not ("." in str(domain) and all(LABEL.match(label) for label in str(domain).split("."))):
+        if not is_domain(domain_as_used(domain)):
             yield run.problem(
                 "openmates_signup_domains", f"{domain!r} is not a domain", "Write the part after the @ of an address"
+            )
+        elif domain != domain_as_used(domain):
+            yield run.problem(
+                "openmates_signup_domains",
+                f"{domain!r} is not as mail servers write it",
+                f"Write {domain_as_used(domain)}",
             )
     if not official and bool(domains) is (mode == "invite_only"):
         if domains:
@@ -266,7 +277,7 @@ def check_signup(run: Preflight) -> Iterator[str]:
 def check_backend_environment(run: Preflight) -> Iterator[str]:
     name, values = "openmates_backend_environment", run.get("openmates_backend_environment", {})
     for variable, value in values.items():
-        if not VARIABLE.match(str(variable)):
+        if not VARIABLE.fullmatch(str(variable)):
             yield run.problem(
                 name, f"{variable!r} is not the name of a variable", "Use letters, digits and underscores"
             )
@@ -282,6 +293,8 @@ def check_backend_environment(run: Preflight) -> Iterator[str]:
             )
         elif isinstance(value, (dict, list)) or value is None:
             yield run.problem(name, f"{variable} is not text, a number, true or false", "Put it into quotation marks")
+        elif "\0" in str(value):
+            yield run.problem(name, f"{variable} contains a character of code 0", "Remove it: no variable can hold it")
 
 
 def check_source(run: Preflight) -> Iterator[str]:
@@ -298,7 +311,7 @@ def check_directories(run: Preflight) -> Iterator[str]:
     directory = str(run.get("openmates_directory", "/opt/openmates")).rstrip("/")
     for name, example in DIRECTORIES.items():
         path = run.get(name, "")
-        if path and not re.match(r"^(/[A-Za-z0-9._-]+)+$", path):
+        if path and not re.fullmatch(r"(/[A-Za-z0-9._-]+)+", path):
             yield run.problem(name, f"{path!r} is not a directory", f"Use an absolute path such as {example}")
         elif path and f"{path}/".startswith(f"{directory}/"):
             yield run.problem(

@@ -15,6 +15,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     backend,
     database,
     directus,
+    directus_environment,
     exposure,
     forms,
     host,
@@ -26,10 +27,15 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     vault,
 )
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import ENVIRONMENTS, Preflight
+from ansible_collections.openmates.server.plugins.plugin_utils.settings.reading import TEMPLATE
 
 
 def check_worked_out(run: Preflight) -> Iterator[str]:
     for name, error in run.broken.items():
+        if error == TEMPLATE:
+            remedy = "Put !unsafe before the value if it is meant literally, or define what it refers to"
+            yield run.problem(name, error, remedy)
+            continue
         yield run.problem(
             name, f"it cannot be evaluated: {error}", "Define what it refers to, or give it a plain value"
         )
@@ -57,6 +63,7 @@ CHECKS = (
     *access.CHECKS,
     *services.CHECKS,
     *backend.CHECKS,
+    *directus_environment.CHECKS,
     *images.CHECKS,
     *database.CHECKS,
     *directus.CHECKS,

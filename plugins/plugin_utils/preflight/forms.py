@@ -14,6 +14,10 @@ _USER = (
     "not a user name",
     "Use lower-case letters, digits and hyphens, beginning with a letter",
 )
+_HOST = r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])"
+_SIZE = (r"\d+(\.\d+)?[KMGTPE]?", "not a size", "Write it as 500M or 1G")
+_SPAN = r"\d+ ?(us|ms|s|sec|seconds?|m|min|minutes?|h|hr|hours?|d|days?|w|weeks?|M|months?|y|years?)?"
+_ADDRESS = r"\d{1,3}(\.\d{1,3}){3}"
 #: The form, what a value of another form is, and the remedy. An empty value means what the setting says of it.
 FORMS = {
     "openmates_ssh_user": _USER,
@@ -29,7 +33,7 @@ FORMS = {
         "Write its host name, without https://, and :port if it has one",
     ),
     "openmates_acme_directory": (
-        r"https://[^/\s]+(/\S*)?",
+        rf"https://{_HOST}(:\d+)?(/[A-Za-z0-9._~/-]*)?",
         "not an https:// address",
         "Correct it, or leave it empty for Let's Encrypt",
     ),
@@ -45,8 +49,55 @@ FORMS = {
         "not a time",
         'Write it in quotation marks, e.g. "04:30": YAML takes 22:30 for a number',
     ),
+    "openmates_hostname": (
+        r"[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?",
+        "not a host name",
+        "Use lower-case letters, digits and hyphens",
+    ),
+    "openmates_timezone": (
+        r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+)*",
+        "not a time zone",
+        "Write one of those that `timedatectl list-timezones` lists, e.g. Europe/Berlin",
+    ),
+    "openmates_upgrade_origins": (
+        r'[^"\\%;\x00-\x1f\x7f]+',
+        "not an origin pattern",
+        "Write it as origin=Debian,codename=${distro_codename}-security",
+    ),
+    "openmates_time_sources": (
+        r"[a-z]+( [\x20-\x7e]*)?",
+        "not a line of chrony's configuration",
+        "Write it as server time.example.com iburst",
+    ),
+    "openmates_journal_max_use": _SIZE,
+    "openmates_journal_keep_free": _SIZE,
+    "openmates_journal_retention": (rf"{_SPAN}( {_SPAN})*", "not a time span", "Write it as 90day or 3month"),
+    "openmates_request_timeout": (r"(\d+(\.\d+)?(ms|s|m|h|d))+", "not a duration", "Write it as 5m or 90s"),
+    "openmates_hsts": (
+        r"max-age=\d+(; ?(includeSubDomains|preload))*",
+        "not a value of that header",
+        "Write it as max-age=63072000; includeSubDomains",
+    ),
+    "openmates_cache_maxmemory": (r"\d+(\.\d+)?([kmg]b?|b)?", "not a size", "Write it as 512mb"),
+    "openmates_gateway": (_ADDRESS, "not an IPv4 address", "Write it as 172.30.0.1"),
+    "openmates_dynamic_range": (rf"{_ADDRESS}/\d{{1,2}}", "not a range of addresses", "Write it as 172.30.0.128/25"),
+    "openmates_directus_public_url": (
+        rf"https?://{_HOST}(:\d+)?(/[A-Za-z0-9._~/-]*)?",
+        "not the address of a website",
+        "Write it as https://cms.example.com",
+    ),
+    "openmates_directus_cache_ttl": (r"\d+(\.\d+)? ?(ms|s|m|h|d|w|y)?", "not a duration", "Write it as 5m or 1h"),
+    "openmates_directus_upload_size": (r"\d+(\.\d+)? ?([kmgKMG]?[bB])?", "not a size", "Write it as 100mb"),
 }
-MAY_BE_EMPTY = ("openmates_ssh_bastion", "openmates_registry", "openmates_acme_directory", "openmates_reboot_time")
+MAY_BE_EMPTY = (
+    "openmates_ssh_bastion",
+    "openmates_registry",
+    "openmates_acme_directory",
+    "openmates_reboot_time",
+    "openmates_hostname",
+)
+#: Text that a container gets whatever it is, but for what no argument can hold.
+ARGUMENTS = ("openmates_cms_setup_command", "openmates_directus_schema")
 #: The least and the greatest value, what another one is, and the remedy.
 NUMBERS = {
     "openmates_ssh_port": (1, 65535, "not a port", "Set it to the number that sshd listens on, from 1 to 65535"),
@@ -64,9 +115,16 @@ NUMBERS = {
 
 def check_forms(run: Preflight) -> Iterator[str]:
     for name, (form, what, remedy) in FORMS.items():
-        value = run.get(name)
-        if value is not None and not (value == "" and name in MAY_BE_EMPTY) and not re.fullmatch(form, value, re.ASCII):
-            yield run.problem(name, f"{value!r} is {what}", remedy)
+        value = run.get(name, [])
+        for item in value if isinstance(value, list) else [value]:
+            if not (item == "" and name in MAY_BE_EMPTY) and not re.fullmatch(form, item, re.ASCII):
+                yield run.problem(name, f"{item!r} is {what}", remedy)
+
+
+def check_arguments(run: Preflight) -> Iterator[str]:
+    for name in ARGUMENTS:
+        if "\0" in "".join(run.get(name, "")):
+            yield run.problem(name, "it contains a character of code 0", "Remove it: no program can get it")
 
 
 def check_numbers(run: Preflight) -> Iterator[str]:
@@ -76,4 +134,4 @@ def check_numbers(run: Preflight) -> Iterator[str]:
             yield run.problem(name, f"{value} is {what}", remedy)
 
 
-CHECKS = (check_forms, check_numbers)
+CHECKS = (check_forms, check_arguments, check_numbers)

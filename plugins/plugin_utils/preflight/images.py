@@ -10,12 +10,13 @@ from collections.abc import Iterator
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
 from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import field
 
-REFERENCE = re.compile(r"^[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?$", re.IGNORECASE)
+REFERENCE = re.compile(r"[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?", re.IGNORECASE | re.ASCII)
 VERSION = re.compile(r"^v?(\d+(?:\.\d+)*)(?:-[a-z][a-z0-9.]*)?$", re.IGNORECASE)
 MOVING = ("latest", "stable", "edge", "nightly", "main", "master", "lts", "alpine")
 #: Images whose versions have two numbers; all others have three.
 TWO_NUMBERS = ("postgres",)
 #: Settings that give several services their image.
+VAULT_IMAGES = "openmates_vault_images"
 SHARED = ("openmates_backend_image", "openmates_directus_image", "openmates_cms_setup_image")
 
 
@@ -35,7 +36,7 @@ def moves(reference: str) -> bool:
 
 def check_image(run: Preflight, name: str, reference: str, what: str = "") -> Iterator[str]:
     """Whether a setting holds an image, and in production one that stays the same. ``what``: the part that it is of."""
-    if not REFERENCE.match(reference):
+    if not REFERENCE.fullmatch(reference):
         yield run.problem(
             name,
             f"{what}{reference!r} is not an image",
@@ -51,9 +52,11 @@ def check_image(run: Preflight, name: str, reference: str, what: str = "") -> It
 
 def check_images(run: Preflight) -> Iterator[str]:
     images = {run.get(name): name for name in SHARED if run.get(name)}
+    of_vault = list(run.get(VAULT_IMAGES, {}).values())
     for service, fields in run.services.items():
         if "image" in fields:  # otherwise it could not be evaluated
-            images.setdefault(fields["image"], field(service, "image"))
+            setting = VAULT_IMAGES if fields["image"] in of_vault else field(service, "image")
+            images.setdefault(fields["image"], setting)
     for reference, name in images.items():
         yield from check_image(run, name, reference)
 

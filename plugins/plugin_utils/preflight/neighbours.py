@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import ipaddress
 import time
 from collections.abc import Iterator
@@ -55,6 +56,19 @@ def _meets_loopback(address: str) -> bool:
     return parsed.is_unspecified or parsed == ipaddress.ip_address("127.0.0.1")
 
 
+def check_kernel_settings(run: Preflight) -> Iterator[str]:
+    """What another file sets at boot after the role hardening's would be in force until the next run."""
+    wanted = {setting["name"]: " ".join(setting["value"].split()) for setting in run.host.get("kernel_settings") or []}
+    for later in run.host.get("sysctl_later") or []:
+        for name, value in wanted.items():
+            same = fnmatch.fnmatch(later["name"], name) or fnmatch.fnmatch(name, later["name"])
+            if same and later["value"] != value:
+                yield run.host_problem(
+                    f"{later['path']} sets {later['name']} = {later['value']} at each boot, after this project's file",
+                    f"Remove that line, or name {name} in openmates_hardening_without",
+                )
+
+
 def check_packages(run: Preflight) -> Iterator[str]:
     others = [name for name in OTHER_DOCKER if name in (run.host.get("packages") or {})]
     if others:
@@ -91,4 +105,4 @@ def check_clock(run: Preflight) -> Iterator[str]:
         )
 
 
-CHECKS = (check_ports_are_free, check_packages, check_administrator, check_clock)
+CHECKS = (check_ports_are_free, check_kernel_settings, check_packages, check_administrator, check_clock)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -19,7 +20,7 @@ SECRETS = {name: secret.shortest for name, secret in operator_secrets.SECRETS.it
 EXAMPLE_DOMAIN = re.compile(
     r"(^|\.)(example(\.(com|net|org))?|invalid|domain\.(com|tld)|your-?domain\..+)$", re.IGNORECASE
 )
-LABEL = re.compile(r"^(?!-)[a-z0-9-]{1,63}(?<!-)$", re.IGNORECASE)
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)", re.IGNORECASE | re.ASCII)
 
 
 class Preflight:
@@ -99,6 +100,18 @@ def integer(value: Any) -> int | None:
         return None if isinstance(value, bool) else int(value)
     except (TypeError, ValueError):
         return None
+
+
+def is_domain(name: str) -> bool:
+    """Whether a text is a name of the DNS with two labels or more, in ASCII."""
+    labels = name.split(".")
+    return len(labels) > 1 and len(name) <= 253 and all(map(_LABEL.fullmatch, labels)) and not labels[-1].isdigit()
+
+
+def domain_as_used(name: str) -> str:
+    """A domain as certificates, browsers and the DNS have it: lower case, Punycode, no dot or blank at its ends."""
+    labels = unicodedata.normalize("NFKC", name.strip().lower()).removesuffix(".").split(".")
+    return ".".join(label if label.isascii() else f"xn--{label.encode('punycode').decode()}" for label in labels)
 
 
 def is_placeholder_domain(name: str) -> bool:

@@ -19,9 +19,10 @@ PLACEHOLDER = re.compile(
     r"|your[-_. ]?(own|domain|server|secret|password|token|key|e?mail|name)",
     re.IGNORECASE,
 )
+MORE_PASSWORDS = ("openmates_directus_mail_password", "openmates_directus_storage_secret")
 INVITE_CODE = "openmates_first_invite_code"
 # OpenMates' web app accepts no other form.
-INVITE_CODE_FORM = re.compile(r"^[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}$")
+INVITE_CODE_FORM = re.compile(r"[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}")
 
 
 def _needed(run: Preflight) -> list[str]:
@@ -66,7 +67,7 @@ def check_secrets(run: Preflight) -> Iterator[str]:
                 f"`{make}` adds it, or `ansible-vault edit {run.file(name)}` your own value",
             )
             continue
-        if name == INVITE_CODE and not INVITE_CODE_FORM.match(value):
+        if name == INVITE_CODE and not INVITE_CODE_FORM.fullmatch(value):
             yield run.problem(
                 name,
                 "it is not of the form XXXX-XXXX-XXXX, of capital letters and digits, the only form that the web app"
@@ -87,12 +88,23 @@ def check_secrets(run: Preflight) -> Iterator[str]:
             yield run.problem(
                 name, "it repeats the same few characters", "Give it a random value, e.g. from `openssl rand -hex 32`"
             )
-        if value != value.strip() or any(ord(character) < 32 or ord(character) == 127 for character in value):
-            yield run.problem(
-                name,
-                "it contains a line break, a control character or a space at an end, which files and flags cannot hold",
-                "Use printable characters only, and `|-` or quotation marks in YAML",
-            )
+        yield from _check_printable(run, name, value)
+
+
+def check_more_passwords(run: Preflight) -> Iterator[str]:
+    """Passwords that other servers know, which may be short."""
+    for name in MORE_PASSWORDS:
+        if value := run.get(name, ""):
+            yield from _check_printable(run, name, value)
+
+
+def _check_printable(run: Preflight, name: str, value: str) -> Iterator[str]:
+    if value != value.strip() or not value.isprintable():
+        yield run.problem(
+            name,
+            "it contains a line break, an invisible character or a space at an end, which files and flags cannot hold",
+            "Use printable characters only, and `|-` or quotation marks in YAML",
+        )
 
 
 def check_secrets_differ(run: Preflight) -> Iterator[str]:
@@ -119,4 +131,4 @@ def check_cache_password(run: Preflight) -> Iterator[str]:
         )
 
 
-CHECKS = (check_secrets, check_encryption, check_secrets_differ, check_cache_password)
+CHECKS = (check_secrets, check_encryption, check_more_passwords, check_secrets_differ, check_cache_password)

@@ -8,7 +8,7 @@ import base64
 import re
 from collections.abc import Iterator
 
-from ansible_collections.openmates.server.plugins.module_utils.vault.seeds import seed_kind, seed_problem
+from ansible_collections.openmates.server.plugins.module_utils.vault.seeds import path_problem, seed_kind, seed_problem
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
 
 
@@ -17,6 +17,8 @@ def check_vault_seeds(run: Preflight) -> Iterator[str]:
     remedy = 'Write it as {"providers/openai": {"api_key": "..."}}'
     for path, entry in seeds.items():
         fields = seed_kind(entry)[1]
+        if wrong := path_problem(str(path)):
+            yield run.problem(name, f"{path!r} {wrong[0]}", wrong[1])
         if problem := seed_problem(entry):
             yield run.problem(name, f"{path} {problem}", remedy)
         elif any(

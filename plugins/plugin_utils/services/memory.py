@@ -26,12 +26,12 @@ APP_DEFAULTS = {"service": "128M", "worker": "1024M"}
 #: does not count: stacks, files mapped into memory, a health check beside it.
 GO_SHARE = 0.78
 
-MEMORY = re.compile(r"^(\d+)([bkmg]?)b?$", re.IGNORECASE)
+MEMORY = re.compile(r"(\d+)([bkmg]?)b?", re.IGNORECASE | re.ASCII)
 
 
 def megabytes(limit: Any) -> float | None:
     """A Compose memory limit in MiB, or None when it is not one."""
-    match = MEMORY.match(str(limit))
+    match = MEMORY.fullmatch(str(limit))
     if not match or int(match[1]) == 0:
         return None
     return int(match[1]) * {"": 1 / 1024**2, "b": 1 / 1024**2, "k": 1 / 1024, "m": 1, "g": 1024}[match[2].lower()]

@@ -36,6 +36,14 @@ CONNECTION = {
     "ansible_ssh_port": "openmates_ssh_port",
     "ansible_ssh_extra_args": "ansible_ssh_common_args",
 }
+#: Names under which an operator may look for what this project cannot do, and what to do instead.
+UNSUPPORTED = {
+    name: (
+        "The Caddy of Debian 13 (2.6.2) cannot read the PROXY protocol. Switch it off at the load balancer, let it "
+        "send X-Forwarded-For, and name its network in openmates_trusted_proxies"
+    )
+    for name in ("openmates_proxy_protocol", "openmates_caddy_proxy_protocol")
+}
 #: From this likeness on the first word of a name is taken for the prefix, misspelt: openmate_, openmats_, open_mates_.
 PREFIX_ALIKE = 0.8
 #: From this likeness on a name is taken for another one, misspelt.
@@ -81,6 +89,8 @@ def problem_of(
         return f"it is called {RENAMED[name]} now. Rename it."
     if name in REMOVED:
         return f"there is no such setting any more. {REMOVED[name]}."
+    if name in UNSUPPORTED:
+        return f"there is no such setting. {UNSUPPORTED[name]}."
     if name.startswith(PREFIX):
         if name in project:
             return "the playbooks derive it from other settings. Remove it."

@@ -7,11 +7,13 @@ from __future__ import annotations
 import dataclasses
 import re
 import typing as t
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
+import jinja2
 import yaml
 from ansible.errors import AnsibleError, AnsibleUndefinedVariable
+from ansible.template import is_trusted_as_template
 from ansible_collections.openmates.server.plugins.plugin_utils.services import catalogue
 from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import SETTING as SERVICES
 from ansible_collections.openmates.server.plugins.plugin_utils.settings.conversion import ConversionError, convert
@@ -21,7 +23,10 @@ DEFAULTS = "roles/settings/defaults/main"
 SPECIFICATIONS = "roles/settings/meta/argument_specs.yml"
 SERVICE_SPECIFICATION = "roles/settings/meta/service.yml"
 EXPOSURE = "openmates_exposure"
-_USER = re.compile(r"(\d+)(:\d+)?")
+#: About a secret that Ansible evaluates. Ansible's own message would quote a part of it.
+TEMPLATE = "it contains {{, {% or {#, which begin a template"
+LITERALLY = "put !unsafe before a text with {{, {% or {# that is meant literally"
+_USER = re.compile(r"(\d+)(:\d+)?", re.ASCII)
 
 
 def specifications(collection: Path) -> dict[str, dict]:
@@ -77,14 +82,18 @@ def read(
     templar = templar.copy_with_new_env(available_variables=scope)
 
     def evaluate(name: str, spec: Mapping, value: t.Any, into: dict, key: str) -> None:
+        if spec.get("no_log") and any(map(_is_chance_template, _texts(value))):
+            result.wrong[name] = f"would lose a part of its value: {LITERALLY}"
+            return
         try:
             into[key] = convert(spec, templar.template(value))
         except AnsibleUndefinedVariable as error:
             if name in given:  # a default refers to other settings only, and one of those is missing
-                result.unresolved[name] = str(error)
+                # Ansible's message quotes a part of the value.
+                result.unresolved[name] = TEMPLATE if spec.get("no_log") else str(error)
         except AnsibleError as error:
             # Ansible's message quotes the value.
-            why = "put !unsafe before a text with {{, {% or {#" if spec.get("no_log") else str(error)
+            why = LITERALLY if spec.get("no_log") else str(error)
             result.wrong[name] = f"cannot be evaluated: {why}"
         except ConversionError as error:
             result.wrong[name] = str(error)
@@ -108,6 +117,27 @@ def read(
     if any(name in given for name in result.wrong):  # a default that is wrong refers to one of them
         result.wrong = {name: why for name, why in result.wrong.items() if name in given}
     return result
+
+
+def _texts(value: t.Any) -> Iterator[str]:
+    """The texts in a value that is not evaluated."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (text for item in dict(value).values() for text in _texts(item))
+    elif isinstance(value, list):
+        yield from (text for item in list(value) for text in _texts(item))
+
+
+def _is_chance_template(text: str) -> bool:
+    """Whether a text is a template that refers to nothing, as a random password may be: `{{7}}`, `{#...#}`."""
+    if not ("{{" in text or "{%" in text or "{#" in text) or "{% raw" in text or not is_trusted_as_template(text):
+        return False
+    try:
+        found = jinja2.Environment(autoescape=False).parse(text)  # noqa: S701 - nothing is rendered
+    except jinja2.TemplateSyntaxError:
+        return False  # Ansible's templating refuses it
+    return found.find((jinja2.nodes.Name, jinja2.nodes.Call)) is None
 
 
 def _services(

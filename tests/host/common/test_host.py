@@ -154,7 +154,7 @@ def test_network_settings_are_in_force_on_every_interface(server, name):
 
 
 def test_what_this_kernel_does_not_take_is_in_the_file_for_one_that_does(server):
-    text = server.run("cat /etc/sysctl.d/99-openmates.conf")
+    text = server.run("cat /etc/sysctl.d/zz-openmates.conf")
     for line in ("kernel.kptr_restrict = 2", "fs.protected_symlinks = 1", "kernel.core_pattern = |/bin/false"):
         assert f"\n{line}\n" in text
     assert server.run("cat /proc/sys/kernel/kptr_restrict") != "2"  # or it could be proven here

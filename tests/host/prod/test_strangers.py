@@ -62,6 +62,21 @@ def test_a_clients_address_headers_do_not_reach_the_api(server):
 
 
 @pytest.mark.parametrize(
+    ("claimed", "client"),
+    [("203.0.113.9", "203.0.113.9"), ("192.0.2.77, 203.0.113.9", "203.0.113.9"), ("", "127.0.0.1")],
+)
+def test_of_a_trusted_proxy_the_last_address_reaches_the_api(server, claimed, client):
+    """As openmates_trusted_proxies of the lab's inventory has it; what the client claimed before it is dropped."""
+    header = f"-H 'X-Forwarded-For: {claimed}' -H 'X-Forwarded-Host: evil.example.test'" if claimed else ""
+    answer = server.run(
+        f"curl -sk -m 10 --resolve {server.domain}:443:127.0.0.1 {header} https://{server.domain}/whoami"
+    )
+    seen = json.loads(answer)
+    assert (seen["client"], seen["headers"]["x-forwarded-for"]) == (client, client)
+    assert (seen["headers"]["x-forwarded-host"], seen["headers"]["x-forwarded-proto"]) == (server.domain, "https")
+
+
+@pytest.mark.parametrize(
     "name", [None, "cms.prod1.example.test", "grafana.prod1.example.test", "prod1.example.test", "198.51.100.1"]
 )
 def test_there_is_no_certificate_for_other_names_nor_for_none(server, name):

@@ -141,7 +141,7 @@ async function findUser(database, { mark, alone }, email) {
 
 async function declareUser(database, role, user, generateHash) {
 	const email = process.env[user.email];
-	const password = readFileSync(process.env[user.secret], 'utf8').trim();
+	const password = readFileSync(process.env[user.secret].replace(/^string:/, ''), 'utf8').trim();
 	const found = await findUser(database, user, email);
 	if (!found) {
 		await database('directus_users').insert({

@@ -69,7 +69,8 @@ class Seeds(Part):
             if self.check:
                 return None  # the engine is not there yet
             raise vault.VaultProblem(
-                f"The seed {path} is outside of what may be seeded. Add its first part to vault_seed_folders."
+                f"The seed {path} is outside of what may be seeded. "
+                "Begin its path with providers/ or system/ (the role's vault_seed_folders)."
             ) from None
         return answer["data"]["current_version"]
 
