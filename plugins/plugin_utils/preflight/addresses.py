@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 
@@ -12,7 +11,6 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.backend
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import (
     LABEL,
     Preflight,
-    address_of,
     is_placeholder_domain,
 )
 
@@ -82,48 +80,15 @@ def check_domain(run: Preflight) -> Iterator[str]:
         yield run.problem(name, f"{domain!r} is a placeholder", remedy)
     elif "/" in domain or ":" in domain:
         yield run.problem(name, f"{domain!r} is not only a name", "Leave out https://, the port and the path")
-    elif not _is_domain(domain):
+    elif not is_domain(domain):
         yield run.problem(name, f"{domain!r} is not a domain name", remedy)
     elif run.environment == "prod" and domain.endswith(".localhost"):
         yield run.problem(name, f"{domain!r} is a local name of this machine", remedy)
-    elif not domain.endswith(".localhost"):
-        yield from _check_resolution(run, name, domain)
 
 
-def _is_domain(domain: str) -> bool:
+def is_domain(domain: str) -> bool:
     labels = domain.split(".")
     return len(labels) > 1 and len(domain) <= 253 and all(map(LABEL.match, labels)) and not labels[-1].isdigit()
-
-
-def _check_resolution(run: Preflight, name: str, domain: str) -> Iterator[str]:
-    if run.resolved is None:  # the host could not resolve it
-        return
-    if not run.resolved:
-        yield run.problem(
-            name,
-            f"{domain} does not resolve",
-            "Add an A record (and an AAAA record) that points to this host, then wait for it",
-        )
-        return
-    if run.get("openmates_domain_elsewhere", False):
-        return
-    own = {
-        address_of(text) for key in ("all_ipv4_addresses", "all_ipv6_addresses") for text in run.facts.get(key) or []
-    }
-    elsewhere = sorted({text for text in run.resolved if address_of(text) not in own})
-    if elsewhere:
-        mine = ", ".join(str(address) for address in sorted(own - {None}, key=str) if _is_public(address)) or "none"
-        yield run.problem(
-            name,
-            f"{domain} resolves to {', '.join(elsewhere)}, which is not this host (its addresses: {mine})",
-            "Correct the DNS record, or set openmates_domain_elsewhere: true if a proxy or NAT forwards requests",
-        )
-
-
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether to show the address as the host's: not one of loopback, link-local or bridges."""
-    docker = ipaddress.ip_network("172.16.0.0/12")
-    return not (address.is_loopback or address.is_link_local or (address.version == 4 and address in docker))
 
 
 def check_frontends(run: Preflight) -> Iterator[str]:
@@ -176,7 +141,7 @@ def check_cookie_domain(run: Preflight) -> Iterator[str]:
     domain, urls = str(run.get("openmates_domain", "")).strip().lower(), run.get("openmates_frontend_urls", [])
     if name in run.broken:
         return
-    if cookie and not _is_domain(cookie.removeprefix(".")):
+    if cookie and not is_domain(cookie.removeprefix(".")):
         yield run.problem(name, f"{cookie!r} is not a domain", "Write it as .example.co.uk, or leave it empty")
         return
     if cookie and not domain:
@@ -184,7 +149,7 @@ def check_cookie_domain(run: Preflight) -> Iterator[str]:
             name, "the api has no domain name that could share it", "Set openmates_domain, or leave this empty"
         )
         return
-    if not _is_domain(domain) or is_placeholder_domain(domain) or domain.endswith(".localhost"):
+    if not is_domain(domain) or is_placeholder_domain(domain) or domain.endswith(".localhost"):
         return  # an IP address, whose cookie has no domain, or refused above
     if cookie and not _within(domain, cookie):
         yield run.problem(
@@ -192,7 +157,7 @@ def check_cookie_domain(run: Preflight) -> Iterator[str]:
         )
         return
     for host in (host_of(str(url)) for url in urls):
-        if LOCAL.match(host) or not _is_domain(host) or is_placeholder_domain(host):
+        if LOCAL.match(host) or not is_domain(host) or is_placeholder_domain(host):
             continue
         wanted = (cookie or ".".join(host.split(".")[-2:])).removeprefix(".")
         if not _within(host, wanted):

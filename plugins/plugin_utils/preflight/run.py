@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.openmates.server.plugins.plugin_utils import operator_secrets
@@ -29,7 +29,6 @@ class Preflight:
         self,
         settings: Mapping,
         facts: Mapping,
-        resolved: Iterable[str] | None,
         files: Mapping,
         values: Mapping[str, Any],
         unresolved: Mapping[str, str],
@@ -38,7 +37,6 @@ class Preflight:
     ) -> None:
         self.facts = facts
         self.host = host
-        self.resolved = None if resolved is None else list(resolved)
         self.files = files
         self.places = places
         self.settings: dict[str, Any] = _plain(values)
