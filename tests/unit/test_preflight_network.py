@@ -80,3 +80,45 @@ def test_name_servers_that_containers_cannot_reach_are_named(servers: list[str],
     assert len(found) == bool(words) and all(word in found[0] for word in words)
     named = settings | {"openmates_docker_options": {"dns": ["192.0.2.53"]}}
     assert problems(named, host_state={"name_servers": servers}) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"openmates_http_proxy": "http://proxy.example.net:3128"}, []),
+        ({"openmates_http_proxy": "http://[2001:db8::1]:3128/"}, []),
+        ({"openmates_http_proxy": "proxy:3128"}, ["not the address of an HTTP proxy", "http://HOST:PORT"]),
+        ({"openmates_http_proxy": "http://me:word@proxy:3128"}, ["without a login"]),
+        ({"openmates_no_proxy": [".example.com", "10.0.0.0/8", "fd00::/8", "registry.example.com:5000", "cms"]}, []),
+        ({"openmates_no_proxy": ["a b"]}, ["openmates_no_proxy", "'a b'"]),
+        ({"openmates_no_proxy": ['x"y']}, ["openmates_no_proxy"]),
+        ({"openmates_http_proxy_backend": True}, ["no proxy to use"]),
+        (
+            {"openmates_http_proxy": "http://proxy:3128", "openmates_docker_options": {"proxies": {}}},
+            ["proxies and openmates_http_proxy are both set"],
+        ),
+    ],
+)
+def test_a_proxy_that_would_have_no_effect_is_refused(change: dict, words: list[str]) -> None:
+    found = problems(good("prod") | change)
+    assert len(found) == bool(words) and all(word in found[0] for word in words)
+
+
+@pytest.mark.parametrize(
+    ("logins", "words"),
+    [
+        ({"ghcr.io": {"username": "me", "password": "W0rdOfAll"}}, []),
+        ({"registry:5000": {"username": "me", "password": "W0rdOfAll"}}, []),
+        ({"https://ghcr.io": {"username": "me", "password": "W0rdOfAll"}}, ["'https://ghcr.io' is not a registry"]),
+        ({"ghcr.io/me": {"username": "me", "password": "W0rdOfAll"}}, ["'ghcr.io/me' is not a registry"]),
+        ({"ghcr.io": {"user": "me", "password": "W0rdOfAll"}}, ["not a username and a password"]),
+        ({"ghcr.io": "me:W0rdOfAll"}, ["not a username and a password"]),
+        ({"ghcr.io": {"username": "me", "password": ""}}, ["empty or not a text"]),
+        ({"ghcr.io": {"username": "me", "password": 12345678}}, ["quotation marks"]),
+        ({"ghcr.io": {"username": "me:you", "password": "W0rdOfAll"}}, ["colon"]),
+    ],
+)
+def test_a_login_of_another_form_is_refused_without_showing_it(logins: dict, words: list[str]) -> None:
+    found = problems(good("prod") | {"openmates_registry_logins": logins})
+    assert len(found) == bool(words) and all(word in found[0] for word in words)
+    assert all("secrets.yml" in text and "W0rdOfAll" not in text and "12345678" not in text for text in found)

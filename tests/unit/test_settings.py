@@ -263,7 +263,8 @@ def test_the_project_reads_converted_values_only() -> None:
 def test_every_setting_is_read_and_nothing_else_is() -> None:
     read = {f"{names.PREFIX}{name}" for file in READERS for name in re.findall(r"\bsettings\.(\w+)", expressions(file))}
     judged_only = {
-        f"openmates_{name}" for name in ("domain_elsewhere", "host_memory_mb", "min_memory_mb", "min_disk_gb")
+        f"openmates_{name}"
+        for name in ("adopt_volumes", "domain_elsewhere", "host_memory_mb", "min_memory_mb", "min_disk_gb")
     }
     read -= {"openmates_named", "openmates_unresolved", "openmates_places"}  # the rest of the task's result
     assert read <= SPECS.keys()

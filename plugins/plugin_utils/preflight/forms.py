@@ -28,6 +28,11 @@ FORMS = {
         "not a registry",
         "Write its host name, without https://, and :port if it has one",
     ),
+    "openmates_http_proxy": (
+        r"http://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?/?",
+        "not the address of an HTTP proxy",
+        "Write it as http://HOST:PORT, without a login, which every user of the server could read",
+    ),
     "openmates_acme_directory": (
         r"https://[^/\s]+(/\S*)?",
         "not an https:// address",
@@ -46,7 +51,13 @@ FORMS = {
         'Write it in quotation marks, e.g. "04:30": YAML takes 22:30 for a number',
     ),
 }
-MAY_BE_EMPTY = ("openmates_ssh_bastion", "openmates_registry", "openmates_acme_directory", "openmates_reboot_time")
+MAY_BE_EMPTY = (
+    "openmates_ssh_bastion",
+    "openmates_registry",
+    "openmates_acme_directory",
+    "openmates_reboot_time",
+    "openmates_http_proxy",
+)
 #: The least and the greatest value, what another one is, and the remedy.
 NUMBERS = {
     "openmates_ssh_port": (1, 65535, "not a port", "Set it to the number that sshd listens on, from 1 to 65535"),

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterator
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, address_of, integer
@@ -12,6 +13,9 @@ from ansible_collections.openmates.server.plugins.plugin_utils.services.images i
 
 #: What IPv6 needs.
 SMALLEST_IPV6_MTU = 1280
+NOT_PROXIED = re.compile(
+    r"\.?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*(:\d{1,5}|/\d{1,2})?|[0-9a-fA-F:]*:[0-9a-fA-F:]*(/\d{1,3})?"
+)
 #: What the firewall closes to containers: the clouds' link-local services.
 LINK_LOCAL = (ipaddress.ip_network("169.254.0.0/16"), ipaddress.ip_network("fe80::/10"))
 
@@ -111,4 +115,18 @@ def _own_networks(run: Preflight) -> Iterator[ipaddress.IPv4Network | ipaddress.
             continue  # reported by check_networks, or not set
 
 
-CHECKS = (check_mtu, check_families, check_name_servers)
+def check_proxy(run: Preflight) -> Iterator[str]:
+    if run.get("openmates_http_proxy_backend", False) and not run.get("openmates_http_proxy"):
+        yield run.problem(
+            "openmates_http_proxy_backend", "there is no proxy to use", "Set openmates_http_proxy, or remove this"
+        )
+    for entry in run.get("openmates_no_proxy", []):
+        if not NOT_PROXIED.fullmatch(str(entry)):
+            yield run.problem(
+                "openmates_no_proxy",
+                f"{entry!r} is not a name, address or network",
+                "Write entries such as registry.example.com, .example.com, 192.0.2.1 or 192.0.2.0/24",
+            )
+
+
+CHECKS = (check_mtu, check_families, check_name_servers, check_proxy)
