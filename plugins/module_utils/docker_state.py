@@ -22,22 +22,36 @@ _WHERE = re.compile(r"^\s*Where\s*=\s*(\S+)", re.M)
 
 
 def found(engine: Docker) -> dict[str, t.Any]:
-    """The engine's directory, and its containers, networks and volumes with names of the project or in it.
+    """The engine's directory, its containers, networks and volumes with names of the project, and others' subnets.
 
     Empty if it does not run or does not answer.
     """
     if not RUNNING.exists():
         return {}
     try:
-        return {"root": engine.call("GET", "/info")["DockerRootDir"], "objects": list(_objects(engine))}
+        networks = engine.call("GET", "/networks")
+        return {
+            "root": engine.call("GET", "/info")["DockerRootDir"],
+            "objects": list(_objects(engine, networks)),
+            "subnets": [
+                {"network": network["Name"], "subnet": entry["Subnet"]}
+                for network in networks
+                for entry in network["IPAM"]["Config"] or []
+                if network["Name"] != PROJECT and entry.get("Subnet")
+            ],
+        }
     except (DockerProblem, KeyError, TypeError):
         return {}
 
 
-def _objects(engine: Docker) -> t.Iterator[dict[str, str]]:
-    for kind, path in (("volume", "/volumes"), ("network", "/networks"), ("container", "/containers/json?all=1")):
-        entries = engine.call("GET", path)
-        for entry in (entries.get("Volumes") if kind == "volume" else entries) or []:
+def _objects(engine: Docker, networks: list[dict]) -> t.Iterator[dict[str, str]]:
+    kinds = {
+        "volume": engine.call("GET", "/volumes").get("Volumes") or [],
+        "network": networks,
+        "container": engine.call("GET", "/containers/json?all=1"),
+    }
+    for kind, entries in kinds.items():
+        for entry in entries:
             name = entry["Names"][0].lstrip("/") if kind == "container" else entry["Name"]
             labels = entry.get("Labels") or {}
             project = labels.get(_PROJECT_LABEL, "")

@@ -85,6 +85,7 @@ docker:
     - What a running engine has. Empty if none runs. C(root) is its directory.
     - C(objects) are its containers, networks and volumes whose name or Compose project is the project's, each with
       C(kind), C(name), C(project) and C(directory).
+    - C(subnets) are those of other networks, each with C(network) and C(subnet).
   type: dict
   returned: always
 other_engines:

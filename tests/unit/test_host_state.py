@@ -60,7 +60,11 @@ class Engine:
                     {"Name": "shop-data", "Labels": {"com.docker.compose.project": "shop"}},
                 ]
             },
-            "/networks": [{"Name": "bridge", "Labels": {}}, {"Name": "openmates", "Labels": {}}],
+            "/networks": [
+                {"Name": "bridge", "Labels": {}, "IPAM": {"Config": [{"Subnet": "172.17.0.0/16"}]}},
+                {"Name": "host", "Labels": {}, "IPAM": {"Config": None}},
+                {"Name": "openmates", "Labels": {}, "IPAM": {"Config": [{"Subnet": "172.30.0.0/24"}]}},
+            ],
             "/containers/json?all=1": [
                 {
                     "Names": ["/api"],
@@ -81,6 +85,7 @@ def test_objects_with_names_of_the_project_are_read_from_a_running_engine(
     (tmp_path / "docker.pid").touch()
     found = docker_state.found(Engine())
     assert found["root"] == "/var/lib/docker"
+    assert found["subnets"] == [{"network": "bridge", "subnet": "172.17.0.0/16"}], "those of other networks"
     assert [(entry["kind"], entry["name"], entry["project"], entry["directory"]) for entry in found["objects"]] == [
         ("volume", "openmates-cache-data", "openmates-core", ""),
         ("volume", "openmates-restored", "", ""),

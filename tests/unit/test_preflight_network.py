@@ -122,3 +122,36 @@ def test_a_login_of_another_form_is_refused_without_showing_it(logins: dict, wor
     found = problems(good("prod") | {"openmates_registry_logins": logins})
     assert len(found) == bool(words) and all(word in found[0] for word in words)
     assert all("secrets.yml" in text and "W0rdOfAll" not in text and "12345678" not in text for text in found)
+
+
+LAYOUT = {
+    "openmates_subnet": "172.31.0.0/24",
+    "openmates_gateway": "172.31.0.1",
+    "openmates_dynamic_range": "172.31.0.128/25",
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({}, []),
+        ({"openmates_gateway": "172.30.0.1"}, ["openmates_gateway", "172.31.0.0/24"]),
+        ({"openmates_dynamic_range": "172.30.0.128/25"}, ["openmates_dynamic_range", "not a part of"]),
+        ({"openmates_dynamic_range": "172.31.0.0/25"}, ["contains the address of openmates_gateway"]),
+        ({"openmates_dynamic_range": "many"}, ["openmates_dynamic_range", "172.30.0.128/25"]),
+        ({"address": "172.30.0.11"}, ["openmates_services.cms.address", "172.31.0.0/24"]),
+        ({"address": "172.31.0.1"}, ["openmates_services.cms.address", "openmates_gateway already"]),
+    ],
+)
+def test_what_lies_in_the_subnet_moves_with_it(change: dict, words: list[str]) -> None:
+    settings = good("prod") | LAYOUT
+    settings["openmates_services"]["cms"]["address"] = change.get("address", "172.31.0.11")
+    found = problems(settings | {name: value for name, value in change.items() if name != "address"})
+    assert len(found) == bool(words), found
+    assert all(word in found[0] for word in words)
+
+
+def test_another_network_of_docker_in_the_same_range_is_named() -> None:
+    docker = {"docker": {"subnets": [{"network": "shop", "subnet": "172.30.0.0/16"}]}}
+    [found] = problems(good("prod"), host_state=docker)
+    assert "openmates_subnet" in found and "overlaps 172.30.0.0/16, the subnet of the Docker network shop" in found
