@@ -23,6 +23,8 @@ class FilterModule:
             "go_memory_limit": memory.go_memory_limit,
             "image": images.at_registry,
             "port_names": ports.port_names,
+            "registry_login_files": secrets.registry_login_files,
+            "registry_hosts": images.registry_hosts,
             "secret_files": secrets.secret_files,
             "upstreams": ports.upstreams,
         }

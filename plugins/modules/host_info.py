@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_info
-short_description: Read packages, groups and users of a Debian host, and the features of its kernel
+short_description: Read the state of a Debian host and the features of its kernel
 description:
   - Returns facts that several tasks need, so that a run without changes needs one short call.
   - Features are tested in the kernel, not derived from the type of machine.
@@ -19,6 +19,24 @@ options:
     description: Docker's volume of a PostgreSQL database, of whose data the version is returned.
     type: str
     default: ""
+  names:
+    description: Names to resolve on the host by DNS, without C(/etc/hosts).
+    type: list
+    elements: str
+    default: []
+  certified:
+    description: Names whose CAA records to read on the host.
+    type: list
+    elements: str
+    default: []
+  docker_root:
+    description: The directory that Docker's engine is to keep its data in.
+    type: path
+    default: /var/lib/docker
+  project_src:
+    description: The directory of the Compose project, whose real path is returned.
+    type: path
+    default: /opt/openmates
 attributes:
   check_mode: {support: full, description: Changes nothing.}
 author: [The openmates.server contributors]
@@ -27,6 +45,7 @@ author: [The openmates.server contributors]
 EXAMPLES = r"""
 - name: Read the state of the host
   openmates.server.host_info:
+    names: [api.example.com]
     database_volume: openmates-postgres-data
   register: host
 """
@@ -60,6 +79,55 @@ listeners:
   elements: dict
   returned: always
   sample: [{port: 22, address: 0.0.0.0, program: sshd, pid: 612}]
+firewalls:
+  description: Firewalls that are in force, or will be after the next boot, besides the project's own.
+  type: list
+  elements: str
+  returned: always
+  sample: [ufw]
+docker:
+  description:
+    - What a running engine has. Empty if none runs. C(root) is its directory.
+    - C(objects) are its containers, networks and volumes whose name or Compose project is the project's, each with
+      C(kind), C(name), C(project) and C(directory).
+    - C(subnets) are those of other networks, each with C(network) and C(subnet).
+  type: dict
+  returned: always
+other_engines:
+  description: Programs of a Docker that no Debian package brought.
+  type: list
+  elements: str
+  returned: always
+docker_disk:
+  description:
+    - The real C(path) of O(docker_root), the mount point that holds it (C(mount)), and the one that holds it after a
+      boot (C(mount_at_boot)), by /etc/fstab and the mount units.
+  type: dict
+  returned: always
+project_src:
+  description: The real path of O(project_src).
+  type: str
+  returned: always
+name_servers:
+  description: The name servers that Docker passes queries of containers to.
+  type: list
+  elements: str
+  returned: always
+resolved:
+  description: The addresses of each of O(names); null if the lookup failed.
+  type: dict
+  returned: always
+  sample: {api.example.com: [192.0.2.1]}
+caa:
+  description:
+    - The CAA records that apply to each of O(certified), each with C(tag), C(value) and C(critical).
+    - Null if no name server answered.
+  type: dict
+  returned: always
+ipv6:
+  description: Whether the kernel has IPv6 switched on.
+  type: bool
+  returned: always
 time:
   description: The host's clock, in seconds since 1970.
   type: float
@@ -114,7 +182,15 @@ import time
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import listeners, postgres_data, sysctl
+from ansible_collections.openmates.server.plugins.module_utils import (
+    docker_state,
+    firewalls,
+    listeners,
+    name_servers,
+    postgres_data,
+    sysctl,
+)
+from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker
 
 CAP_SYS_MODULE = 16
 CAP_SYS_TIME = 25
@@ -173,22 +249,48 @@ def mounts(table: str) -> dict[str, list[str]]:
     return {line.split()[1]: line.split()[3].split(",") for line in table.splitlines()}
 
 
+def ipv6_is_on(kernel: Path = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")) -> bool:
+    """Whether the kernel has IPv6: the file is missing if it was started without."""
+    return kernel.is_file() and kernel.read_text().strip() == "0"
+
+
 def main() -> None:
-    arguments = {"database_volume": {"type": "str", "default": ""}}
-    module = AnsibleModule(argument_spec=arguments, supports_check_mode=True)
-    volume = module.params["database_volume"]
+    names = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(
+        argument_spec={
+            "database_volume": {"type": "str", "default": ""},
+            "names": names,
+            "certified": names,
+            "docker_root": {"type": "path", "default": docker_state.DEFAULT_ROOT},
+            "project_src": {"type": "path", "default": "/opt/openmates"},
+        },
+        supports_check_mode=True,
+    )
+    given = module.params
+    volume = given["database_volume"]
     link, hostname = Path("/etc/localtime"), Path("/etc/hostname")
     zone = str(link.readlink()) if link.is_symlink() else ""
+    packages = package_states(Path("/var/lib/dpkg/status").read_text(errors="replace"))
+    mounted = mounts(Path("/proc/mounts").read_text())
     module.exit_json(
         changed=False,
-        packages=package_states(Path("/var/lib/dpkg/status").read_text(errors="replace")),
+        packages=packages,
         groups={group.gr_name: group.gr_mem for group in grp.getgrall()},
         users={user.pw_name: user.pw_shell for user in pwd.getpwall()},
         uids={user.pw_name: user.pw_uid for user in pwd.getpwall()},
         listeners=listeners.found(Path("/proc")),
+        firewalls=firewalls.in_force(packages, lambda command: module.run_command(command)[1]),
+        docker=docker_state.found(Docker(docker_state.PROJECT)),
+        other_engines=docker_state.other_engines(),
+        docker_disk=docker_state.disk_of(given["docker_root"], mounted),
+        project_src=str(Path(given["project_src"]).resolve()),
+        name_servers=name_servers.servers_of_containers(),
+        resolved=name_servers.addresses(given["names"]),
+        caa=name_servers.authorities(given["certified"], name_servers.servers()),
+        ipv6=ipv6_is_on(),
         time=time.time(),
         database_version=postgres_data.version(postgres_data.directory(volume)) if volume else "",
-        mounts=mounts(Path("/proc/mounts").read_text()),
+        mounts=mounted,
         hostname=hostname.read_text().strip() if hostname.exists() else "",
         timezone=zone.partition("zoneinfo/")[2],
         sysctl_later=sysctl.set_later(),

@@ -31,6 +31,10 @@ TAIL = """
 #   providers/openai: {api_key: ...}
 #   providers/invoice_ninja: {url: ..., production_api_key: ...} # most mails fail without it
 #   providers/hetzner: {s3_access_key: ..., s3_secret_key: ..., s3_region_name: ...} # no uploads without it
+
+# Logins of registries whose images are not public:
+# openmates_registry_logins:
+#   ghcr.io: {username: ..., password: ...}
 """
 
 

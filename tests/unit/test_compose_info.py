@@ -272,6 +272,26 @@ def test_a_network_as_declared_is_left_alone_whatever_the_engine_adds(host: Host
     assert (result["converged"], result["stale_networks"]) == (True, {})
 
 
+@pytest.mark.parametrize(
+    ("declared", "existing", "said"),
+    [
+        (None, None, ""),
+        (None, "1450", "mtu: 1450, declared: 1500"),
+        ("1450", "1450", ""),
+        ("1450", None, "mtu: 1500, declared: 1450"),
+        ("1450", "1500", "mtu: 1500, declared: 1450"),
+    ],
+)
+def test_the_size_of_packets_takes_effect_on_an_existing_network(
+    declared: str | None, existing: str | None, said: str
+) -> None:
+    wanted, found = ({"com.docker.network.driver.mtu": value} if value else {} for value in (declared, existing))
+    difference = compose_info.network_difference(
+        {**NETWORK, "driver_opts": wanted}, {**EXISTING_NETWORK, "Options": found or None}
+    )
+    assert difference.endswith(said) and bool(difference) == bool(said)
+
+
 def test_a_network_that_is_not_there_yet_is_compose_s_to_make(host: Host) -> None:
     host.answer(config=json.dumps({**PROJECT, "networks": {"default": NETWORK}}))
     assert host.info()["stale_networks"] == {}

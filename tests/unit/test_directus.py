@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import json
 import threading
@@ -26,6 +27,32 @@ def test_an_id_is_derived_from_kind_and_name_and_shows_its_origin():
     assert api.is_owned(api.stable_id("role", "Editor"))
     for other in ("17e8d2ea-30a0-409a-8fad-cb4e06d00e23", "505e3ec7-945e-8748-88d9-49b5c7051190", "not an id"):
         assert not api.is_owned(other)
+
+
+# ---------------------------------------------------------------- requests
+
+
+def test_a_proxy_of_the_host_takes_no_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answer(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(b"pong")
+
+        def log_message(self, *_: object) -> None: ...
+
+    for name in ("no_proxy", "NO_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("http_proxy", "HTTP_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    # Loaded again: an opener reads the environment when it is made.
+    spec = importlib.util.spec_from_file_location("api_behind_a_proxy", api.__file__)
+    assert spec and spec.loader
+    behind = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(behind)
+    with HTTPServer(("127.0.0.1", 0), Answer) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        assert behind.fetch(f"http://127.0.0.1:{server.server_address[1]}/server/ping", timeout=5) == b"pong"
 
 
 # ---------------------------------------------------------------- refusals

@@ -122,9 +122,15 @@ def with_fields(environment: str, name: str, **fields: object) -> dict:
 
 
 def problems(
-    settings: dict, facts: dict | None = None, resolved: list[str] | None = ADDRESSES, **more: object
+    settings: dict,
+    facts: dict | None = None,
+    resolved: list[str] | None = ADDRESSES,
+    host_state: dict | None = None,
+    **more: object,
 ) -> list[str]:
-    return preflight.preflight_problems(settings, facts or FACTS, resolved, FILES, **more)
+    """``resolved``: what the domain resolves to on the host."""
+    host = {"resolved": {settings["openmates_domain"]: resolved}, **(host_state or {})}
+    return preflight.preflight_problems(settings, facts or FACTS, FILES, host_state=host, **more)
 
 
 @pytest.mark.parametrize("environment", ["prod", "dev"])

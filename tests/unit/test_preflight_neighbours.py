@@ -121,3 +121,37 @@ def test_a_file_that_overrules_the_kernel_settings_at_boot_is_named(name: str, v
     later = [{"path": "/etc/sysctl.d/zzz.conf", "name": name, "value": value}]
     found = problems(good("prod"), host_state=host(sysctl_later=later, kernel_settings=KERNEL))
     assert len(found) == bool(words) and all(word in " ".join(found) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("name", "command"),
+    [
+        ("ufw", "sudo ufw disable"),
+        ("firewalld", "sudo systemctl disable --now firewalld.service"),
+        ("nftables", "sudo systemctl disable --now nftables.service"),
+        ("netfilter-persistent", "sudo systemctl disable --now netfilter-persistent.service"),
+    ],
+)
+def test_another_firewall_that_is_in_force_is_named_with_the_command_that_stops_it(name: str, command: str) -> None:
+    [found] = problems(good("prod"), host_state=host(firewalls=[name]))
+    assert f"the firewall {name} is in force" in found and command in found
+
+
+@pytest.mark.parametrize(
+    "name", ["podman-docker", "docker-ce-rootless-extras", "docker-compose-plugin", "moby-containerd"]
+)
+def test_packages_that_debians_docker_cannot_be_installed_beside(name: str) -> None:
+    [found] = problems(good("prod"), host_state=host(packages={name: "installed"}))
+    assert f"sudo apt-get remove {name}" in found
+
+
+def test_a_docker_that_no_package_brought_is_named() -> None:
+    [snap] = problems(good("prod"), host_state=host(other_engines=["/snap/bin/docker"]))
+    assert "sudo snap remove docker" in snap
+    [other] = problems(good("prod"), host_state=host(other_engines=["/usr/local/bin/dockerd"]))
+    assert "/usr/local/bin/dockerd is another Docker" in other
+
+
+def test_all_problems_are_reported_at_once() -> None:
+    state = host(listeners=[listener(80, "apache2")], packages={"docker-ce": "installed"}, firewalls=["ufw"])
+    assert len(problems(good("prod"), host_state=state)) == 3

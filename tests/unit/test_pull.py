@@ -26,7 +26,10 @@ elif arguments[0] == "image":
     sys.exit("No such image") if not file.exists() else print(file.read_text())
 elif arguments[0] == "pull":
     (home / "pulls").open("a").write(arguments[-1] + "\n")
+    (home / "logins").write_text(os.environ.get("DOCKER_CONFIG", ""))
     file = image("registry", arguments[-1])
+    if "private" in arguments[-1]:
+        sys.exit("Error response from daemon: Head https://registry.test/v2/: denied")
     if not file.exists():
         sys.exit("Error response from daemon: manifest for " + arguments[-1] + " not found")
     if file.read_text() == "none":
@@ -52,7 +55,7 @@ def pull(tmp_path: Path):
         environment = os.environ | {"FAKE": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
         asked = [name for name in services if name != "other"]
         return subprocess.run(
-            [sys.executable, SCRIPT, *asked], env=environment, capture_output=True, text=True, check=False
+            [sys.executable, SCRIPT, *asked], env=environment, capture_output=True, text=True, check=False, cwd=tmp_path
         )
 
     return run
@@ -89,6 +92,21 @@ def test_what_cannot_run_is_named_with_its_setting(pull, here: dict, registry: d
     assert len(done.stderr.splitlines()) == 1
     for word in [*words, "the image of api, worker", "openmates_services"]:
         assert word in done.stderr
+
+
+def test_logins_of_the_project_count_where_there_are_any(pull, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DOCKER_CONFIG", raising=False)
+    pull({"api": "a/api:1"}, {}, {"a/api:1": ARM})
+    assert (tmp_path / "logins").read_text() == "", "those of root count otherwise"
+    (tmp_path / "secrets/.docker").mkdir(parents=True)
+    (tmp_path / "secrets/.docker/config.json").write_text("{}")
+    pull({"cms": "b/cms:2"}, {}, {"b/cms:2": ARM})
+    assert (tmp_path / "logins").read_text() == f"{tmp_path}/secrets/.docker"
+
+
+def test_an_image_that_is_not_public_is_named_with_the_setting_of_the_login(pull) -> None:
+    done = pull({"api": "a/private:1"}, {}, {})
+    assert done.returncode == 1 and "denied (if it is not public, openmates_registry_logins has" in done.stderr
 
 
 def test_progress_names_services_and_layers(monkeypatch: pytest.MonkeyPatch) -> None:

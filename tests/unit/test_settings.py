@@ -266,7 +266,10 @@ def test_every_setting_is_read_and_nothing_else_is() -> None:
     read = {f"{names.PREFIX}{name}" for file in READERS for name in re.findall(r"\bsettings\.(\w+)", expressions(file))}
     judged_only = {
         f"openmates_{name}"
-        for name in ("domain_elsewhere", "host_memory_mb", "min_memory_mb", "min_disk_gb", "plaintext_secrets")
+        for name in (
+            *("adopt_volumes", "domain_elsewhere", "host_memory_mb", "min_memory_mb", "min_disk_gb"),
+            "plaintext_secrets",
+        )
     }
     read -= {
         "openmates_named",

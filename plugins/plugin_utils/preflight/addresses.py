@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Iterator
 
@@ -94,8 +93,6 @@ def check_domain(run: Preflight) -> Iterator[str]:
         yield _misspelt(run, name, written, domain)
     elif run.environment == "prod" and domain.endswith(".localhost"):
         yield run.problem(name, f"{domain!r} is a local name of this machine", remedy)
-    elif not domain.endswith(".localhost"):
-        yield from _check_resolution(run, name, domain)
 
 
 def _misspelt(run: Preflight, name: str, written: str, domain: str) -> str:
@@ -119,37 +116,6 @@ def check_directus_domain(run: Preflight) -> Iterator[str]:
         yield run.problem(name, "Caddy serves it besides the api's name only", "Set openmates_domain, or remove it")
     elif domain == run.get("openmates_domain"):
         yield run.problem(name, "it is the api's name", "Give Directus a name of its own")
-
-
-def _check_resolution(run: Preflight, name: str, domain: str) -> Iterator[str]:
-    if run.resolved is None:  # the host could not resolve it
-        return
-    if not run.resolved:
-        yield run.problem(
-            name,
-            f"{domain} does not resolve",
-            "Add an A record (and an AAAA record) that points to this host, then wait for it",
-        )
-        return
-    if run.get("openmates_domain_elsewhere", False):
-        return
-    own = {
-        address_of(text) for key in ("all_ipv4_addresses", "all_ipv6_addresses") for text in run.facts.get(key) or []
-    }
-    elsewhere = sorted({text for text in run.resolved if address_of(text) not in own})
-    if elsewhere:
-        mine = ", ".join(str(address) for address in sorted(own - {None}, key=str) if _is_public(address)) or "none"
-        yield run.problem(
-            name,
-            f"{domain} resolves to {', '.join(elsewhere)}, which is not this host (its addresses: {mine})",
-            "Correct the DNS record, or set openmates_domain_elsewhere: true if a proxy or NAT forwards requests",
-        )
-
-
-def _is_public(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
-    """Whether to show the address as the host's: not one of loopback, link-local or bridges."""
-    docker = ipaddress.ip_network("172.16.0.0/12")
-    return not (address.is_loopback or address.is_link_local or (address.version == 4 and address in docker))
 
 
 def check_frontends(run: Preflight) -> Iterator[str]:

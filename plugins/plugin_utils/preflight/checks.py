@@ -7,7 +7,7 @@ Each check has one concern and yields its problems. A problem must never contain
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight import (
     access,
@@ -16,12 +16,15 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     database,
     directus,
     directus_environment,
+    docker,
     exposure,
     forms,
     host,
     images,
     memory,
+    names,
     neighbours,
+    network,
     secrets,
     services,
     vault,
@@ -56,8 +59,11 @@ CHECKS = (
     *forms.CHECKS,
     *host.CHECKS,
     *neighbours.CHECKS,
+    *docker.CHECKS,
+    *network.CHECKS,
     *memory.CHECKS,
     *addresses.CHECKS,
+    *names.CHECKS,
     *secrets.CHECKS,
     *exposure.CHECKS,
     *access.CHECKS,
@@ -75,7 +81,6 @@ CHECKS = (
 def preflight_problems(
     settings: Mapping,
     facts: Mapping | None = None,
-    resolved: Iterable[str] | None = None,
     files: Mapping | None = None,
     values: Mapping | None = None,
     unresolved: Mapping[str, str] | None = None,
@@ -87,11 +92,9 @@ def preflight_problems(
     ``settings``: openmates_* variables by name; undefined ones may raise when read.
     ``values`` and ``unresolved``: more of them that have been read before, and why others have no value.
     ``places``: where settings are set, by name; for others a message names the file that they belong in.
-    ``facts``: the host's ansible_facts. ``resolved``: what openmates_domain resolves to on the host, None if unknown.
+    ``facts``: the host's ansible_facts.
     ``host_state``: what the module host_info returned.
     ``files``: paths for the messages, keys ``settings``, ``secrets``, ``exposure``, ``inventory``, all optional.
     """
-    run = Preflight(
-        settings, facts or {}, resolved, files or {}, values or {}, unresolved or {}, places or {}, host_state or {}
-    )
+    run = Preflight(settings, facts or {}, files or {}, values or {}, unresolved or {}, places or {}, host_state or {})
     return [problem for check in CHECKS for problem in check(run)]

@@ -32,6 +32,11 @@ FORMS = {
         "not a registry",
         "Write its host name, without https://, and :port if it has one",
     ),
+    "openmates_http_proxy": (
+        r"http://([A-Za-z0-9.-]+|\[[0-9a-fA-F:]+\])(:\d{1,5})?/?",
+        "not the address of an HTTP proxy",
+        "Write it as http://HOST:PORT, without a login, which every user of the server could read",
+    ),
     "openmates_acme_directory": (
         rf"https://{_HOST}(:\d+)?(/[A-Za-z0-9._~/-]*)?",
         "not an https:// address",
@@ -95,6 +100,7 @@ MAY_BE_EMPTY = (
     "openmates_acme_directory",
     "openmates_reboot_time",
     "openmates_hostname",
+    "openmates_http_proxy",
 )
 #: Text that a container gets whatever it is, but for what no argument can hold.
 ARGUMENTS = ("openmates_cms_setup_command", "openmates_directus_schema")

@@ -6,10 +6,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ansible_collections.openmates.server.plugins.plugin_utils.preflight.docker import root_of
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, integer
 
 ARCHITECTURES = ("x86_64", "aarch64")
-DOCKER_DIRECTORY = "/var/lib/docker"
 
 
 def check_operating_system(run: Preflight) -> Iterator[str]:
@@ -31,7 +31,8 @@ def check_architecture(run: Preflight) -> Iterator[str]:
 
 def check_disk(run: Preflight) -> Iterator[str]:
     minimum = run.get("openmates_min_disk_gb", 20)
-    mounts = [mount for mount in run.facts.get("mounts") or [] if _holds(mount.get("mount", ""), DOCKER_DIRECTORY)]
+    directory = root_of(run)
+    mounts = [mount for mount in run.facts.get("mounts") or [] if _holds(mount.get("mount", ""), directory)]
     if not mounts:  # an overlay root, as in a container, has no entry
         return
     mount = max(mounts, key=lambda entry: len(entry["mount"]))

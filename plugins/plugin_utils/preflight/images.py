@@ -11,6 +11,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run imp
 from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogue import field
 
 REFERENCE = re.compile(r"[a-z0-9][a-z0-9._:/-]*(@sha256:[0-9a-f]{64})?", re.IGNORECASE | re.ASCII)
+REGISTRY = re.compile(r"([a-z0-9-]+\.)*[a-z0-9-]+(:\d{1,5})?", re.IGNORECASE)
 VERSION = re.compile(r"^v?(\d+(?:\.\d+)*)(?:-[a-z][a-z0-9.]*)?$", re.IGNORECASE)
 MOVING = ("latest", "stable", "edge", "nightly", "main", "master", "lts", "alpine")
 #: Images whose versions have two numbers; all others have three.
@@ -61,4 +62,27 @@ def check_images(run: Preflight) -> Iterator[str]:
         yield from check_image(run, name, reference)
 
 
-CHECKS = (check_images,)
+def check_registry_logins(run: Preflight) -> Iterator[str]:
+    name = "openmates_registry_logins"
+    for registry, login in (run.get(name) or {}).items():
+        if not REGISTRY.fullmatch(str(registry)):
+            yield run.problem(
+                name,
+                f"{registry!r} is not a registry",
+                "Write its host name, with :port if it has one, without https:// and without a path",
+            )
+        elif not isinstance(login, dict) or set(login) != {"username", "password"}:
+            yield run.problem(
+                name, f"the login of {registry} is not a username and a password", "Give it these two fields"
+            )
+        elif not all(isinstance(value, str) and value.strip() for value in login.values()):
+            yield run.problem(
+                name, f"a field of the login of {registry} is empty or not a text", "Write it in quotation marks"
+            )
+        elif ":" in login["username"]:
+            yield run.problem(
+                name, f"the username for {registry} contains a colon, which ends it", "Correct the username"
+            )
+
+
+CHECKS = (check_images, check_registry_logins)

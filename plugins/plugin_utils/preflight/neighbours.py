@@ -16,7 +16,10 @@ from ansible_collections.openmates.server.plugins.plugin_utils.services.ports im
 #: Programs that hold a port for us on a server that was provisioned before.
 CADDY, DOCKER, SSH = {"caddy"}, {"docker-proxy", "dockerd"}, {"sshd", "systemd"}
 #: Packages that Debian's docker.io cannot be installed beside.
-OTHER_DOCKER = ("docker-ce", "docker-ce-cli", "containerd.io", "moby-engine", "moby-cli", "podman-docker")
+OTHER_DOCKER = (
+    *("docker-ce", "docker-ce-cli", "docker-ce-rootless-extras", "docker-compose-plugin", "containerd.io"),
+    *("moby-engine", "moby-cli", "moby-containerd", "moby-compose", "podman-docker"),
+)
 #: Signatures and certificates are refused when the clock is wrong by more than a few minutes.
 CLOCK_SECONDS = 300
 
@@ -78,6 +81,25 @@ def check_packages(run: Preflight) -> Iterator[str]:
         )
 
 
+def check_other_engines(run: Preflight) -> Iterator[str]:
+    for program in run.host.get("other_engines") or []:
+        remedy = "`sudo snap remove docker`" if program.startswith("/snap/") else "its own instructions"
+        yield run.host_problem(
+            f"{program} is another Docker, which no Debian package brought",
+            f"Remove it by {remedy}, or use a server of its own",
+        )
+
+
+def check_firewalls(run: Preflight) -> Iterator[str]:
+    """Those that the base role would remove count, too: what they close or open would change with it."""
+    for name in run.host.get("firewalls") or []:
+        stop = "`sudo ufw disable`" if name == "ufw" else f"`sudo systemctl disable --now {name}.service`"
+        yield run.host_problem(
+            f"the firewall {name} is in force or starts at boot, and would undo this project's or Docker's rules",
+            f"This project has a firewall of its own, which opens what is declared: disable the other with {stop}",
+        )
+
+
 def check_administrator(run: Preflight) -> Iterator[str]:
     """The administrator of a cloud's image often has the number that containers run as."""
     user = str(run.get("openmates_ssh_user", "admin"))
@@ -105,4 +127,12 @@ def check_clock(run: Preflight) -> Iterator[str]:
         )
 
 
-CHECKS = (check_ports_are_free, check_kernel_settings, check_packages, check_administrator, check_clock)
+CHECKS = (
+    check_ports_are_free,
+    check_kernel_settings,
+    check_packages,
+    check_other_engines,
+    check_firewalls,
+    check_administrator,
+    check_clock,
+)

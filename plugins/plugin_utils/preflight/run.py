@@ -7,7 +7,7 @@ from __future__ import annotations
 import ipaddress
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from ansible_collections.openmates.server.plugins.plugin_utils import operator_secrets
@@ -17,6 +17,8 @@ from ansible_collections.openmates.server.plugins.plugin_utils.services.catalogu
 ENVIRONMENTS = ("dev", "prod")
 # The minimum length of each secret, in characters.
 SECRETS = {name: secret.shortest for name, secret in operator_secrets.SECRETS.items()}
+#: Settings that hold other secrets, by a name of the operator's.
+SECRET_MAPPINGS = ("openmates_vault_seeds", "openmates_registry_logins")
 EXAMPLE_DOMAIN = re.compile(
     r"(^|\.)(example(\.(com|net|org))?|invalid|domain\.(com|tld)|your-?domain\..+)$", re.IGNORECASE
 )
@@ -30,7 +32,6 @@ class Preflight:
         self,
         settings: Mapping,
         facts: Mapping,
-        resolved: Iterable[str] | None,
         files: Mapping,
         values: Mapping[str, Any],
         unresolved: Mapping[str, str],
@@ -39,7 +40,6 @@ class Preflight:
     ) -> None:
         self.facts = facts
         self.host = host
-        self.resolved = None if resolved is None else list(resolved)
         self.files = files
         self.places = places
         self.settings: dict[str, Any] = _plain(values)
@@ -71,9 +71,7 @@ class Preflight:
             return self.places[name]
         if name.partition(".")[0] in self.places:  # a field of a service, besides others that are set
             return self.places[name.partition(".")[0]]
-        if (
-            name.split()[0].rstrip(",") in SECRETS or name == "openmates_vault_seeds"
-        ):  # several secrets may share a problem
+        if name.split()[0].rstrip(",") in SECRETS or name in SECRET_MAPPINGS:  # several secrets may share a problem
             return self.files.get("secrets", "the inventory's group_vars")
         if name in ("openmates_exposure", "openmates_environment"):
             return self.files.get("exposure", "playbooks/group_vars")

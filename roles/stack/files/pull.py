@@ -12,6 +12,7 @@ the services and how many layers of their images have come.
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -19,10 +20,15 @@ import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+#: What registries answer to a request without a login, or with a wrong one: some, that the image does not exist.
+REFUSED = re.compile(r"unauthorized|denied|no basic auth credentials|authentication required", re.IGNORECASE)
 #: At a time, as Compose does.
 PULLS = 3
 SHOW_EVERY = 10.0  # seconds
+#: Logins of registries, openmates_registry_logins. Without them, those of root count.
+LOGINS = Path("secrets/.docker/config.json")
 #: What Docker prints of a layer, e.g. `6e909acdb790: Pull complete`.
 LAYER = re.compile(r"^([0-9a-f]{12}): (Pulling fs layer|Pull complete|Already exists)")
 
@@ -125,6 +131,8 @@ def pull_if_missing(image: str, services: list[str], host: str, progress: Progre
             reason = error.splitlines()[-1] if error else "no reason given"
             if "no matching manifest" in reason:
                 reason = f"it has no variant for this host, {host}"
+            elif REFUSED.search(reason):
+                reason += " (if it is not public, openmates_registry_logins has the login of its registry)"
             return False, f"{image} cannot be pulled: {reason}. {setting(services)}"
         here, pulled = platform(image), True
     else:
@@ -135,6 +143,8 @@ def pull_if_missing(image: str, services: list[str], host: str, progress: Progre
 
 
 def main(services: list[str]) -> None:
+    if LOGINS.exists():
+        os.environ["DOCKER_CONFIG"] = str(LOGINS.parent.resolve())
     code, host, error = docker("version", "--format", "{{.Server.Os}}/{{.Server.Arch}}")
     if code:
         sys.exit(f"Docker does not answer: {error}")
