@@ -51,7 +51,7 @@ def test_other_variables_and_secrets_are_no_problem() -> None:
 
 def test_every_variable_of_the_compose_file_is_known(tmp_path) -> None:
     """Apart from those that the setting is documented to have the last word on."""
-    known = set(directus.SET) | set(directus.FILES)
+    known = set(directus.SET)
     last_word = re.compile("CACHE_SKIP_ALLOWED|REFRESH_TOKEN_TTL|PRESSURE_LIMITER_ENABLED|STORAGE_|EMAIL_|CMS_SETUP_")
     environment = merged(render("dev", tmp_path))["cms"]["environment"]
     variables = {name.removesuffix("_FILE") for name in environment if not last_word.match(name)}

@@ -37,9 +37,10 @@ def test_each_name_is_looked_up_in_both_families(addresses: list[str] | None, wo
     assert all(word in found[0] for word in ["openmates_directus_domain", CMS, *words] if words)
 
 
-def test_a_name_of_directus_without_one_of_the_api_has_no_effect_and_is_not_judged() -> None:
+def test_a_name_of_directus_without_one_of_the_api_has_no_effect_and_is_refused() -> None:
     settings = good("dev") | {"openmates_directus_domain": CMS}
-    assert problems(settings, host_state={"resolved": {CMS: []}}) == []
+    [found] = problems(settings, host_state={"resolved": {CMS: []}})
+    assert found.startswith("openmates_directus_domain") and "Set openmates_domain" in found
 
 
 @pytest.mark.parametrize(

@@ -85,7 +85,6 @@ FORMS = {
     ),
     "openmates_cache_maxmemory": (r"\d+(\.\d+)?([kmg]b?|b)?", "not a size", "Write it as 512mb"),
     "openmates_gateway": (_ADDRESS, "not an IPv4 address", "Write it as 172.30.0.1"),
-    "openmates_dynamic_range": (rf"{_ADDRESS}/\d{{1,2}}", "not a range of addresses", "Write it as 172.30.0.128/25"),
     "openmates_directus_public_url": (
         rf"https?://{_HOST}(:\d+)?(/[A-Za-z0-9._~/-]*)?",
         "not the address of a website",
