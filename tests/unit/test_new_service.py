@@ -73,7 +73,7 @@ def problems(host: Templar, environment: str) -> list[str]:
     """What preflight says of exposure, ports and memory."""
     settings = {"openmates_services": value(host, "settings.services"), "openmates_environment": environment}
     settings["openmates_exposure"] = value(host, "openmates_exposure")
-    run = Preflight(settings, {"memtotal_mb": 16000}, None, {}, {}, {}, {}, {})
+    run = Preflight(settings, {"memtotal_mb": 16000}, {}, {}, {}, {}, {})
     checks = (*exposure.CHECKS, *memory.CHECKS)
     return [problem for check in checks for problem in check(run)]
 
