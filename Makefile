@@ -137,6 +137,10 @@ upgrade-proof: lab-ready ## Prove the upgrade from an earlier Directus, which is
 genuine: lab-base ## Prove all of it with genuine HashiCorp Vault, built from its Go module; FORCE=1: also what passed before
 	lab/progress.py genuine python lab/genuine.py
 
+.PHONY: hcloud
+hcloud: lab-base ## Prove playbooks/create_server.yml against a local HcloudApi, with Python 3.12 or later (a container's)
+	lab/progress.py hcloud python lab/hcloud.py
+
 .PHONY: faults
 faults: setup ## Freeze, cut off and kill services of lab host HOST=prod2; CASE=cache-frozen FAULT_SECONDS=300 AGAIN=1
 	lab/progress.py faults python tests/faults/run.py --host $(or $(HOST),prod2) --seconds $(or $(FAULT_SECONDS),300) $(if $(AGAIN),--again) $(CASE)
