@@ -51,7 +51,7 @@ class Operator:
         return file
 
     def set(self, **settings: object) -> None:
-        self.write("group_vars/prod/changed.yml", settings)
+        self.write("group_vars/prod/zz_changed.yml", settings)  # Ansible prefers the last file
 
     @staticmethod
     def program(name: str) -> str:

@@ -115,7 +115,7 @@ def test_a_development_server_has_the_ports_of_its_services_and_the_file_of_its_
 ) -> None:
     operator.write("hosts.yml", {"dev": {"hosts": {"openmates-prod": {}}}})
     (operator.folder / "prod/group_vars/prod").rename(operator.folder / "prod/group_vars/dev")
-    operator.write("group_vars/dev/changed.yml", {"openmates_domain": ""})
+    operator.write("group_vars/dev/zz_changed.yml", {"openmates_domain": ""})
     # A directory of the host's name would hide this file from Ansible.
     file = operator.write("host_vars/openmates-prod.yml", "# mine\nopenmates_log_level: debug\n")
     # The API of Hetzner is busy, limits requests for a while, and is waited for.
