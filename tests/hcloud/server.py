@@ -58,6 +58,7 @@ class HcloudApi:
         self.requests: list[tuple[str, str]] = []  # all, without the query
         self.unknown: list[tuple[str, str]] = []
         self.seen_in_argv: set[str] = set()  # programs with the token in their command line
+        self.modules_in_files: set[str] = set()  # and files that modules are run from, which hold their arguments
         self.limits: dict[str, int] = {}
         #: How often an action is asked about until it ends.
         self.polls = 1
@@ -105,6 +106,8 @@ class HcloudApi:
                 command = file.read_bytes()
             except OSError:
                 continue
+            if module := re.search(rb"AnsiballZ_(server|firewall|primary_ip|ssh_key|image|rdns)\w*", command):
+                self.modules_in_files.add(module[0].decode())
             if TOKEN.encode() in command:
                 self.seen_in_argv.add(command.decode(errors="replace").split("\0")[0])
 
