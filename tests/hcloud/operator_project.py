@@ -69,7 +69,7 @@ class Operator:
     def run(self, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             self.command(verb, *arguments), cwd=self.folder, env=self.environment, capture_output=True, text=True,
-            check=False, timeout=600, stdin=subprocess.DEVNULL,
+            check=False, timeout=1800, stdin=subprocess.DEVNULL,
         )  # fmt: skip
 
     def create(self, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -91,7 +91,7 @@ class Operator:
             command, cwd=self.folder, env=self.environment, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        code = process.wait(timeout=600)
+        code = process.wait(timeout=1800)
         self.api.after_change = lambda method, path: None
         return code == -signal.SIGKILL
 

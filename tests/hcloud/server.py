@@ -50,6 +50,7 @@ class HcloudApi:
     """A project at Hetzner, with what happens to it."""
 
     def __init__(self) -> None:
+        self.endpoint = ""
         self.ids = itertools.count(1001)
         self.lock = threading.RLock()
         self.stored: dict[str, dict[int, Body]] = {
@@ -58,6 +59,7 @@ class HcloudApi:
         self.requests: list[tuple[str, str]] = []  # all, without the query
         self.unknown: list[tuple[str, str]] = []
         self.seen_in_argv: set[str] = set()  # programs with the token in their command line
+        self.modules_in_files: set[str] = set()  # and files that modules are run from, which hold their arguments
         self.limits: dict[str, int] = {}
         #: How often an action is asked about until it ends.
         self.polls = 1
@@ -102,9 +104,13 @@ class HcloudApi:
     def _look_at_processes(self) -> None:
         for file in Path("/proc").glob("[0-9]*/cmdline"):
             try:
-                command = file.read_bytes()
+                command, environment = file.read_bytes(), file.with_name("environ").read_bytes()
             except OSError:
                 continue
+            if self.endpoint.encode() not in environment:
+                continue  # a run of another test
+            if module := re.search(rb"AnsiballZ_(server|firewall|primary_ip|ssh_key|image|rdns)\w*", command):
+                self.modules_in_files.add(module[0].decode())
             if TOKEN.encode() in command:
                 self.seen_in_argv.add(command.decode(errors="replace").split("\0")[0])
 
@@ -407,7 +413,8 @@ def serve(api: HcloudApi) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     try:
-        yield f"http://127.0.0.1:{server.server_address[1]}/v1"
+        api.endpoint = f"http://127.0.0.1:{server.server_address[1]}/v1"
+        yield api.endpoint
     finally:
         server.shutdown()
         server.server_close()

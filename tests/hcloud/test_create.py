@@ -105,7 +105,8 @@ def test_the_token_is_in_no_output_file_or_command_line(operator: Operator, api:
             assert "has none free at the moment (no cax21 left). Choose another openmates_hcloud_location" in message(
                 result.stdout
             )
-    assert codes == [0, 2, 0] and api.seen_in_argv == set()
+    assert codes == [0, 2, 0]
+    assert api.seen_in_argv == set() and api.modules_in_files == set()
     files = [file for file in operator.folder.rglob("*") if file.is_file()]
     assert files and not [file for file in files if TOKEN.encode() in file.read_bytes()]
 
@@ -139,7 +140,7 @@ def test_nothing_is_created_of_what_cannot_work(operator: Operator, api: HcloudA
     assert "has no image fedora-45 for cax21, whose architecture is arm" in text
     assert "has no SSH key laptop" in text
     assert "ansible_host is 192.0.2.9, which is no address of openmates-prod at Hetzner" in text
-    assert api.changes() == []
+    assert api.changes() == [] and api.modules_in_files == set()
 
 
 def test_it_goes_on_with_the_first_contact(operator: Operator) -> None:
