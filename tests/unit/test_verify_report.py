@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 
 import pytest
+from ansible_collections.openmates.server.plugins.modules import exposure_info
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.problems import problems_of
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.report import report_of
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.results import host_has_to_be_asked
@@ -46,14 +47,14 @@ def answer(address: str = V4, **more: object) -> dict:
     return seen | more
 
 
-def counted(ipv4: int, ipv6: int) -> str:
-    """What nft prints of the firewall's counters. Of IPv6, where all is well, it saw a thousand times as many."""
+def counted(ipv4: int, ipv6: int) -> dict[str, int]:
+    """The firewall's counters, as nft prints them. Of IPv6, where all is well, it saw a thousand times as many."""
     metainfo = {"metainfo": {"version": "1.1.3", "release_name": "Commodore Bullmoose #4", "json_schema_version": 1}}
     counters = [
         {"counter": {"family": "inet", "name": name, "table": "openmates", "handle": 3, "packets": packets, "bytes": 1}}
         for name, packets in (("closed_ipv4", ipv4), ("closed_ipv6", 1000 * ipv6))
     ]
-    return json.dumps({"nftables": [metainfo, *counters]})
+    return exposure_info.counted(json.dumps({"nftables": [metainfo, *counters]}))
 
 
 def service(**more: object) -> dict:
@@ -245,9 +246,9 @@ def test_an_unexpected_port_is_traced_to_process_and_container(seen: dict) -> No
     bad = change(seen, f"probe/addresses/{V4}/open", [22, 80, 443, 8055])
     assert host_has_to_be_asked(bad)
     bad["listeners"] = [
-        {"address": "127.0.0.1", "port": 8055, "name": "harmless", "pid": 7},
-        {"address": "0.0.0.0", "port": 8055, "name": "docker-proxy", "pid": 4711},
-        {"address": "0.0.0.0", "port": 22, "name": "sshd", "pid": 1},
+        {"address": "127.0.0.1", "port": 8055, "program": "harmless", "pid": 7},
+        {"address": "0.0.0.0", "port": 8055, "program": "docker-proxy", "pid": 4711},
+        {"address": "0.0.0.0", "port": 22, "program": "sshd", "pid": 1},
     ]
     ports = "0.0.0.0:8050-8060->8050-8060/tcp, [::]:8055->8055/tcp"
     bad["containers"] = [json.dumps({"Names": "openmates-cms-1", "Ports": ports}), "not JSON"]
@@ -259,16 +260,34 @@ def test_an_unexpected_port_is_traced_to_process_and_container(seen: dict) -> No
 
 def test_a_closed_port_is_reported_with_its_listener(seen: dict) -> None:
     bad = change(seen, f"probe/addresses/{V6}/open", [22, 80])
-    listening = bad | {"listeners": [{"address": "::", "port": 443, "name": "caddy", "pid": 12}]}
+    listening = bad | {"listeners": [{"address": "::", "port": 443, "program": "caddy", "pid": 12}]}
     assert "process caddy (pid 12)" in problems_of(listening)[0]
-    deaf = bad | {"listeners": [{"address": "::", "port": 22, "name": "sshd", "pid": 1}]}
+    deaf = bad | {"listeners": [{"address": "::", "port": 22, "program": "sshd", "pid": 1}]}
     assert "nothing listens there" in problems_of(deaf)[0]
+
+
+def test_a_program_that_only_the_firewall_hides_is_named(seen: dict) -> None:
+    seen["listeners"] = [
+        {"address": "0.0.0.0", "port": 5432, "program": "postgres", "pid": 4711},
+        {"address": "127.0.0.1", "port": 6379, "program": "redis", "pid": 4712},
+        {"address": "::1", "port": 6379, "program": "redis", "pid": 4712},
+        {"address": "::", "port": 443, "program": "caddy", "pid": 12},
+    ]
+    [problem] = problems_of(seen)
+    assert problem.startswith(
+        "Port 5432 is not declared, and only the firewall keeps it closed: process postgres (pid 4711)"
+    )
+    assert "openmates_other_listeners" in problem and host_has_to_be_asked(seen)
+    assert problems_of(seen | {"other_listeners": [5432]}) == []
+    seen["probe"]["addresses"][V4] = found(22, 80, 443, 5432)
+    [problem] = problems_of(seen)
+    assert problem.startswith("Port 5432 is open to the internet"), "once, as the worse of the two"
 
 
 def test_ports_without_a_listener_are_one_sentence(seen: dict) -> None:
     """As behind a proxy that answers on some ports only."""
     bad = change(seen, f"probe/addresses/{V4}/open", [22, 80, 443, *range(8000, 8300)])
-    bad["listeners"] = [{"address": "0.0.0.0", "port": 22, "name": "sshd", "pid": 1}]
+    bad["listeners"] = [{"address": "0.0.0.0", "port": 22, "program": "sshd", "pid": 1}]
     [problem] = problems_of(bad)
     assert problem.startswith("Ports 8000, 8001") and "and 288 more must be closed" in problem and len(problem) < 500
     assert "something in between answers" in problem and "another network" in problem
@@ -279,7 +298,7 @@ def test_ports_without_a_listener_are_one_sentence(seen: dict) -> None:
 def test_ports_that_a_firewall_in_between_closes_are_one_sentence(seen: dict) -> None:
     """As behind a VPN that lets HTTPS through, and nothing else."""
     seen["probe"]["addresses"] = {V4: found(443), V6: found(443)}
-    seen["listeners"] = [{"address": "0.0.0.0", "port": port, "name": "any", "pid": 1} for port in (22, 80, 443)]
+    seen["listeners"] = [{"address": "0.0.0.0", "port": port, "program": "any", "pid": 1} for port in (22, 80, 443)]
     [problem] = problems_of(seen)
     assert problem.startswith("Ports 22 (ssh), 80 (caddy (http)) must be open and are closed at")
     assert "the host listens there" in problem and "VPN" in problem
@@ -304,8 +323,9 @@ def test_what_is_open_only_to_a_proxy_is_not_reported_as_the_servers(seen: dict)
 
 
 def test_attempts_that_reach_the_server_prove_that_its_ports_are_closed(seen: dict) -> None:
-    for before, after in ((counted(7, 9), counted(70_000, 99)), ("", ""), ("", counted(1, 1)), ("no JSON", "[]")):
+    for before, after in ((counted(7, 9), counted(70_000, 99)), ({}, {}), ({}, counted(1, 1))):
         assert problems_of(seen | {"dropped": [before, after]}) == []
+    assert [exposure_info.counted(text) for text in ("", "no JSON", "[]")] == [{}, {}, {}], "there is no such firewall"
     assert problems_of(seen | {"dropped": [counted(900, 99), counted(3, 3)]}) == [], "the firewall was loaded again"
     refused = change(seen, f"probe/addresses/{V4}", found(22, 80, 443, closed=65532, silent=0))
     assert len(problems_of(refused | {"dropped": [counted(7, 9), counted(8, 99)]})) == 1, "not by the server"

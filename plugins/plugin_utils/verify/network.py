@@ -12,6 +12,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.verify.results im
     name_of_port,
     probed_addresses,
     selected_families,
+    undeclared_listeners,
     unexpected_ports,
     unseen_attempts,
     was_asked,
@@ -130,3 +131,13 @@ def problems_of_ports(seen: Mapping) -> Iterator[str]:
     why = "nothing listens there on the host" if was_asked(seen) else "no answer"
     for port in sorted(missing.keys() - set(reachable)):
         yield f"{_ports(seen, [port])} must be open and is closed at {', '.join(missing[port])}: {why}"
+
+
+def problems_of_listeners(seen: Mapping) -> Iterator[str]:
+    """Programs that the world could connect to if the firewall failed: it is the last line, not the only one."""
+    reported = unexpected_ports(seen)
+    for port in [port for port in undeclared_listeners(seen) if port not in reported]:
+        yield (
+            f"Port {port} is not declared, and only the firewall keeps it closed: {who_listens(seen, port)}. Stop it, "
+            "bind it to 127.0.0.1, or tolerate it with openmates_other_listeners"
+        )

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.network import (
     problems_of_addresses,
+    problems_of_listeners,
     problems_of_ports,
 )
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.results import (
@@ -116,6 +117,7 @@ def problems_of(seen: Mapping) -> list[str]:
     parts = (
         problems_of_addresses,
         problems_of_ports,
+        problems_of_listeners,
         _problems_of_web,
         _problems_of_readiness,
         _problems_of_services,

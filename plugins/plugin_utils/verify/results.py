@@ -72,7 +72,7 @@ def unseen_attempts(seen: Mapping) -> dict[str, tuple[int, int]]:
 
     The server's firewall counts the attempts that it drops; it refuses none.
     """
-    before, after = (_dropped(text) for text in seen.get("dropped") or ("", ""))
+    before, after = seen.get("dropped") or ({}, {})
     found: dict[str, tuple[int, int]] = {}
     for family, counter in (("IPv4", "closed_ipv4"), ("IPv6", "closed_ipv6")):
         entries = {address: e for address, e in probed_addresses(seen).items() if family_of(address) == family}
@@ -85,21 +85,12 @@ def unseen_attempts(seen: Mapping) -> dict[str, tuple[int, int]]:
     return found
 
 
-def _dropped(text: str) -> dict[str, int]:
-    """The counters in nft's JSON by name; empty if there is no such firewall."""
-    try:
-        counters = [entry["counter"] for entry in json.loads(text)["nftables"] if "counter" in entry]
-        return {counter["name"]: int(counter["packets"]) for counter in counters}
-    except (ValueError, KeyError, TypeError):
-        return {}
-
-
 def who_listens(seen: Mapping, port: int) -> str:
-    """The process and the container behind a host port, if the host's listeners were read."""
+    """The process and the container behind a host port."""
     processes = [entry for entry in seen.get("listeners") or [] if int(entry.get("port", 0)) == port]
     # A listener on loopback counts only if there is no other.
     processes = [entry for entry in processes if not is_loopback(entry.get("address", ""))] or processes
-    words = [f"process {e.get('name') or '?'} (pid {e.get('pid') or '?'}) on {e.get('address')}" for e in processes]
+    words = [f"process {e.get('program') or '?'} (pid {e.get('pid') or '?'}) on {e.get('address')}" for e in processes]
     for line in seen.get("containers") or []:
         try:
             container = json.loads(line)
@@ -113,6 +104,13 @@ def who_listens(seen: Mapping, port: int) -> str:
         if published:
             words.append(f"container {container.get('Names')} publishes it on {', '.join(published)}")
     return "; ".join(dict.fromkeys(words))
+
+
+def undeclared_listeners(seen: Mapping) -> list[int]:
+    """Ports that are not declared, and that others could connect to but for the firewall."""
+    tolerated = {*expected_ports(seen), *map(int, seen.get("other_listeners") or [])}
+    found = {entry["port"] for entry in seen.get("listeners") or [] if not is_loopback(entry["address"])}
+    return sorted(found - tolerated)
 
 
 def is_loopback(address: str) -> bool:
@@ -180,7 +178,7 @@ def service_names(seen: Mapping) -> list[str]:
 
 def was_asked(seen: Mapping) -> bool:
     """Whether the host's listeners were read."""
-    return bool(seen.get("listeners") or seen.get("containers"))
+    return bool(seen.get("listeners"))
 
 
 def web_answers(seen: Mapping) -> list[Mapping]:
@@ -188,5 +186,5 @@ def web_answers(seen: Mapping) -> list[Mapping]:
 
 
 def host_has_to_be_asked(seen: Mapping) -> bool:
-    """Whether to read the host's listeners: only if a port is open or closed against the expectation."""
-    return bool(unexpected_ports(seen) or missing_ports(seen))
+    """Whether to read the containers' ports: only if a port is open or closed against the expectation."""
+    return bool(unexpected_ports(seen) or missing_ports(seen) or undeclared_listeners(seen))
