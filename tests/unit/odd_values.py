@@ -35,7 +35,12 @@ UNUSED = {
         "directus_flows",
     ),
     "sent to Vault as JSON": ("vault_seeds", "vault_pgp_keys"),
-    "compared with names of the project's": ("kept_packages", "hardening_without"),
+    "sent to Hetzner's API": (
+        *("hcloud_token", "hcloud_server_type", "hcloud_location", "hcloud_image", "hcloud_ssh_keys"),
+        "hcloud_reverse_dns",
+    ),
+    "numbers": ("other_listeners",),
+    "compared with names of the project's": ("kept_packages", "hardening_without", "adopt_volumes"),
     "arguments of a module": ("hostname", "timezone"),
     "for connections of the controller": ("ssh_bastion", "ssh_initial_user", "public_addresses"),
     "the place of the files": ("directory",),
@@ -51,6 +56,8 @@ ONLY_IN = {
 }
 #: What else has to be set for them to have an effect.
 BESIDES = {"openmates_signup_mode": "domain_allowlist"}
+#: The file with the logins of registries, which Docker reads.
+DOCKER_LOGINS = "secrets/.docker/config.json"
 #: What the host would report, as far as a template reads it.
 REPORTED = {"ansible_facts": {"architecture": "x86_64"}, "login_found": {"user": "root"}}
 
@@ -119,6 +126,10 @@ SLOTS = {
     "openmates_directus_environment": Slot(
         "sentinel4740", lambda text: {"ODD": text, "LIST": [text, "b"], "TABLE": {"a": [text, 1, False]}}
     ),
+    "openmates_registry_logins": Slot(
+        "sentinel4742", lambda text: {"registry4742.sentinel.dev": {"username": "robot", "password": text}}
+    ),
+    "openmates_http_proxy": Slot("http://proxy4743.sentinel.dev:3128"),
     "openmates_directus_secrets": Slot("sentinel4741", lambda text: {"LICENSE_KEY": text}),
 }
 
@@ -180,7 +191,7 @@ class Host:
             return wrong
         derived = {name: self.evaluate(name) for name in ("openmates_environment", "openmates_exposure")}
         derived["openmates_own_origin"] = self.evaluate("openmates_own_origin")
-        found = preflight_problems(derived, {}, None, FILES, self.settings.values, self.settings.unresolved)
+        found = preflight_problems(derived, {}, FILES, self.settings.values, self.settings.unresolved)
         return [problem for problem in found if not problem.startswith("This host:")]
 
     def leaves(self) -> Leaves:
@@ -195,7 +206,8 @@ class Host:
             else:
                 found |= read(path, text)
         for path, text in {**self._role_files(), **self.secrets}.items():
-            found |= {(path,): text} if path.startswith("secrets/") else read(path, text)
+            whole = path.startswith("secrets/") and path != DOCKER_LOGINS
+            found |= {(path,): text} if whole else read(path, text)
         return {place: leaf for place, leaf in found.items() if not _is_digest(place)}
 
     @functools.cached_property
@@ -224,7 +236,8 @@ class Host:
 
 
 def _is_digest(place: tuple) -> bool:
-    return "openmates.config" in place or "HMAC" in str(place[-1])
+    derived = ("/DATABASE_ADMIN_PASSWORD", "/ACCOUNT_PASSWORD")  # from openmates_directus_secret
+    return "openmates.config" in place or "HMAC" in str(place[-1]) or place[0].endswith(derived)
 
 
 @functools.cache

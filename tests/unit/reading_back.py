@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import re
@@ -80,6 +81,13 @@ def json_file(text: str) -> Leaves:
     return dict(structure(json.loads(text)))
 
 
+def docker_logins(text: str) -> Leaves:
+    """Docker's config.json: user name and password of each registry, with a colon between them, in base64."""
+    logins = json.loads(text)["auths"]
+    pairs = {host: base64.b64decode(login["auth"]).decode().split(":", 1) for host, login in logins.items()}
+    return dict(structure(pairs))
+
+
 def yaml_file(text: str) -> Leaves:
     return dict(structure(yaml.load(text, Loader=Loader)))
 
@@ -144,6 +152,7 @@ def lines(text: str) -> Leaves:
 
 #: How a rendered file is read, by the end of its path. What is not here is read line by line.
 READERS: dict[str, Callable[[str], Leaves]] = {
+    ".docker/config.json": docker_logins,
     ".json": json_file,
     ".yml": yaml_file,
     "Caddyfile": caddyfile,

@@ -151,8 +151,8 @@ def test_what_the_operator_keeps_lies_beside_the_inventory(project: Operator) ->
         {"ansible.builtin.import_role": {**settings, "public": True, "rolespec_validate": False}},
         {"ansible.builtin.debug": {"msg": "FILE {{ settings[item] }} FILE"}, "loop": list(names)},
     ]
-    wiring = str(project.collection / "playbooks/group_vars/prod.yml")
-    play = {"hosts": "prod", "gather_facts": False, "tasks": tasks, "vars_files": [wiring]}
+    wiring = [str(project.collection / "playbooks/group_vars" / name) for name in ("prod.yml", "all/files.yml")]
+    play = {"hosts": "prod", "gather_facts": False, "tasks": tasks, "vars_files": wiring}
     probe.write_text(yaml.safe_dump([play]))
     try:
         shown = " ".join(project.succeed("ansible-playbook", probe, "-i", "prod").split())
@@ -309,7 +309,8 @@ def test_make_new_is_the_same_playbook_from_a_checkout() -> None:
     ).stdout  # fmt: skip
     for part in (
         "ansible-playbook openmates.server.new",
-        "-e new_directory=/nowhere/operations",
+        'dir="/nowhere/operations"',
+        '{"new_directory": sys.argv[1]}',
         "-e new_environment=dev",
         "-e openmates_domain=api.mates.org",
         f"ANSIBLE_COLLECTIONS_PATH={ROOT}/collections",
