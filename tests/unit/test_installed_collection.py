@@ -313,7 +313,7 @@ def test_make_new_is_the_same_playbook_from_a_checkout() -> None:
         '{"new_directory": sys.argv[1]}',
         "-e new_environment=dev",
         "-e openmates_domain=api.mates.org",
-        f"ANSIBLE_COLLECTIONS_PATH={ROOT}/collections",
+        f'ANSIBLE_COLLECTIONS_PATH="{ROOT}/collections"',
     ):
         assert part in recipe
 
