@@ -130,6 +130,7 @@ def test_a_development_server_has_the_ports_of_its_services_and_the_file_of_its_
     text = file.read_text()
     assert text.startswith("# mine\nopenmates_log_level: debug\n")
     assert yaml.safe_load(text)["ansible_host"] == "198.51.100.7"
+    assert yaml.safe_load(text)["openmates_upstream_firewall"] is True, "or verify could not prove what is closed"
 
 
 def test_nothing_is_created_of_what_cannot_work(operator: Operator, api: HcloudApi) -> None:
