@@ -12,7 +12,8 @@ import yaml
 
 from lab import ROOT, Server, recap
 
-LAB = ROOT / "inventories/lab/group_vars/lab"
+VARIABLES = ROOT / "inventories/lab/group_vars"
+LAB = VARIABLES / "lab"
 
 
 @pytest.fixture
@@ -40,7 +41,9 @@ def name_the_host(checkout: Path, server: Server) -> None:
 
 def test_site_yml_with_the_filled_in_inventory_finds_its_server_as_declared(server, checkout):
     name_the_host(checkout, server)
-    settings = yaml.safe_load((LAB / "main.yml").read_text()) | {
+    settings = {
+        **yaml.safe_load((LAB / "main.yml").read_text()),
+        **yaml.safe_load((VARIABLES / "prod/main.yml").read_text()),
         "openmates_domain": server.domain,
         "openmates_ca_file": f"{ROOT}/.lab/acme-root.crt",
         "openmates_vault_keys_file": f"{ROOT}/inventories/vault-keys/lab/{server.name}.yml",
