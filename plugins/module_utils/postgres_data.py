@@ -6,7 +6,6 @@ Standard library only."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 UNKNOWN = "unknown"
@@ -25,12 +24,3 @@ def version(volume: Path) -> str:
         found = (volume / "PG_VERSION").read_text(errors="replace").strip()
         return found if found.replace(".", "").isdigit() else UNKNOWN
     return "" if names.intersection(UNFINISHED) or names <= NO_DATA else UNKNOWN
-
-
-def directory(name: str, configuration: Path = Path("/etc/docker/daemon.json")) -> Path:
-    """The directory of one of Docker's volumes, whether Docker runs or not."""
-    try:
-        root = json.loads(configuration.read_text()).get("data-root")
-    except (OSError, ValueError, AttributeError):
-        root = None
-    return Path(root or "/var/lib/docker", "volumes", name, "_data")

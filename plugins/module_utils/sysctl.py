@@ -28,7 +28,7 @@ def set_later(root: Path = Path("/")) -> list[dict[str, str]]:
             continue
         for line in lines:
             name, equals, value = line.strip().partition("=")
-            if equals and name[0] not in "#;":
+            if equals and name and name[0] not in "#;":
                 dotted = name.strip().removeprefix("-")
                 dotted = dotted if "." in dotted.partition("/")[0] else dotted.translate(str.maketrans("./", "/."))
                 shown = f"/{path.relative_to(root)}"

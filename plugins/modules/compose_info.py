@@ -90,7 +90,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils.vault import version
 
 #: Options of a network that the engine may or may not report: the size of the largest packet.
-DEFAULTS = {"com.docker.network.driver.mtu": "1500"}
+NETWORK_DEFAULTS = {"com.docker.network.driver.mtu": "1500"}
 
 
 def reason_outdated(one_shot: bool, expected_hash: str, container: dict | None, image_id: str = "") -> str:
@@ -161,8 +161,8 @@ def network_difference(declared: dict, network: dict) -> str:
             if key in entry and entry[key] != ranges[subnet].get(actual):
                 return f"{key}: {ranges[subnet].get(actual) or 'none'}, declared: {entry[key]}"
     # Without the option packets have the engine's own size: a network that was created with another one differs.
-    options, wanted_options = (DEFAULTS | (found or {}) for found in (network["Options"], declared.get("driver_opts")))
-    for option, value in wanted_options.items():
+    options = NETWORK_DEFAULTS | (network["Options"] or {})
+    for option, value in (NETWORK_DEFAULTS | declared.get("driver_opts", {})).items():
         if options.get(option) != value:
             return f"{option}: {options.get(option) or 'none'}, declared: {value}"
     return ""

@@ -267,7 +267,7 @@ def main() -> None:
         supports_check_mode=True,
     )
     given = module.params
-    volume = given["database_volume"]
+    data = Path(given["docker_root"], "volumes", given["database_volume"], "_data")
     link, hostname = Path("/etc/localtime"), Path("/etc/hostname")
     zone = str(link.readlink()) if link.is_symlink() else ""
     packages = package_states(Path("/var/lib/dpkg/status").read_text(errors="replace"))
@@ -289,7 +289,7 @@ def main() -> None:
         caa=name_servers.authorities(given["certified"], name_servers.servers()),
         ipv6=ipv6_is_on(),
         time=time.time(),
-        database_version=postgres_data.version(postgres_data.directory(volume)) if volume else "",
+        database_version=postgres_data.version(data) if given["database_volume"] else "",
         mounts=mounted,
         hostname=hostname.read_text().strip() if hostname.exists() else "",
         timezone=zone.partition("zoneinfo/")[2],

@@ -74,19 +74,12 @@ def test_the_version_of_a_volume_by_its_files(tmp_path: Path, files: dict[str, s
     assert postgres_data.version(tmp_path) == version
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"data-root": ""}'])
-def test_a_volume_is_below_dockers_root(tmp_path: Path, text: str) -> None:
-    configuration = tmp_path / "daemon.json"
-    assert postgres_data.directory("v", configuration) == Path("/var/lib/docker/volumes/v/_data")
-    configuration.write_text(text)
-    assert postgres_data.directory("v", configuration) == Path("/var/lib/docker/volumes/v/_data")
-    configuration.write_text('{"data-root": "/mnt/docker"}')
-    assert postgres_data.directory("v", configuration) == Path("/mnt/docker/volumes/v/_data")
+def test_a_volume_that_is_not_there_has_no_version(tmp_path: Path) -> None:
     assert postgres_data.version(tmp_path / "missing") == ""
 
 
 DOCKER = """#!/bin/sh
-echo "$*" >> {folder}/calls
+echo "$* ${{DOCKER_CONFIG-}}" >> {folder}/calls
 case "$*" in
   "volume inspect"*) [ -e {folder}/volume ];;
   *"config --images"*) echo own-database:3.1.0;;
@@ -150,3 +143,12 @@ def test_an_image_is_pulled_if_it_is_missing_and_otherwise_left_to_the_later_rep
     assert checked(folder, f"16 {DATA} 17").returncode == 1
     (folder / "registry").unlink()
     assert checked(folder, f"16 {DATA} 17").returncode == 0
+
+
+def test_an_image_that_is_not_public_is_pulled_with_the_login_of_its_registry(folder: Path) -> None:
+    (folder / "image").unlink()
+    (folder / "secrets/.docker").mkdir(parents=True)
+    (folder / "secrets/.docker/config.json").touch()
+    assert checked(folder, f"17 {DATA} 17").returncode == 0
+    [pull] = [line for line in (folder / "calls").read_text().splitlines() if line.startswith("pull ")]
+    assert pull.endswith(f" {folder}/secrets/.docker")

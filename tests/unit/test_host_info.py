@@ -38,6 +38,15 @@ def test_the_topmost_mount_counts() -> None:
     assert host_info.mounts(table) == {"/tmp": ["rw", "noexec"], "/proc": ["rw"]}
 
 
+def test_the_databases_version_is_that_of_the_volume_below_dockers_root(run_module, tmp_path) -> None:
+    volume = tmp_path / "volumes/the-volume/_data"
+    volume.mkdir(parents=True)
+    (volume / "PG_VERSION").write_text("17\n")
+    given = {"docker_root": str(tmp_path), "database_volume": "the-volume"}
+    assert run_module(host_info.main, **given)["database_version"] == "17"
+    assert run_module(host_info.main, docker_root=str(tmp_path))["database_version"] == ""
+
+
 def test_this_machine_answers(run_module) -> None:
     result = run_module(host_info.main)
     assert result["packages"]["dpkg"] == "installed"

@@ -128,7 +128,7 @@ def test_what_a_file_sets_at_boot_after_ours_is_found(tmp_path: Path) -> None:
         "etc/sysctl.d/99-sysctl.conf": "kernel.kptr_restrict = 0\n",
         "etc/sysctl.d/99-zz.conf": "kernel.kptr_restrict = 0\n",
         f"etc/sysctl.d/{sysctl.OURS}": "kernel.kptr_restrict = 2\n",
-        "etc/sysctl.d/zzz.conf": "# a comment = 1\n\n-kernel/kptr_restrict=1\nnet.ipv4.tcp_rmem = 1  2 3\nno equals\n",
+        "etc/sysctl.d/zzz.conf": "# a = 1\n\n-kernel/kptr_restrict=1\nnet.ipv4.tcp_rmem = 1  2 3\nno equals\n= 1\n",
         "usr/lib/sysctl.d/zzz.conf": "kernel.sysrq = 1\n",
         "usr/lib/sysctl.d/zzzz.conf": "net/ipv4/conf/eth0.100/rp_filter = 2\n",
     }.items():

@@ -8,10 +8,9 @@ import ipaddress
 import re
 from collections.abc import Iterator
 
+from ansible_collections.openmates.server.plugins.module_utils.docker_state import DEFAULT_ROOT, PROJECT
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight
 
-PROJECT = "openmates"
-DEFAULT_ROOT = "/var/lib/docker"
 OPTIONS = "openmates_docker_options"
 
 

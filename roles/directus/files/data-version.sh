@@ -11,6 +11,7 @@ docker volume inspect "$volume" > /dev/null 2>&1 || exit 0
 
 cd "$project"
 image=$(docker compose --ansi=never config --images "$service")
+[ ! -e secrets/.docker/config.json ] || export DOCKER_CONFIG="$PWD/secrets/.docker" # as for all pulls
 # An image that cannot be pulled is reported, with all others, before services are started.
 docker image inspect "$image" > /dev/null 2>&1 || docker pull --quiet "$image" > /dev/null 2>&1 || exit 0
 
@@ -25,7 +26,7 @@ found=$(docker run --rm --network none --read-only --user 0:0 --cap-drop ALL --c
 set -- $found
 if [ "$2" != "$data" ]; then
   echo "$image, the image of $service, keeps its data in $2 instead of $data, where it would not be kept. Set" \
-    "openmates_services.$service.image to a version of PostgreSQL 17. Nothing was replaced." >&2
+    "openmates_services.$service.image to a version of PostgreSQL ${3:-17}. Nothing was replaced." >&2
   exit 1
 elif [ -n "${3-}" ] && [ "$1" != "$3" ]; then
   echo "$image, the image of $service, is PostgreSQL $1, and the data in the volume $volume is of PostgreSQL $3, which no" \
