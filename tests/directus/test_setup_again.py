@@ -84,7 +84,7 @@ def test_password_and_address_of_the_inventory_take_effect(cms):
 
 
 def test_the_api_has_an_account_of_its_own_without_a_second_factor(cms):
-    """The administrator keeps the second factor, and neither account accepts the other's password."""
+    """The administrator keeps the second factor, and a password that differs from the inventory's is noticed."""
     stack, account = cms.stack, "chief+openmates@lab.openmates.org"
     stack.secrets["ACCOUNT_PASSWORD"] = "account-" + stack.admin_password
     stack.write_secrets()
