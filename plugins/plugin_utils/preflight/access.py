@@ -49,15 +49,16 @@ def _is_public_key(text: str) -> bool:
     return kind in KEY_TYPES and data[4 : 4 + len(kind)] == kind.encode() and "\n" not in text
 
 
-def check_ssh_sources(run: Preflight) -> Iterator[str]:
-    name, sources = "openmates_ssh_sources", run.get("openmates_ssh_sources", [])
-    for source in sources:
-        try:
-            ipaddress.ip_network(str(source))
-        except ValueError as error:
-            yield run.problem(
-                name, f"{source!r} is not a range of addresses ({error})", "Write it as 203.0.113.0/24 or 2001:db8::/32"
-            )
+def check_networks(run: Preflight) -> Iterator[str]:
+    for name in ("openmates_ssh_sources", "openmates_maintenance_exempt"):
+        if name != "openmates_ssh_sources" and run.get(name, []) == run.get("openmates_ssh_sources", []):
+            continue  # its default, which has been checked
+        for source in run.get(name, []):
+            try:
+                ipaddress.ip_network(str(source))
+            except ValueError as error:
+                what = f"{source!r} is not a range of addresses ({error})"
+                yield run.problem(name, what, "Write it as 203.0.113.0/24 or 2001:db8::/32")
 
 
-CHECKS = (check_ssh_user, check_ssh_keys, check_ssh_sources)
+CHECKS = (check_ssh_user, check_ssh_keys, check_networks)
