@@ -15,6 +15,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     backend,
     exposure,
     forms,
+    hooks,
     host,
     images,
     memory,
@@ -46,6 +47,7 @@ def check_environment(run: Preflight) -> Iterator[str]:
 CHECKS = (
     check_environment,
     *forms.CHECKS,
+    *hooks.CHECKS,
     *host.CHECKS,
     *neighbours.CHECKS,
     *memory.CHECKS,
