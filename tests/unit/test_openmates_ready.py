@@ -297,7 +297,7 @@ def run(host, monkeypatch, capsys):
 
 def test_the_exit_status_and_both_outputs(host, run, monkeypatch):
     code, output = run("--json")
-    assert code == 0 and set(json.loads(output)) == {"ready", "parts"}
+    assert code == 0 and set(json.loads(output)) == {"ready", "maintenance", "parts"}
     host.fail("cache", "refuses")
     code, output = run()
     assert code == 1 and json.loads(output)["ready"] is False

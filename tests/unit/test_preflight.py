@@ -289,6 +289,7 @@ BAD = [
         ["openmates_ssh_keys", "key 2", "private key"],
     ),
     ("prod", {"openmates_ssh_sources": ["198.51.100.7/24"]}, SETTINGS, ["198.51.100.7/24", "host bits"]),
+    ("prod", {"openmates_maintenance_exempt": ["office"]}, SETTINGS, ["openmates_maintenance_exempt", "'office'"]),
     ("prod", {"openmates_ssh_bastion": "ssh jump"}, SETTINGS, ["openmates_ssh_bastion", "not a jump host"]),
     *(
         ("dev", {name: value}, SETTINGS, [name, *words])

@@ -448,3 +448,39 @@ def test_a_dry_run_reports_a_new_service_as_not_there_yet_and_a_broken_one_as_a_
     seen["services"]["api"] = service(health="unhealthy")
     [problem] = problems_of(seen)
     assert problem.startswith("Service api: it is unhealthy")
+
+
+# ---------------------------------------------------------------- maintenance
+
+FLAG = {"owner": "operator", "by": "ada@laptop", "reason": "a new disk", "since": "2026-11-26T20:00:00Z"}
+
+
+def closed(seen: dict, flag: dict) -> dict:
+    """The server in maintenance, asked from an address that is not exempt."""
+    ready = asked()
+    ready["stdout"] = json.dumps(json.loads(ready["stdout"]) | {"maintenance": flag})
+    web = [answer(V4, ok=False, status=503, error="503, not 200"), answer(V6, ok=False, status=503, error="503")]
+    return seen | {"ready": ready, "probe": seen["probe"] | {"web": web}}
+
+
+def test_a_server_in_maintenance_is_one_problem_with_who_since_when_and_why(seen: dict) -> None:
+    [problem] = problems_of(closed(seen, FLAG))
+    for words in ("503", "2026-11-26T20:00:00Z", "ada@laptop", "a new disk", "maintenance.yml -e state=off"):
+        assert words in problem
+    assert "IN MAINTENANCE" in report_of(closed(seen, FLAG))[0]
+    [left] = problems_of(closed(seen, FLAG | {"owner": "vault_restore"}))
+    assert "A run of vault_restore did not succeed: run it again" in left
+    [unknown] = problems_of(closed(seen, {}))
+    assert "an unknown operator" in unknown
+
+
+def test_maintenance_hides_no_other_problem(seen: dict) -> None:
+    broken = closed(seen, FLAG) | {"maintenance_allowed": True}
+    assert problems_of(broken) == [] and "IN MAINTENANCE" in report_of(broken)[0]
+    broken["probe"]["web"][0] |= {"status": 500, "error": "500, not 200"}
+    assert ["500" in problem for problem in problems_of(broken)] == [True]
+
+
+def test_a_503_without_maintenance_stays_a_problem(seen: dict) -> None:
+    problems = problems_of(closed(seen, None))
+    assert len(problems) == 2 and "IN MAINTENANCE" not in report_of(closed(seen, None))[0]

@@ -16,7 +16,8 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run imp
 KEY_TYPES = ("ssh-ed25519", "sk-ssh-ed25519@openssh.com", "ssh-rsa")
 RSA_BYTES = 400
 PROXIES = "openmates_trusted_proxies"
-NETWORKS = ("openmates_ssh_sources", "openmates_ssh_penalty_exempt", PROXIES)
+SSH_SOURCES, EXEMPT = "openmates_ssh_sources", "openmates_maintenance_exempt"
+NETWORKS = (SSH_SOURCES, "openmates_ssh_penalty_exempt", EXEMPT, PROXIES)
 
 
 def check_ssh_user(run: Preflight) -> Iterator[str]:
@@ -54,6 +55,8 @@ def _is_public_key(text: str) -> bool:
 
 def check_networks(run: Preflight) -> Iterator[str]:
     for name in NETWORKS:
+        if name == EXEMPT and run.get(name, []) == run.get(SSH_SOURCES, []):
+            continue  # its default, which has been checked
         for source in run.get(name, []):
             try:
                 network = ipaddress.ip_network(str(source))

@@ -18,6 +18,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     docker,
     exposure,
     forms,
+    hooks,
     host,
     images,
     memory,
@@ -56,6 +57,7 @@ def check_environment(run: Preflight) -> Iterator[str]:
 CHECKS = (
     check_environment,
     *forms.CHECKS,
+    *hooks.CHECKS,
     *host.CHECKS,
     *neighbours.CHECKS,
     *docker.CHECKS,

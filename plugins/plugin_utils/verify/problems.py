@@ -22,6 +22,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.verify.results im
 )
 
 MIN_DAYS_LEFT = 7
+OPERATOR, MAINTENANCE_STATUS = "operator", 503
 SETUP = "site.yml --tags stack runs cms-setup again. See `sudo docker compose logs cms-setup` on the host for refusals"
 POLICIES = "site.yml --tags vault writes the policies and the engines"
 #: Remedy for each failed part of the readiness.
@@ -43,9 +44,24 @@ REMEDIES = {
 }
 
 
+def _problems_of_maintenance(seen: Mapping) -> Iterator[str]:
+    flag = Readiness(seen).maintenance
+    if flag is None or seen.get("maintenance_allowed"):
+        return
+    words = [f"since {flag.get('since') or 'an unknown time'}", f"by {flag.get('by') or 'an unknown operator'}"]
+    words += [str(flag["reason"])] if flag.get("reason") else []
+    owner = str(flag.get("owner") or OPERATOR)
+    left = "" if owner == OPERATOR else f"A run of {owner} did not succeed: run it again. "
+    remedy = f"{left}`maintenance.yml -e state=off` ends it"
+    yield f"Clients get 503, the server is in maintenance ({', '.join(words)}). {remedy}"
+
+
 def _problems_of_web(seen: Mapping) -> Iterator[str]:
     silent = {address for address, entry in probed_addresses(seen).items() if not entry["answered"]}
+    closed = Readiness(seen).maintenance is not None
     for answer in web_answers(seen):
+        if closed and answer.get("status") == MAINTENANCE_STATUS:
+            continue  # reported as maintenance
         if answer["address"] in silent:
             continue  # reported for the address
         if not answer["ok"]:
@@ -118,6 +134,7 @@ def problems_of(seen: Mapping) -> list[str]:
         problems_of_addresses,
         problems_of_ports,
         problems_of_listeners,
+        _problems_of_maintenance,
         _problems_of_web,
         _problems_of_readiness,
         _problems_of_services,

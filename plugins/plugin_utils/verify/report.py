@@ -146,6 +146,7 @@ def report_of(seen: Mapping) -> list[str]:
     count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
     fine = "not provisioned yet" if not_provisioned(seen) else "no problems"
     verdict = f"{count}, listed below" if problems else fine
-    title = f"{seen.get('host', 'the host')} ({seen.get('environment') or 'unknown environment'}): {verdict}"
+    closed = "IN MAINTENANCE, clients get 503; " if Readiness(seen).maintenance is not None else ""
+    title = f"{seen.get('host', 'the host')} ({seen.get('environment') or 'unknown environment'}): {closed}{verdict}"
     parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services)
     return [title, "", *(line for part in parts for line in part(seen))]

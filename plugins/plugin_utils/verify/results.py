@@ -127,9 +127,11 @@ class Readiness:
         result = seen.get("ready") or {}
         self.wanted = bool(result) and not result.get("skipped")
         self.parts: list[tuple[str, bool, str]] = []
+        self.maintenance: Mapping | None = None  # the flag with owner, by, reason and since; None if clients are served
         try:
             answer = json.loads(result.get("stdout") or "")
             self.parts = [(str(p["name"]), bool(p["ok"]), str(p["detail"])) for p in answer["parts"]]
+            self.maintenance = answer.get("maintenance")
         except (ValueError, KeyError, TypeError):
             pass
         self.failing = [(name, detail) for name, ok, detail in self.parts if not ok]

@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 STATE = Path("/var/lib/openmates/ready")
+MAINTENANCE = Path("/var/lib/openmates-maintenance/flag.json")
 DIRECTORY = "/opt/openmates"  # where no container has a label with the project's directory
 PROJECT, SERVICE = "label=com.docker.compose.project=openmates", "label=com.docker.compose.service=api"
 IN_CONTAINER = ["/bin/sh", "/openmates/with-secrets.sh", "python3", "/openmates/ready.py"]
@@ -300,10 +301,23 @@ def look(forget_login: bool) -> dict:
         return {"ready": False, "asked": False, "parts": all_parts([], str(reason))}
 
 
+def maintenance() -> dict | None:
+    """What openmates.server.maintenance wrote when clients were switched to 503; None if they are served."""
+    try:
+        found = json.loads(MAINTENANCE.read_text(errors="replace"))
+        return found if isinstance(found, dict) else {}
+    except FileNotFoundError:
+        return None
+    except ValueError:
+        return {}
+
+
 def table(result: dict) -> str:
+    flag = result["maintenance"]
+    closed = [] if flag is None else ["IN MAINTENANCE: clients get 503" + "".join(f", {flag[key]}" for key in flag)]
     width = max(len(entry["name"]) for entry in result["parts"])
     rows = [f"  {e['name']:<{width}}  {'ok    ' if e['ok'] else 'FAILED'}  {e['detail']}" for e in result["parts"]]
-    return "\n".join(["ready" if result["ready"] else "NOT READY", *rows])
+    return "\n".join([*closed, "ready" if result["ready"] else "NOT READY", *rows])
 
 
 def main() -> int:
@@ -328,8 +342,8 @@ def main() -> int:
         if result["ready"] or again > ends:
             break
         time.sleep(again - time.monotonic())
-    shown = {"ready": result["ready"], "parts": result["parts"]}
-    print(table(result) if sys.stdout.isatty() and not options.json else json.dumps(shown))
+    shown = {"ready": result["ready"], "maintenance": maintenance(), "parts": result["parts"]}
+    print(table(shown) if sys.stdout.isatty() and not options.json else json.dumps(shown))
     return 0 if result["ready"] else 1 if result["asked"] else 2
 
 

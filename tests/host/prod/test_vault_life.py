@@ -270,8 +270,12 @@ def test_a_snapshot_comes_back_and_tokens_of_its_time_do_not(server, tmp_path):
     restore = ["playbooks/vault_restore.yml", "-e", f"vault_snapshot_file={snapshot}"]
     refused = server.playbook(*restore)
     assert refused.returncode != 0 and "vault_restore_replace=true" in refused.stdout
+    maintenance = "test ! -e /var/lib/openmates-maintenance/flag.json"
+    server.run(maintenance)
     server.wait_until_ready(BACK)
     run = server.playbook(*restore, "-e", "vault_restore_replace=true")
     assert run.returncode == 0, run.stdout[-3000:]
+    assert "Maintenance is off. A restore by" in " ".join(run.stdout.split())
+    server.run(maintenance)
     assert server.run(f"cat {STACK}/secrets/vault-data/api.token") != old
     server.wait_until_ready(BACK)
