@@ -47,7 +47,6 @@ class Results:
         self.closes: Counter[str] = Counter()
         self.reopened = 0
         self.refused_sockets = 0
-        self.served_by: Counter[str] = Counter()
 
     def now(self) -> float:
         return time.monotonic() - self.begin
@@ -71,6 +70,7 @@ class Results:
             "last_failure": max((failure["at"] for failure in self.failures), default=None),
             "milliseconds": {name: percentile(ordered, share) for name, share in SHARES.items()},
             "slow_requests": len(self.slow),
+            "failures_by_ten_seconds": dict(Counter(int(failure["at"] // 10) * 10 for failure in self.failures)),
             "websockets": {
                 "closed": dict(self.closes),
                 "unclean": sum(n for code, n in self.closes.items() if code not in map(str, NORMAL_CLOSE)),
