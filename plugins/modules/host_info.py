@@ -73,6 +73,11 @@ timezone:
   type: str
   returned: always
   sample: Etc/UTC
+release:
+  description:
+    - What was rolled out last, as C(openmates-release) recorded it, with its C(id); empty before the first time.
+  type: dict
+  returned: always
 can:
   description: Features that root can use on this kernel.
   type: dict
@@ -87,6 +92,7 @@ can:
 """
 
 import grp
+import json
 import os
 import platform
 import pwd
@@ -155,6 +161,16 @@ def mounts(table: str) -> dict[str, list[str]]:
     return {line.split()[1]: line.split()[3].split(",") for line in table.splitlines()}
 
 
+def newest_release(folder: Path) -> dict:
+    """The record of what was rolled out last; empty if there is none."""
+    for file in sorted(folder.glob("*/release.json"), reverse=True)[:1]:
+        try:
+            return {"id": file.parent.name} | json.loads(file.read_text())
+        except (OSError, ValueError):
+            return {}
+    return {}
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     link, hostname = Path("/etc/localtime"), Path("/etc/hostname")
@@ -170,6 +186,7 @@ def main() -> None:
         mounts=mounts(Path("/proc/mounts").read_text()),
         hostname=hostname.read_text().strip() if hostname.exists() else "",
         timezone=zone.partition("zoneinfo/")[2],
+        release=newest_release(Path("/var/lib/openmates/releases")),
         can=capabilities(),
     )
 
