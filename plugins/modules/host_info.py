@@ -78,6 +78,10 @@ release:
     - What was rolled out last, as C(openmates-release) recorded it, with its C(id); empty before the first time.
   type: dict
   returned: always
+rollout:
+  description: Whether containers are being replaced, by a run that is under way or was killed.
+  type: bool
+  returned: always
 can:
   description: Features that root can use on this kernel.
   type: dict
@@ -91,6 +95,7 @@ can:
     usb: {description: Block USB devices., type: bool}
 """
 
+import fcntl
 import grp
 import json
 import os
@@ -171,6 +176,18 @@ def newest_release(folder: Path) -> dict:
     return {}
 
 
+def locked(file: Path) -> bool:
+    """Whether another process holds a lock of a file."""
+    try:
+        with file.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def main() -> None:
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
     link, hostname = Path("/etc/localtime"), Path("/etc/hostname")
@@ -186,6 +203,7 @@ def main() -> None:
         mounts=mounts(Path("/proc/mounts").read_text()),
         hostname=hostname.read_text().strip() if hostname.exists() else "",
         timezone=zone.partition("zoneinfo/")[2],
+        rollout=locked(Path("/run/openmates/rollout.lock")),
         release=newest_release(Path("/var/lib/openmates/releases")),
         can=capabilities(),
     )
