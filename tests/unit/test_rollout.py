@@ -37,6 +37,7 @@ class World:
         self.half_started = False
         self.cut: list[dict] | None = []
         self.kill_at = NEVER
+        self.removed_while_running: list[str] = []
         self.gate = FakeGate(self)
         self.engine = SimpleNamespace(healthy=lambda container: self.age(container) >= 10)
 
@@ -116,6 +117,8 @@ class World:
 
     def remove(self, container) -> None:
         self.event(f"remove {container.id}")
+        if self.entry(container.id)["status"] == "running":
+            self.removed_while_running.append(container.id)
         self.found = [entry for entry in self.found if entry["id"] != container.id]
 
     def log(self, container) -> str:
@@ -239,9 +242,17 @@ def test_another_image_of_the_same_tag_is_another_definition(world: World) -> No
 def test_containers_of_failed_attempts_are_removed(world: World) -> None:
     world.add(("other", "sha256:other"))
     world.add(world.wanted_definition, restarts=4)
+    world.add(("other", "sha256:other"), status="exited")
     rollout(world).api("api")
-    assert world.events[:2] == ["remove c2", "remove c3"]
+    assert world.events[:5] == ["stop c2", "remove c2", "stop c3", "remove c3", "remove c4"]
     assert len(world.found) == 1
+
+
+def test_a_worker_that_an_interrupted_run_has_left_finishes_its_tasks(world: World) -> None:
+    world.found[0]["definition"] = world.wanted_definition
+    world.add(("other", "sha256:other"))
+    rollout(world).worker("task-worker")
+    assert world.events == ["drain c2", "stop c2", "remove c2"]
 
 
 def test_a_new_container_of_an_interrupted_run_is_used(world: World) -> None:
@@ -268,6 +279,7 @@ def test_killed_at_any_moment_the_site_serves_and_the_next_run_converges(world: 
     assert world.serves()
     assert [entry["definition"] for entry in world.found] == [world.wanted_definition]
     assert not world.gate.names
+    assert not world.removed_while_running  # it may have had requests
 
 
 def test_an_old_worker_stops_after_the_new_one_works_and_its_tasks_are_done(world: World) -> None:

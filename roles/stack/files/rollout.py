@@ -198,10 +198,16 @@ class Rollout:
 
     # ---------------------------------------------------------------- what both kinds of services share
 
-    def sort(self, service: str, serving: Callable[[list[Container]], Container]) -> tuple[Container, Container | None]:
+    def sort(
+        self,
+        service: str,
+        serving: Callable[[list[Container]], Container],
+        retire: Callable[[str, Container], object],
+    ) -> tuple[Container, Container | None]:
         """The container that serves and, if an earlier run was interrupted, the new one that it has started.
 
-        All others are removed: they are what failed attempts have left.
+        All others are removed: what failed attempts have left, and an old one that was to be stopped. It may still
+        have requests or tasks, so `retire` lets it finish.
         """
         wanted = self.host.wanted(service)
         found = self.host.containers(service)
@@ -216,7 +222,9 @@ class Rollout:
         ]
         new = fresh[-1] if fresh and old.definition != wanted else None
         for container in found:
-            if container not in (old, new):
+            if container in running and container not in (old, new):
+                retire(service, container)
+            elif container not in (old, new):
                 self.host.remove(container)
         return old, new
 
@@ -238,7 +246,7 @@ class Rollout:
     def api(self, service: str) -> dict:
         """Replace the api."""
         began = time.monotonic()
-        old, new = self.sort(service, self.serving_api)
+        old, new = self.sort(service, self.serving_api, self.retire_api)
         wanted = self.host.wanted(service)
         if old.definition == wanted:
             self.forget_gate()
@@ -356,20 +364,24 @@ class Rollout:
     def worker(self, service: str) -> dict:
         """Replace a worker: the new one takes tasks before the old one takes no more."""
         began = time.monotonic()
-        old, new = self.sort(service, lambda running: running[0])
+        old, new = self.sort(service, lambda running: running[0], self.retire_worker)
         if old.definition == self.host.wanted(service):
             return {"service": service, "result": "unchanged"}
         new = new or self.host.start_second(service, [old])
         with self.removed_on_failure(service, new, lambda: None):
             self.wait_until_alive(service, new)
-        limit = new.stop_seconds  # as it is declared now
-        cut = self.drain(service, old, limit)
+        cut = self.retire_worker(service, old, new.stop_seconds)  # as it is declared now
+        return {"service": service, "result": "replaced", "cut": cut, "seconds": round(time.monotonic() - began)}
+
+    def retire_worker(self, service: str, old: Container, limit: int = 0) -> list[dict]:
+        """Let a worker finish its tasks and remove it; the tasks that were cut."""
+        cut = self.drain(service, old, limit or old.stop_seconds)
         # One that has tasks left is killed: asked to stop, it would give them back, and the next worker would drop them
         # as duplicates. Of a killed one the broker delivers them again, long after.
         if not cut:
             self.host.stop(old, IDLE_STOP)
         self.host.remove(old)
-        return {"service": service, "result": "replaced", "cut": cut, "seconds": round(time.monotonic() - began)}
+        return cut
 
     def wait_until_alive(self, service: str, new: Container) -> None:
         """Wait until a worker's own health check has succeeded for a while. Raises Problem."""
