@@ -152,6 +152,10 @@ hcloud: lab-base ## Prove playbooks/create_server.yml against a local HcloudApi,
 faults: setup ## Freeze, cut off and kill services of lab host HOST=prod2; CASE=cache-frozen FAULT_SECONDS=300 AGAIN=1
 	lab/progress.py faults python tests/faults/run.py --host $(or $(HOST),prod2) --seconds $(or $(FAULT_SECONDS),300) $(if $(AGAIN),--again) $(CASE)
 
+.PHONY: deploy-proof
+deploy-proof: setup ## Prove under load that deploys fail no request, on lab host HOST=prod2; CASE=rollback AGAIN=1
+	lab/progress.py deploy-proof python tests/load/run.py --host $(or $(HOST),prod2) $(if $(AGAIN),--again) $(CASE)
+
 .PHONY: real
 real: setup ## Prove the stack with the real backend: API_IMAGE= and CMS_SETUP_IMAGE= of the local Docker engine
 	@test -n "$(API_IMAGE)" -a -n "$(CMS_SETUP_IMAGE)" || { echo "usage: make real API_IMAGE=name:tag CMS_SETUP_IMAGE=name:tag [CASE=sign-up] [AGAIN=1]" >&2; exit 2; }

@@ -12,7 +12,7 @@ description:
   - Reports each service's container, and which services C(docker compose up) would create, replace or start.
   - A service is outdated when it has no container, when its container was created from another definition (by Compose's
     own configuration hash) or from another image than its tag refers to now, when it should run and does not, or when
-    it is a one-shot that never exited with 0.
+    it is a one-shot that never exited with 0, or when it has more than one container, as after an interrupted roll-out.
   - Compose never changes an existing network or volume, so those that differ from the files are reported as well.
   - A host without Docker or without the project is reported as one where everything is outdated, not as an error.
   - A module of our own because it is on the path of every run, and M(community.docker.docker_compose_v2) in check mode
@@ -148,6 +148,17 @@ def newest_by_service(containers: list[dict]) -> dict[str, dict]:
     return newest
 
 
+def surplus(service: str, containers: list[dict]) -> str:
+    """Why a service with too many containers is outdated, or an empty string."""
+    own = [
+        container
+        for container in containers
+        if container["Config"]["Labels"].get("com.docker.compose.service") == service
+        and container["Config"]["Labels"].get("com.docker.compose.oneoff") != "True"
+    ]
+    return f"it has {len(own)} containers: a roll-out was interrupted" if len(own) > 1 else ""
+
+
 def network_difference(declared: dict, network: dict) -> str:
     """How a network differs from the declaration, or an empty string. The engine chooses undeclared options."""
     ranges = {entry["Subnet"]: entry for entry in network["IPAM"]["Config"]}
@@ -268,7 +279,8 @@ def main() -> None:
         nothing = {"outdated": {}, "orphans": [], "services": {}, "stale_networks": {}, "stale_volumes": []}
         module.exit_json(changed=False, converged=False, problem=problem, **nothing)
     project, hashes = reader.project(), reader.hashes()
-    containers = newest_by_service(reader.containers(project["name"]))
+    found = reader.containers(project["name"])
+    containers = newest_by_service(found)
     references = {definition.get("image", "") for definition in project["services"].values()}
     images = reader.image_ids(sorted(references - {""}))
     services, outdated = {}, {}
@@ -276,7 +288,7 @@ def main() -> None:
         one_shot = definition.get("restart") == "no"
         services[name] = summary(one_shot, containers.get(name))
         image_id = images.get(definition.get("image", ""), "")
-        reason = reason_outdated(one_shot, hashes[name], containers.get(name), image_id)
+        reason = reason_outdated(one_shot, hashes[name], containers.get(name), image_id) or surplus(name, found)
         if reason:
             outdated[name] = reason
     if vault := services.get(module.params["vault"]):

@@ -159,6 +159,15 @@ sysctl_later:
   elements: dict
   returned: always
   sample: [{path: /etc/sysctl.d/zzz.conf, name: kernel.kptr_restrict, value: "0"}]
+release:
+  description:
+    - What was rolled out last, as C(openmates-release) recorded it, with its C(id); empty before the first time.
+  type: dict
+  returned: always
+rollout:
+  description: Whether containers are being replaced, by a run that is under way or was killed.
+  type: bool
+  returned: always
 can:
   description: Features that root can use on this kernel.
   type: dict
@@ -172,7 +181,9 @@ can:
     usb: {description: Block USB devices., type: bool}
 """
 
+import fcntl
 import grp
+import json
 import os
 import platform
 import pwd
@@ -254,6 +265,28 @@ def ipv6_is_on(kernel: Path = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")) 
     return kernel.is_file() and kernel.read_text().strip() == "0"
 
 
+def newest_release(folder: Path) -> dict:
+    """The record of what was rolled out last; empty if there is none."""
+    for file in sorted(folder.glob("*/release.json"), reverse=True)[:1]:
+        try:
+            return {"id": file.parent.name} | json.loads(file.read_text())
+        except (OSError, ValueError):
+            return {}
+    return {}
+
+
+def locked(file: Path) -> bool:
+    """Whether another process holds a lock of a file."""
+    try:
+        with file.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
 def main() -> None:
     names = {"type": "list", "elements": "str", "default": []}
     module = AnsibleModule(
@@ -294,6 +327,8 @@ def main() -> None:
         hostname=hostname.read_text().strip() if hostname.exists() else "",
         timezone=zone.partition("zoneinfo/")[2],
         sysctl_later=sysctl.set_later(),
+        rollout=locked(Path("/run/openmates/rollout.lock")),
+        release=newest_release(Path("/var/lib/openmates/releases")),
         can=capabilities(),
     )
 

@@ -233,8 +233,9 @@ def test_of_two_containers_of_a_service_the_newest_counts(host: Host, newest_fir
     both = [container("web"), old] if newest_first else [old, container("web")]
     host.runs(*both, container("setup"))
     result = host.info()
-    assert result["converged"]
     assert result["services"]["web"]["image"] == "demo/web:1"
+    assert result["outdated"] == {"web": "it has 2 containers: a roll-out was interrupted"}
+    assert not result["converged"]
 
 
 def test_one_offs_of_compose_run_do_not_count(host: Host) -> None:

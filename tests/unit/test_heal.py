@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import fcntl
 import importlib.util
 import json
 import sys
@@ -404,3 +405,13 @@ def test_a_hold_is_respected_and_ends(program, tmp_path, monkeypatch) -> None:
     assert str(program.HOLD) in host.busy()
     monkeypatch.setattr(program, "HOLD_SECONDS", 0)
     assert "hold" not in host.busy()
+
+
+def test_nothing_is_restarted_while_a_roll_out_is_under_way(program, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(program, "HOLD", tmp_path / "hold")
+    monkeypatch.setattr(program, "ROLLOUT", tmp_path / "rollout.lock")
+    host = program.Host(argparse.Namespace(project="none"))
+    with (tmp_path / "rollout.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert host.busy() == "a roll-out is under way"
+    assert host.busy() != "a roll-out is under way"

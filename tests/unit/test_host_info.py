@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+from pathlib import Path
+
 import pytest
 from ansible_collections.openmates.server.plugins.modules import host_info
 
@@ -51,3 +54,21 @@ def test_this_machine_answers(run_module) -> None:
     result = run_module(host_info.main)
     assert result["packages"]["dpkg"] == "installed"
     assert "root" in result["users"] and set(result["can"]) >= {"clock", "modules", "zram", "audit", "apparmor", "usb"}
+
+
+def test_the_release_is_the_one_that_was_recorded_last(tmp_path: Path) -> None:
+    assert host_info.newest_release(tmp_path / "none") == {}
+    for name in ("20261126T210000Z", "20261126T220000Z", "20261125T230000Z"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "release.json").write_text('{"origin": "version"}')
+    (tmp_path / "20261127T000000Z").mkdir()  # its recording was cut off
+    assert host_info.newest_release(tmp_path) == {"id": "20261126T220000Z", "origin": "version"}
+
+
+def test_a_roll_out_is_under_way_as_long_as_its_lock_is_held(tmp_path: Path) -> None:
+    file = tmp_path / "rollout.lock"
+    assert not host_info.locked(file)
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert host_info.locked(file)
+    assert not host_info.locked(file)

@@ -129,6 +129,30 @@ def test_a_ready_host(host):
     ]
 
 
+def test_of_two_containers_the_one_that_gets_the_requests_is_asked_or_the_one_that_is_named(
+    host, tmp_path, monkeypatch
+):
+    """The second one is that of a roll-out, and not ready yet."""
+    ports = {"old": "8000", "new": "8001"}
+    host.world["containers"] = [host.container("new", created=20), host.container("old")]
+    for entry in host.world["containers"]:
+        binding = {"HostIp": "127.0.0.1", "HostPort": ports[entry["Id"]]}
+        entry["NetworkSettings"] = {"Ports": {"8000/tcp": [binding], "9000/tcp": None}}
+    monkeypatch.setattr(program, "GATE", tmp_path / "gate")
+    (tmp_path / "gate").mkdir()
+
+    def asked(container: str = "") -> str:
+        (host.folder / "world.json").write_text(json.dumps(host.world))
+        program.look(False, container)
+        return host.calls("exec")[-1][1]
+
+    assert asked() == "new"
+    (tmp_path / "gate/127.0.0.1:8000").touch()
+    assert asked() == "old"
+    assert asked("new") == "new"
+    assert not program.look(False, "gone")["asked"]
+
+
 def test_a_queue_names_the_service_that_should_consume_it(host):
     host.fail("queue:app_docs", "no worker answers that consumes it")
     assert host.parts() == {"queue:app_docs": "no worker answers that consumes it; its worker is app-docs"}
@@ -320,7 +344,7 @@ def test_waiting_asks_again_but_not_at_once(run, monkeypatch, takes, begins):
         def sleep(seconds: float) -> None:
             clock[0] += seconds
 
-    def look(forget: bool) -> dict:
+    def look(forget: bool, container: str = "") -> dict:
         looks.append((clock[0], forget))
         clock[0] += takes
         return {"ready": False, "asked": True, "parts": [program.part("cache", False, "refuses")]}

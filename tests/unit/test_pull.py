@@ -129,3 +129,15 @@ def test_progress_names_services_and_layers(monkeypatch: pytest.MonkeyPatch) -> 
     assert progress.text() == "0 of 3 images are here; api, worker: 2 of 3 layers, 40 s"
     progress.end("api, worker")
     assert progress.text() == "1 of 3 images are here"
+
+
+def test_images_of_a_version_whose_compose_file_is_not_written_yet(pull, tmp_path: Path) -> None:
+    pull({}, {}, {"api:2": "linux/arm64"})
+    environment = os.environ | {"FAKE": str(tmp_path), "PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
+    images = json.dumps({"api": "api:2", "task-worker": "api:2", "cms": "cms:9"})
+    done = subprocess.run(
+        [sys.executable, SCRIPT, "--images", images], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert done.stdout == "api:2\n"
+    assert "cms:9 cannot be pulled" in done.stderr

@@ -1,5 +1,6 @@
 #!/usr/bin/python3
 """Whether OpenMates can work, part by part. Usage: openmates-ready [--json] [--wait SECONDS] [--retry-login | --forget]
+                                                       [--container ID]
 
 Runs ready.py inside the api's container, with that container's own credentials, and adds what only the host sees: what
 the api's log says of its start. Prints one JSON object, to a terminal a table. Exit status: 0 ready, 1 not ready, 2 the
@@ -24,6 +25,7 @@ from pathlib import Path
 
 STATE = Path("/var/lib/openmates/ready")
 MAINTENANCE = Path("/var/lib/openmates-maintenance/flag.json")
+GATE = Path("/run/openmates/gate")  # a file here is named like the one address that gets requests during a roll-out
 DIRECTORY = "/opt/openmates"  # where no container has a label with the project's directory
 PROJECT, SERVICE = "label=com.docker.compose.project=openmates", "label=com.docker.compose.service=api"
 IN_CONTAINER = ["/bin/sh", "/openmates/with-secrets.sh", "python3", "/openmates/ready.py"]
@@ -67,13 +69,24 @@ def inspected(*filters: str) -> list[dict]:
     )
 
 
-def running_api(containers: list[dict]) -> dict:
-    """The newest api container that runs. Raises NotAsked."""
+def published(container: dict) -> set[str]:
+    """The addresses of the host that lead to a container."""
+    ports = container.get("NetworkSettings", {}).get("Ports") or {}
+    return {f"{entry['HostIp']}:{entry['HostPort']}" for entries in ports.values() for entry in entries or []}
+
+
+def running_api(containers: list[dict], wanted: str = "") -> dict:
+    """The api container of that id, or the one that gets the requests, or the newest that runs. Raises NotAsked."""
     if not containers:
         raise NotAsked("the api has no container")
-    for container in containers:
-        if container["State"]["Status"] == "running":
-            return container
+    running = [container for container in containers if container["State"]["Status"] == "running"]
+    if wanted:
+        running = [container for container in running if container["Id"].startswith(wanted)]
+        if not running:
+            raise NotAsked(f"no api container {wanted} runs")
+    gate = {file.name for file in GATE.glob("*:*")}
+    for container in sorted(running, key=lambda item: not published(item) & gate):
+        return container
     state = containers[0]["State"]
     code = f", exit code {state.get('ExitCode')}" if state["Status"] == "exited" else ""
     raise NotAsked(f"the api's container is {state['Status']}{code}")
@@ -224,7 +237,7 @@ def ask(container: dict, wanted: dict, queues: list[str], skip_login: str) -> di
         raise NotAsked(f"ready.py printed something else than its result: {output[:200]!r}") from None
 
 
-def probe(memory: Memory) -> dict:
+def probe(memory: Memory, wanted_container: str = "") -> dict:
     """Check every part once: {ready, asked, parts}."""
     queues: list[str] = []
     try:
@@ -235,7 +248,7 @@ def probe(memory: Memory) -> dict:
             for name in names:
                 consumers.setdefault(name, []).append(service)
         queues = list(consumers)
-        container = running_api(containers)
+        container = running_api(containers, wanted_container)
         answer = ask(container, wanted, queues, memory.reason_for_no_login(container))
     except NotAsked as reason:
         return {"ready": False, "asked": False, "parts": all_parts(queues, str(reason))}
@@ -281,7 +294,7 @@ def forget() -> int:
         return 2
 
 
-def look(forget_login: bool) -> dict:
+def look(forget_login: bool, container: str = "") -> dict:
     """The result of one probe, or of another run's that began while this one waited for its turn."""
     came = time.time()
     try:
@@ -290,11 +303,12 @@ def look(forget_login: bool) -> dict:
             if forget_login:
                 memory.data.pop("login", None)
             last = memory.data.get("last") or {}
-            if not forget_login and came <= last.get("began", 0) <= time.time():
+            if not forget_login and not container and came <= last.get("began", 0) <= time.time():
                 return last["result"]
             began = time.time()
-            result = probe(memory)
-            memory.data["last"] = {"began": began, "result": result}
+            result = probe(memory, container)
+            if not container:
+                memory.data["last"] = {"began": began, "result": result}
             memory.save()
             return result
     except NotAsked as reason:
@@ -325,6 +339,9 @@ def main() -> int:
     parser.add_argument("--json", action="store_true", help="print a JSON object, to a terminal too")
     parser.add_argument("--wait", type=float, default=0, metavar="SECONDS", help="ask again until it is ready")
     parser.add_argument("--retry-login", action="store_true", help="try a login that was rejected once more")
+    parser.add_argument(
+        "--container", default="", metavar="ID", help="ask this container; default: the one that serves"
+    )
     parser.add_argument("--forget", action="store_true", help="only forget that a login was rejected")
     options = parser.parse_args()
     if os.geteuid():
@@ -336,7 +353,7 @@ def main() -> int:
     forget_login = options.retry_login
     while True:
         began = time.monotonic()
-        result = look(forget_login)
+        result = look(forget_login, options.container)
         forget_login = False
         again = max(began + SPACING, time.monotonic() + PAUSE)
         if result["ready"] or again > ends:

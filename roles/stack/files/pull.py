@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Pull the images that a host lacks, before anything is stopped, and refuse those that are not for its processor.
 
-Arguments: the services of the Compose project in the working directory. Prints each image that it pulled. Ends with
+Arguments: the services of the Compose project in the working directory, or `--images` and a JSON object of images by
+service, ahead of a version whose Compose file is not written yet. Prints each image that it pulled. Ends with
 status 1 and one line for each image that cannot be had, or that would not run: Docker starts an image for another
 processor, and what it then logs is `exec format error`. While it pulls, a line `progress: ...` on standard error names
 the services and how many layers of their images have come.
@@ -148,7 +149,12 @@ def main(services: list[str]) -> None:
     code, host, error = docker("version", "--format", "{{.Server.Os}}/{{.Server.Arch}}")
     if code:
         sys.exit(f"Docker does not answer: {error}")
-    images = declared(services)
+    if services[:1] == ["--images"]:
+        images: dict[str, list[str]] = {}
+        for name, image in json.loads(services[1]).items():
+            images.setdefault(image, []).append(name)
+    else:
+        images = declared(services)
     with Progress(len(images)) as progress, ThreadPoolExecutor(PULLS) as pool:
         found = pool.map(lambda image: pull_if_missing(image, images[image], host, progress), images)
         results = dict(zip(images, found, strict=True))

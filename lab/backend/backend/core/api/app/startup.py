@@ -35,6 +35,9 @@ class State:
 def start(services: Services, state: State) -> None:
     """Initialise everything. Raises OSError if the logs cannot be written, SystemExit for a refused domain."""
     settings, vault = services.settings, services.vault
+    fault = os.environ.get("SAMPLE_FAULT", "")
+    if fault == "exit":
+        raise SystemExit("SAMPLE_FAULT: this image ends at its start")
     time.sleep(float(os.environ.get("SAMPLE_START_SECONDS", "0")))
     compliance.set_up(settings.log_directory)
     providers.push_keys(vault)
@@ -47,6 +50,8 @@ def start(services: Services, state: State) -> None:
     log.info("Apps: %s", ", ".join(settings.apps) or "none")
     providers.storage(vault)
     try:
+        if fault == "never-ready":
+            raise RuntimeError("SAMPLE_FAULT: this image never becomes ready")
         _critical(services, state)
     except Exception as error:
         log.critical("Failed during critical service initialization: %s", error)
@@ -57,6 +62,14 @@ def start(services: Services, state: State) -> None:
         celery.send_task(queues.CHECK_APPS, queue=queues.DEFAULT, retry=False)
     except Exception as error:
         log.error("Failed to trigger initial health check: %s", error)
+    if fault.startswith("fails-after:"):
+        threading.Timer(float(fault.partition(":")[2]), _end).start()
+
+
+def _end() -> None:
+    """End as a program does that ran out of memory."""
+    log.critical("SAMPLE_FAULT: this image ends some time after its start")
+    os._exit(1)
 
 
 def stop(services: Services, state: State) -> None:

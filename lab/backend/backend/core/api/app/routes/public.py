@@ -1,10 +1,11 @@
 """Health, Apps, the internal interface, and the sample's own observation."""
 
+import asyncio
 import logging
 
 import httpx
 import redis
-from fastapi import APIRouter, Depends, HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import JSONResponse, RedirectResponse
 from pydantic import BaseModel
 
@@ -99,3 +100,21 @@ async def whoami(request: Request) -> dict[str, object]:
 async def received(request: Request) -> dict[str, int]:
     """The sample's own: how many bytes of the request's body arrived."""
     return {"bytes": sum([len(chunk) async for chunk in request.stream()])}
+
+
+@router.post("/sample/slow")
+async def slow(seconds: float) -> dict[str, float]:
+    """The sample's own: an answer that takes its time, as a file's or a model's does."""
+    await asyncio.sleep(min(seconds, 60))
+    return {"seconds": seconds}
+
+
+@router.websocket("/sample/websocket")
+async def websocket(socket: WebSocket) -> None:
+    """The sample's own: sends back each text, on a connection that stays open like the real backend's."""
+    await socket.accept()
+    try:
+        while True:
+            await socket.send_text(await socket.receive_text())
+    except WebSocketDisconnect:
+        return

@@ -11,7 +11,7 @@ import time
 from datetime import timedelta
 
 import httpx
-from celery import Celery, signals
+from celery import Celery, Task, signals
 from kombu import Queue
 
 from backend.core.api.app import heavy, logs
@@ -121,10 +121,13 @@ def heartbeat() -> None:
     services.cache.set(queues.HEARTBEAT_KEY, repr(time.time()), 600)
 
 
-@app.task(name=queues.SLEEP)
-def sleep(seconds: float) -> float:
-    """Keep a process of the worker busy, as a chat's answer does."""
+@app.task(name=queues.SLEEP, bind=True)
+def sleep(self: Task, seconds: float) -> float:
+    """Keep a process of the worker busy, as a chat's answer does, and count how often this task came to its end."""
     time.sleep(seconds)
+    if client := services.cache.client:
+        client.incr(queues.SLEPT.format(self.request.id))
+        client.expire(queues.SLEPT.format(self.request.id), 7200)
     return seconds
 
 

@@ -16,6 +16,7 @@ ROUND_TRIP = "sample.round_trip"
 HEARTBEAT = "sample.heartbeat"
 SLEEP = "sample.sleep"
 
+SLEPT = "sample:slept:{}"  # how often a task with that id came to its end
 HEARTBEAT_KEY = "sample:scheduler:heartbeat"
 
 

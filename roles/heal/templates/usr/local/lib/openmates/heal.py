@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import calendar
 import dataclasses
+import fcntl
 import json
 import pathlib
 import re
@@ -32,6 +33,7 @@ except ImportError:  # on the host both files are in one directory, which an iso
 
 HOLD = pathlib.Path("/run/openmates-heal/hold")
 HOLD_SECONDS = 3600  # a forgotten hold expires
+ROLLOUT = pathlib.Path("/run/openmates/rollout.lock")  # locked by rollout.py as long as it runs
 # What `docker compose` does when it changes containers. `logs --follow` or `exec` may run for days and change none.
 CHANGES = {b"up", b"down", b"start", b"stop", b"restart", b"create", b"rm", b"run", b"kill", b"pause", b"unpause"}
 
@@ -159,6 +161,8 @@ class Host:
                 return f"{HOLD} exists"
         except OSError:
             pass
+        if locked(ROLLOUT):
+            return "a roll-out is under way"
         for file in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
             try:
                 words = file.read_bytes().split(b"\0")
@@ -199,6 +203,18 @@ class Host:
             raise Trouble(f"`{' '.join(words)}` failed: {error}") from None
         if done.returncode:
             raise Trouble(f"`{' '.join(words)}` failed: {done.stderr.strip()[-300:] or done.returncode}")
+
+
+def locked(file: pathlib.Path) -> bool:
+    """Whether another process holds a lock of a file."""
+    try:
+        with file.open() as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def queues(details: dict) -> set[str] | None:

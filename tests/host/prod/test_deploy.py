@@ -1,0 +1,90 @@
+"""A deploy and a rollback under load, and what decides where Caddy sends a request meanwhile."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from web import ask
+
+from lab import ROOT
+
+API = "registry.openmates.test/glowingkitty/openmates-api"
+SETUP = "registry.openmates.test/glowingkitty/openmates-cms-setup"
+GATE = "/run/openmates/gate"
+
+
+@pytest.fixture
+def gate(server) -> Iterator[str]:
+    """The gate's directory, which is empty again at the end."""
+    server.run(f"mkdir -p {GATE} && chmod 755 /run/openmates {GATE}")
+    yield GATE
+    server.run(f"rm -f {GATE}/*:*")
+
+
+def test_a_file_chooses_the_upstream_of_each_request(server, gate):
+    [port] = {binding["HostPort"] for binding in server.containers()["api"]["NetworkSettings"]["Ports"]["8000/tcp"]}
+    other = {"8000": "8001", "8001": "8000"}[port]
+    server.run(f"touch {gate}/127.0.0.1:{port}")
+    assert ask(server, "GET", "/v1/health").status == 200
+    server.run(f"touch {gate}/127.0.0.1:{other} && rm {gate}/127.0.0.1:{port}")
+    assert ask(server, "GET", "/v1/health").status == 502  # nothing runs there, and no other upstream is tried
+    for path in ("/internal/validate-token", "/metrics/"):
+        answer = ask(server, "GET", path)
+        assert (answer.status, answer.read()) == (404, b"")
+    server.run(f"rm {gate}/127.0.0.1:{other}")
+    assert ask(server, "GET", "/v1/health").status == 200
+
+
+@pytest.fixture
+def version(server) -> str:
+    """Another version of the backend that the host has, which differs in one variable."""
+    tag = "v0.14.0-other"
+    command = """'CMD ["uvicorn", "backend.core.api.main:app", "--host", "0.0.0.0", "--port", "8000"]'"""
+    server.run(
+        f"container=$(docker create {API}:v0.14.0 true) && docker commit --change 'ENV OTHER=1' --change {command}"
+        f" $container {API}:{tag} && docker rm $container && docker tag {SETUP}:v0.14.0 {SETUP}:{tag}"
+    )
+    return tag
+
+
+@pytest.fixture
+def load(server, tmp_path):
+    """A load generator that ends, with its result, when it is called."""
+    out = tmp_path / "load.json"
+    command = [sys.executable, ROOT / "tests/load/load.py", "--host", server.domain, "--address", server.addresses[0]]
+    process = subprocess.Popen([*command, "--ca-file", ROOT / ".lab/acme-root.crt", "--out", out])
+
+    def end() -> dict:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(120) == 0
+        return json.loads(out.read_text())
+
+    yield end
+    process.kill()
+
+
+def test_no_request_fails_in_a_deploy_and_a_rollback(server, version, load):
+    deployed = server.playbook("playbooks/deploy.yml", "-e", f"version={version}")
+    assert deployed.returncode == 0, deployed.stdout[-3000:]
+    assert server.containers()["api"]["Config"]["Image"] == f"{API}:{version}"
+
+    refused = server.playbook("site.yml")
+    assert refused.returncode != 0
+    assert f"openmates_version: {version}" in refused.stdout
+
+    returned = server.playbook("playbooks/rollback.yml")
+    assert returned.returncode == 0, returned.stdout[-3000:]
+    assert server.containers()["api"]["Config"]["Image"] == f"{API}:v0.14.0"
+
+    result = load()
+    assert result["requests"] > 1000
+    assert not result["failed"], result["failures"]
+    assert result["websockets"]["closed"] == {"1012": 20}
+    for service in ("api", "task-worker", "task-scheduler"):
+        assert len(server.run(f"docker ps -q --filter label=com.docker.compose.service={service}").split()) == 1
+    assert not server.run(f"ls {GATE}")

@@ -1,0 +1,113 @@
+"""When a run stops because of the server's release, and what it says that it will interrupt."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
+
+ROOT = Path(__file__).parents[2]
+IMAGE = "ghcr.io/glowingkitty/openmates-api:"
+
+
+def evaluate(role: str, expression: str, **variables: object) -> object:
+    """An expression with the variables of a role and those of its caller."""
+    found: dict = {}
+    for name in ("defaults/main.yml", "vars/main.yml"):
+        loaded = yaml.safe_load((ROOT / "roles" / role / name).read_text())
+        found |= {key: trust_as_template(value) if isinstance(value, str) else value for key, value in loaded.items()}
+    return Templar(DataLoader(), found | variables).template(trust_as_template(expression))
+
+
+def release(origin: str, version: str, **more: object) -> dict:
+    return {
+        "id": "20261126T210000Z",
+        "origin": origin,
+        "time": 0,
+        "images": {"api": {"reference": IMAGE + version}},
+    } | more
+
+
+def stops(current: dict, accept: str = "") -> bool:
+    """Whether the task of `check` would stop the run."""
+    [task] = yaml.safe_load((ROOT / "roles/release/tasks/check.yml").read_text())
+    return evaluate(
+        "release", f"{{{{ {task['when']} }}}}", release_current=current, release_accept=accept,
+        release_declared={"api": IMAGE + "v1"},
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("current", "expected"),
+    [
+        ({}, False),
+        (release("inventory", "v1"), False),
+        (release("inventory", "v0"), False),  # the inventory has changed, which is what site.yml is for
+        (release("version", "v2"), True),
+        (release("version", "v1"), False),  # the inventory has caught up
+        (release("rollback", "v2", restored="x"), True),
+        (release("rollback", "v1", restored="x"), False),
+        (release("rollback", "v1", restored="x", configuration_only=True), True),
+    ],
+    ids=["none", "same", "changed", "other", "caught up", "rolled back", "back at it", "only configuration"],
+)
+def test_a_run_stops_for_a_release_that_the_inventory_does_not_declare(current: dict, expected: bool) -> None:
+    assert stops(current) is expected
+    assert stops(current, accept="inventory") is False
+
+
+def test_the_message_names_the_line_to_change() -> None:
+    [task] = yaml.safe_load((ROOT / "roles/release/tasks/check.yml").read_text())
+    text = evaluate(
+        "release", task["ansible.builtin.fail"]["msg"], inventory_hostname="server",
+        release_current=release("version", "v2", operator="ada"), release_declared={"api": IMAGE + "v1"},
+    )  # fmt: skip
+    assert "server was not changed: it runs release 20261126T210000Z" in text
+    assert "ada gave its version on the command line at 1970-01-01 00:00 UTC." in text
+    assert f"- api: {IMAGE}v2 on the server, {IMAGE}v1 in the inventory" in text
+    assert "set openmates_version: v2." in text
+    assert "-e accept_release=inventory" in text
+
+
+def service(state: str = "running", one_shot: bool = False) -> dict:
+    return {"state": state, "one_shot": one_shot, "health": "", "image": ""}
+
+
+def forecast(outdated: dict[str, str], **services: dict) -> list[str]:
+    names = {"api": service(), "cache": service(), "grafana": service(), "cms-setup": service("exited", True)}
+    info = {"outdated": outdated, "services": names | services}
+    return evaluate("stack", "{{ stack_forecast }}", stack_info=info, stack_api=["api"], stack_workers=["task-worker"])
+
+
+def test_what_is_replaced_beside_the_running_one_interrupts_nothing() -> None:
+    [line] = forecast({"api": "its definition has changed"})
+    assert line == "api is replaced beside the running one: its definition has changed. It interrupts nothing."
+
+
+def test_an_interruption_is_announced_with_its_duration() -> None:
+    [line] = forecast({"cache": "its definition has changed"})
+    assert "cache restarts: its definition has changed" in line
+    assert line.endswith("for up to 30 s.")
+
+
+def test_a_new_password_of_the_cache_interrupts_until_the_api_has_it_too() -> None:
+    assert forecast({"cache": "x", "api": "x"})[0].endswith("for up to 120 s.")
+
+
+def test_an_api_that_does_not_run_cannot_be_replaced_without_an_interruption() -> None:
+    [line] = forecast({"api": "it is exited"}, api=service("exited"))
+    assert line == "api restarts: it is exited. It interrupts all requests, for up to 60 s."
+
+
+def test_what_starts_for_the_first_time_interrupts_nothing_and_is_not_named() -> None:
+    assert forecast({"api": "it has no container"}, api=service("missing")) == []
+
+
+def test_services_that_no_user_notices() -> None:
+    assert forecast({"grafana": "x", "cms-setup": "x"}) == [
+        "grafana restarts: x. No user notices.",
+        "cms-setup runs again: x. It interrupts nothing.",
+    ]
