@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[2]
 def problems(hooks: dict, files: dict | None = None) -> list[str]:
     settings = {"openmates_hooks": hooks, "openmates_hook_files": files or {}}
     places = {"openmates_hooks": "prod/group_vars/prod/main.yml, line 7"}
-    return list(check_hooks(Preflight(settings, {}, None, {}, {}, {}, places, {})))
+    return list(check_hooks(Preflight({}, {}, {}, settings, {}, places, {})))
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,8 @@ def test_site_includes_them_from_beside_the_inventory_in_dry_runs_too(tmp_path: 
     names = [task["name"] for task in tasks]
     hooks = [task for task in tasks if task.get("tags") == "hooks"]
     assert [names.index(task["name"]) for task in hooks] == [
-        names.index("Check settings and host before any change") + 1,
-        names.index("Verify the result") + 1,
+        names.index("Stop if the server runs another release than the inventory declares") + 1,
+        names.index("Note that the release works") + 1,
     ]
     wiring = yaml.safe_load((ROOT / "playbooks/group_vars/all/services.yml").read_text())["openmates_hook_files"]
     given = {"hooks": {"before_site": ["hooks/a.yml"], "after_site": [str(tmp_path / "hooks/b.yml")]}}

@@ -147,7 +147,7 @@ def test_the_task_that_waits_for_services_names_them() -> None:
     [task] = [task for task in tasks if "community.docker.docker_compose_v2" in task]
     wanted = {True: "Start services and wait until they are healthy: cms, api", False: "Start services: cms, api"}
     for wait, name in wanted.items():
-        templar = Templar(DataLoader(), {"stack_wait": wait, "stack_due": ["cms", "api"]})
+        templar = Templar(DataLoader(), {"stack_wait": wait, "stack_rest": ["cms", "api"]})
         assert templar.template(trust_as_template(task["name"])) == name
 
 

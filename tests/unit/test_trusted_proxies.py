@@ -19,7 +19,7 @@ def caddyfile(tmp_path: Path, proxies: list[str]) -> str:
     defaults = yaml.safe_load((ROOT / "roles/caddy/defaults/main.yml").read_text())
     host.available_variables = {**defaults, **host.available_variables}
     text = host.template(trust_as_template((ROOT / "roles/caddy/templates/Caddyfile.j2").read_text()))
-    return text[text.index("api.example.test {") :]
+    return text[text.index("(upstream) {") :]
 
 
 def test_by_default_no_claim_about_a_client_is_believed(tmp_path: Path) -> None:
@@ -37,8 +37,8 @@ def test_only_the_last_address_of_a_trusted_proxy_is_passed_on(tmp_path: Path) -
     assert steps[0] == "vars forwarded_for {http.request.header.X-Forwarded-For}"
     assert "request_header -X-Forwarded-*" in steps[1:-2] and "request_header -CF-Connecting-IP" in steps[1:-2]
     assert steps[-2] == "request_header @proxied X-Forwarded-For {vars.forwarded_for}"
-    proxy = site[site.index("reverse_proxy") :]
-    assert f"\t\ttrusted_proxies {' '.join(PROXIES)}\n" in proxy
+    proxy = site[: site.index("api.example.test {")]
+    assert f"\ttrusted_proxies {' '.join(PROXIES)}\n" in proxy
     # The two replacements, as Go's regexp does them: neither may be empty, which Caddy 2.6.2 takes for a value to set.
     first, second = (re.search(r'X-Forwarded-For "(.*)" "\$1"', text)[1] for text in (steps[-1], proxy))
     for claimed, client in (("a", "a"), ("forged, a", "a"), ("f, g,2001:db8::1", "2001:db8::1")):
