@@ -121,7 +121,7 @@ scenario-prod: lab-base ## Provision prod1 anew, test it and remove it; KEEP=1 k
 	$(MOLECULE_TEST) prod
 
 .PHONY: scenario-interrupted
-scenario-interrupted: lab-base ## Provision prod2 anew, killed at many moments, and remove it; KEEP=1 keeps it
+scenario-interrupted: lab-base ## Provision prod2 anew, killed at the worst moments, and remove it; KEEP=1 keeps it
 	$(MOLECULE_DESTROY) interrupted
 	$(MOLECULE_TEST) interrupted
 
@@ -154,6 +154,10 @@ genuine: lab-base ## Prove all of it with genuine HashiCorp Vault, built from it
 .PHONY: hcloud
 hcloud: lab-base ## Prove playbooks/create_server.yml against a local HcloudApi, with Python 3.12 or later (a container's)
 	lab/progress.py hcloud python lab/hcloud.py
+
+.PHONY: interrupted
+interrupted: lab-base ## Prove that a run killed at any of 19 moments can be run again, as scenario-interrupted does for the worst
+	EVERY_MOMENT=1 lab/proofs.py run 'interrupted: every moment' -- $(MAKE) --no-print-directory scenario-interrupted
 
 .PHONY: faults
 faults: setup ## Freeze, cut off and kill services of lab host HOST=prod2; CASE=cache-frozen FAULT_SECONDS=300 AGAIN=1
