@@ -26,7 +26,7 @@ UNPROVEN = ["-e", "verify_ready_command="]
 TELLING = ["-vvv", "--diff", "-e", "ansible_inject_invocation=true"]  # the most verbose output
 BACK = 90  # seconds until the api must be ready again
 #: Text of the api's checks for a slow Vault, which a busy machine may cause for that many seconds.
-SLOW, SLOW_FOR = ("no answer", "answered only after", "stale"), 15
+SLOW, SLOW_FOR = ("no answer", "answered only after", "stale"), 30
 
 
 def vault_works(server) -> bool:
