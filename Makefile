@@ -9,6 +9,10 @@ export LC_ALL := C.UTF-8
 # With PARTS=1, as `test` and `check` set it, a part's lines begin with its name, because two parts run at a time.
 RUN = $(if $(PARTS),lab/progress.py $@)
 
+# What failed, by part: at the end of the output, not thousands of lines above it.
+FAILURES := $(CURDIR)/.lab/failures
+SHOW_FAILURES = echo; echo "What failed, by part (what it printed before is above):"; tail --verbose --lines=+1 $(FAILURES)/*
+
 .PHONY: help
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,13 +66,16 @@ lab-down: setup ## Remove the lab's hosts, registry and network; images stay cac
 
 .PHONY: check
 check: setup ## Check style and run the unit tests: within five minutes, without Docker
-	$(MAKE) --jobs=2 --no-print-directory PARTS=1 lint unit
+	@rm -rf $(FAILURES)
+	FAILURES=$(FAILURES) $(MAKE) --jobs=2 --no-print-directory PARTS=1 lint unit || { $(SHOW_FAILURES); exit 1; }
 	@echo "Everything passed: lint and unit tests. The tests on lab hosts are in 'make test'."
 
 .PHONY: test
 test: setup ## Run every test, two parts at a time, each line with its part's name; removes the lab hosts, except with KEEP=1
-	$(MAKE) --jobs=2 --no-print-directory PARTS=1 \
-	  scenario-prod lint unit integration scenario-dev directus queues scenario-interrupted # the longest first
+	@rm -rf $(FAILURES)
+	FAILURES=$(FAILURES) $(MAKE) --jobs=2 --no-print-directory PARTS=1 \
+	  scenario-prod lint unit integration scenario-dev directus queues scenario-interrupted \
+	  || { $(SHOW_FAILURES); exit 1; } # the longest first
 	@echo "Everything passed: lint, unit and integration tests, Directus, queues, and the scenarios prod, interrupted and dev."
 
 DOCS := .cache/docs
@@ -114,7 +121,7 @@ scenario-prod: lab-base ## Provision prod1 anew, test it and remove it; KEEP=1 k
 	$(MOLECULE_TEST) prod
 
 .PHONY: scenario-interrupted
-scenario-interrupted: lab-base ## Provision prod2 anew, killed at many moments, and remove it; KEEP=1 keeps it
+scenario-interrupted: lab-base ## Provision prod2 anew, killed at the worst moments, and remove it; KEEP=1 keeps it
 	$(MOLECULE_DESTROY) interrupted
 	$(MOLECULE_TEST) interrupted
 
@@ -147,6 +154,10 @@ genuine: lab-base ## Prove all of it with genuine HashiCorp Vault, built from it
 .PHONY: hcloud
 hcloud: lab-base ## Prove playbooks/create_server.yml against a local HcloudApi, with Python 3.12 or later (a container's)
 	lab/progress.py hcloud python lab/hcloud.py
+
+.PHONY: interrupted
+interrupted: lab-base ## Prove that a run killed at any of 19 moments can be run again, as scenario-interrupted does for the worst
+	EVERY_MOMENT=1 lab/proofs.py run 'interrupted: every moment' -- $(MAKE) --no-print-directory scenario-interrupted
 
 .PHONY: faults
 faults: setup ## Freeze, cut off and kill services of lab host HOST=prod2; CASE=cache-frozen FAULT_SECONDS=300 AGAIN=1

@@ -5,21 +5,49 @@ Usage: lab/progress.py NAME COMMAND [ARGUMENT...]
 
 For commands that run side by side, whose lines would be mixed up, and for those that print nothing for minutes.
 Ends with the command's exit status; a command that a signal ended has 128 and the signal's number, as in a shell.
+
+If FAILURES names a directory and the command fails, the file NAME there gets the lines that say what failed: they
+would be far above the end of the output.
 """
 
 from __future__ import annotations
 
+import collections
 import os
+import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import BinaryIO
 
 SILENCE = 20.0  # seconds
 #: Seconds for the lines that are still under way. A background process that holds the pipe must not hold this one.
 AFTER_END = 2.0
+#: pytest's summary, its lines of what was expected and found, and Ansible's failed tasks.
+FAILED = re.compile(rb"(?:FAILED|ERROR) \S+::|E  |fatal: \[|\[ERROR\]: ")
+COLOUR = re.compile(rb"\x1b\[[0-9;]*m")
+LINES_SHOWN, LAST_LINES = 40, 15
+
+
+class Failures:
+    """The lines of an output that say what failed; the last ones if none does."""
+
+    def __init__(self) -> None:
+        self.telling: collections.deque[bytes] = collections.deque(maxlen=LINES_SHOWN)
+        self.last: collections.deque[bytes] = collections.deque(maxlen=LAST_LINES)
+
+    def read(self, line: bytes) -> None:
+        plain = COLOUR.sub(b"", line).rstrip(b"\r\n")
+        self.last.append(plain)
+        if FAILED.match(plain):
+            self.telling.append(plain)
+
+    def save(self, file: Path) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"\n".join(self.telling or self.last) + b"\n")
 
 
 class Prefixer:
@@ -31,6 +59,7 @@ class Prefixer:
         self.silence = silence
         self.began = self.last = time.monotonic()
         self.lock = threading.Lock()
+        self.failures = Failures()
 
     def write(self, line: bytes) -> None:
         with self.lock:  # one write: the lines of another process may come between
@@ -40,6 +69,7 @@ class Prefixer:
 
     def copy(self, source: BinaryIO) -> None:
         for line in source:
+            self.failures.read(line)
             self.write(line)
 
     def watch(self, ended: threading.Event) -> None:
@@ -71,6 +101,8 @@ def main(arguments: list[str], output: BinaryIO, silence: float = SILENCE) -> in
     reader.join(AFTER_END)
     ended.set()
     watcher.join()
+    if status and (folder := os.environ.get("FAILURES")):
+        prefixer.failures.save(Path(folder) / name)
     return 128 - status if status < 0 else status
 
 

@@ -31,6 +31,9 @@ class Moment:
     keyword: str
     value: str | None = None
     command: str | None = None
+    #: Whether `make test` kills a run here too, where keys or half a database could be lost; `make interrupted` does at
+    #: each moment.
+    worst: bool = False
 
     def _is(self, task: dict) -> bool:
         if self.keyword not in task:
@@ -56,8 +59,8 @@ MODULE = "openmates.server."
 FIRST_CONTACT = [
     Moment("bootstrap", "host_key.yml", MODULE + "host_key"),
     Moment("bootstrap", "main.yml", "ansible.builtin.raw"),
-    Moment("packages", "main.yml", "register", "packages_result", command="pidof dpkg"),
-    Moment("ssh", "main.yml", MODULE + "guarded_files"),
+    Moment("packages", "main.yml", "register", "packages_result", command="pidof dpkg", worst=True),
+    Moment("ssh", "main.yml", MODULE + "guarded_files", worst=True),
     Moment("hardening", "main.yml", MODULE + "host_files"),
 ]
 MOMENTS = [
@@ -67,15 +70,20 @@ MOMENTS = [
     Moment("stack", "main.yml", "no_log"),
     Moment("stack", "main.yml", MODULE + "host_files", "src"),
     Moment("stack", "changes.yml", "community.docker.docker_compose_v2", command="docker images --quiet | grep -q ."),
-    Moment("vault", "init.yml", MODULE + "vault_init"),
-    Moment("vault", "unseal.yml", MODULE + "vault_unseal"),
+    Moment("vault", "init.yml", MODULE + "vault_init", worst=True),
+    Moment("vault", "unseal.yml", MODULE + "vault_unseal", worst=True),
     Moment("vault", "open.yml", "ansible.builtin.include_tasks", "reconcile.yml"),
     Moment(
         *("vault", "reconcile.yml", MODULE + "vault_config"),
         command="test -e /etc/credstore.encrypted/openmates-vault-api",
+        worst=True,
     ),
     Moment("vault", "main.yml", MODULE + "vault_host"),
-    Moment("stack", "changes.yml", "community.docker.docker_compose_v2", command="docker ps --all | grep -q cms-setup"),
+    Moment(
+        *("stack", "changes.yml", "community.docker.docker_compose_v2"),
+        command="docker ps --all | grep -q cms-setup",
+        worst=True,
+    ),
     Moment("directus", "reconcile.yml", MODULE + "directus_config"),
     Moment("stack", "changes.yml", "community.docker.docker_compose_v2", command="docker ps | grep -q task-worker"),
 ]

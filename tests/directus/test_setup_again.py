@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
+from urllib.parse import quote
 
 import pytest
 from ansible_collections.openmates.server.plugins.module_utils.directus import api as directus_api
@@ -117,6 +119,19 @@ def test_a_field_removed_by_hand_comes_back_and_nothing_is_ever_removed(cms):
     assert "schema: field articles.title: created" in cms.works()
     assert stack.sql("select count(by_hand) from articles") == "0"
     assert "schema:" not in cms.works()
+
+
+@pytest.mark.parametrize(
+    ("message", "code"),
+    [("Connection in subscriber mode, only subscriber commands may be used", 0), ("something else", 1)],
+)
+def test_a_connection_to_the_cache_that_has_to_be_made_again_does_not_end_it(done, message: str, code: int) -> None:
+    """And any other rejection that nobody handles does."""
+    late = f"setTimeout(() => Promise.reject(new Error({json.dumps(message)})), 300)"
+    options = ("--env", f"NODE_OPTIONS=--import=data:text/javascript,{quote(late)}", *done.options)
+    ended = done.stack.once("node", "/openmates/cms-setup.mjs", options=options)
+    assert ended.returncode == code, ended.stderr[-3000:]
+    assert ("The connection to the cache is made again" in ended.stderr) == (code == 0)
 
 
 def test_the_database_is_down_or_refuses(done):

@@ -38,8 +38,16 @@ class NoAnswer(Exception):
     """No answer, which is not a failure during a start."""
 
 
+#: How many times as long a condition may take on a slow, busy machine. It costs nothing where the condition is met.
+PATIENCE = 3
+
+
 def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
-    """The condition's first true result. Fails after that many seconds, with the description of the condition."""
+    """The condition's first true result. Fails with the description of the condition if there is none.
+
+    seconds: how long it takes at most on a quick machine.
+    """
+    seconds *= PATIENCE
     deadline = time.monotonic() + seconds
     while True:
         with contextlib.suppress(NoAnswer):

@@ -248,7 +248,10 @@ def test_an_upgrade_recreates_what_is_listed_here_and_no_more(tmp_path: Path) ->
     # The account of the api in Directus; cms names its secrets as text.
     logging_in = WITH_BACKEND_SECRETS | {"cms", "cms-setup", "app-ai-worker", "app-docs-worker"}
     assert changed(before, after) == {
-        name: {"labels", "environment"} if name in logging_in else {"labels"} for name in labelled
+        name: {"labels"}
+        | ({"environment"} if name in logging_in else set())
+        | ({"command"} if name == "cms" else set())
+        for name in labelled
     }
     assert labelled == SERVICES - {"cadvisor"} | {"app-ai-worker", "app-docs-worker"}
 
@@ -609,7 +612,8 @@ def test_openmates_own_cms_setup_runs_after_directus(tmp_path: Path) -> None:
     assert "cms-schema:/cms-schema:ro" in services["api"]["volumes"]
     assert setup["depends_on"] == {"cms": {"condition": "service_healthy"}}
     assert "cms-setup" not in cms["depends_on"]
-    assert cms["command"] == ["sh", "-c", "node /openmates/cms-setup.mjs && exec node cli.js start"]
+    start = "exec node --import /openmates/subscriber.mjs cli.js start"
+    assert cms["command"] == ["sh", "-c", f"node /openmates/cms-setup.mjs && {start}"]
     assert "ADMIN_PASSWORD_FILE" in cms["environment"]
     assert "CMS_SETUP_EXPECTED" not in cms["environment"], "OpenMates' cms-setup writes it, not the one inside cms"
 

@@ -57,6 +57,26 @@ def test_lines_come_when_they_are_printed(command: list[str]) -> None:
         process.terminate()
 
 
+@pytest.mark.parametrize(
+    ("printed", "kept"),
+    [
+        (
+            "a.py::b FAILED [ 2%]\nE    assert 1 == 2\n\x1b[31mFAILED\x1b[0m test_a.py::b - x\nExecuted: Successful\n",
+            "E    assert 1 == 2\nFAILED test_a.py::b - x\n",
+        ),
+        ("TASK [a]\nfatal: [prod1]: FAILED! => \nPLAY RECAP\n", "fatal: [prod1]: FAILED! => \n"),
+        ("one\ntwo\n", "one\ntwo\n"),
+    ],
+    ids=["pytest", "ansible", "anything else"],
+)
+def test_what_failed_is_kept_for_the_end(tmp_path: Path, monkeypatch, printed: str, kept: str) -> None:
+    monkeypatch.setenv("FAILURES", str(tmp_path / "failures"))
+    assert prefixed("sh", "-c", 'printf %s "$0"', printed).returncode == 0
+    assert not (tmp_path / "failures").exists()
+    assert prefixed("sh", "-c", 'printf %s "$0"; exit 3', printed).returncode == 3
+    assert (tmp_path / "failures/part").read_text() == kept
+
+
 def test_a_silent_command_is_reported_as_running() -> None:
     done = prefixed("sh", "-c", "sleep 1; echo end", silence=0.3)
     assert "[part] ... still running, 0:00 min" in done.stdout and done.stdout.endswith("[part] end\n")

@@ -60,7 +60,8 @@ def state(name: str, folder: Path) -> dict:
     }
 
 
-# What has changed since then: the backend logs in to Directus with an account of its own.
+# What has changed since then: the backend logs in to Directus with an account of its own, and Directus survives a fault
+# of its client of the cache.
 ACCOUNT = "operator+openmates@openmates.org"
 SETUP = {"CMS_SETUP_ACCOUNT": ACCOUNT, "CMS_SETUP_ACCOUNT_SECRET": "/run/secrets/ACCOUNT_PASSWORD"}
 
@@ -77,6 +78,8 @@ def with_the_account(before: dict) -> dict:
         part["environment"] for name, part in parts.items() if name[:8] == "service " and logs_in(part)
     ):
         environment |= SETUP if "ADMIN_EMAIL" in environment else {"DATABASE_ADMIN_EMAIL": ACCOUNT}
+    command = parts["service cms"].get("command", [])
+    command[:] = [word.replace("node cli.js", "node --import /openmates/subscriber.mjs cli.js") for word in command]
     return parts
 
 

@@ -127,18 +127,21 @@ def test_the_command_reports_every_part(server):
     assert server.host.run("runuser -u nobody -- /usr/local/sbin/openmates-ready").rc == 2
 
 
-def test_it_costs_less_than_a_cpu_second(server):
+def test_it_costs_little(server):
+    """At most a second of a CPU that needs 0.22 s for the reference, and half as much again with Docker's clients."""
     container = server.containers()["api"]
     identity = container["Id"]
     measure = f"docker exec {identity} python3 -c {shlex.quote(MEASURE)} {shlex.quote(','.join(queues(server)))}"
-    inside = float(server.run(measure).split()[-1])
+    reference, inside = map(float, server.run(measure).split()[-2:])
     outside = server.run(f"bash -c 'TIMEFORMAT=\"%U %S\"; time {PROBE} >/dev/null' 2>&1").split()
-    assert inside < 1, "ready.py alone"
-    assert inside + sum(map(float, outside)) < 1.5, "with the Docker clients on the host"
+    assert inside < 4.5 * reference, "ready.py alone"
+    assert inside + sum(map(float, outside)) < 6.8 * reference, "with the Docker clients on the host"
 
 
 MEASURE = """
-import resource, subprocess, sys
+import hashlib, resource, subprocess, sys, time
+hashlib.pbkdf2_hmac("sha256", b"", b"", 1_000_000)
+print(time.process_time())
 command = ["/bin/sh", "/openmates/with-secrets.sh", "python3", "/openmates/ready.py", "--queues", sys.argv[1]]
 subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
 used = resource.getrusage(resource.RUSAGE_CHILDREN)

@@ -1,12 +1,13 @@
-// Prepares Directus's database: tables, the inventory's administrator and the account of the api, the schema file. Runs once inside Directus's
-// image, and changes only differences. It decides by the content of the database, so it can be killed at any time and
-// run again.
+// Prepares Directus's database: tables, the inventory's administrator and the account of the api, the schema file. Runs
+// once inside Directus's image, and changes only differences. It decides by the content of the database, so it can be
+// killed at any time and run again.
 import { createRequire } from 'node:module';
 import { randomUUID } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { pathToFileURL } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
+import './subscriber.mjs';
 import { additions, losses, names } from './schema.mjs';
 
 const DEADLINE = Number(process.env.CMS_SETUP_DEADLINE ?? 120); // seconds to wait for the database
@@ -75,7 +76,8 @@ async function clearHalfDone(database) {
 }
 
 function bootstrap() {
-	const done = spawnSync(process.execPath, ['cli.js', 'bootstrap'], { stdio: 'inherit' });
+	const handler = fileURLToPath(new URL('subscriber.mjs', import.meta.url));
+	const done = spawnSync(process.execPath, ['--import', handler, 'cli.js', 'bootstrap'], { stdio: 'inherit' });
 	if (done.status !== 0) {
 		throw new Problem(`Directus's bootstrap failed (${done.signal ?? `exit code ${done.status}`}); its reason stands above.`);
 	}
