@@ -14,6 +14,7 @@ from contract.upstream import DOCKERFILES, Upstream
 
 SCHEMAS = "backend/core/directus/schemas/"
 _WRAPPER = "config/bin/cms-setup.py"
+_READER = "config/bin/cms_schema.py"
 
 
 def compare(upstream: Upstream, project: Project) -> Iterator[Finding]:
@@ -64,12 +65,12 @@ def _wrapper(upstream: Upstream, project: Project) -> Iterator[Finding]:
             BREAKS, f"images/cms-setup/{name}", f"cms-setup runs {name}, which OpenMates' image does not have",
             "backend/core/directus/setup/", f"{COMPOSE}: cms-setup.command",
         )  # fmt: skip
-    folders = set(re.findall(r"/usr/src/app/[\w/-]+(?=[\"'\s)/])", project.file(_WRAPPER, project.cms_setup_kind)))
+    folders = set(re.findall(r"/usr/src/app/[\w/-]+(?=[\"'\s)/])", project.file(_READER, project.cms_setup_kind)))
     for folder in sorted(folders):
         if dockerfile and folder not in dockerfile:
             yield Finding(
                 BREAKS, f"images/cms-setup{folder}", f"cms-setup reads {folder}, which OpenMates' image does not have",
-                DOCKERFILES["openmates-cms-setup"], f"files/compose/{_WRAPPER}",
+                DOCKERFILES["openmates-cms-setup"], f"files/compose/{_READER}",
             )  # fmt: skip
 
 

@@ -27,7 +27,7 @@ import typing as t
 from collections.abc import Iterable
 from pathlib import Path
 
-import yaml
+from cms_schema import FOLDER, Invalid, Schema, read_expected, read_schema
 from directus_session import Directus, Problem, Refused
 
 TICK = 15.0  # seconds between two lines of progress
@@ -78,7 +78,7 @@ class Settings:
 
     @property
     def schemas(self) -> Path:
-        return Path(self.environment.get("SCHEMAS_DIR", "/usr/src/app/schemas"))
+        return Path(self.environment.get("SCHEMAS_DIR", FOLDER))
 
     @property
     def source(self) -> str:
@@ -133,61 +133,7 @@ class Redactor:
         return INVITE_CODE.sub("********", TOKEN.sub("********", text))
 
 
-# ---------------------------------------------------------------- the schema files
-
-
-@dataclasses.dataclass
-class Schema:
-    """The declarations of the image's files.
-
-    OpenMates v0.14 creates only the first collection of a file with several, later versions create all: `more` has the
-    others, which count once the program has named them.
-    """
-
-    first: dict[str, list[str]]
-    more: dict[str, list[str]]
-    files: dict[Path, set[str]]
-    digest: str
-
-    def expected(self, named: Iterable[str]) -> dict[str, list[str]]:
-        return self.first | {name: self.more[name] for name in named if name in self.more}
-
-    def left(self, lacking: Iterable[str], unfinished: set[str]) -> list[Path]:
-        """The files that another pass must process; all of them if that is unknown."""
-        found = [file for file, names in self.files.items() if names & set(lacking) or file.name in unfinished]
-        return found or list(self.files)
-
-
-def fields_of(collection: object) -> list[str]:
-    fields = collection.get("fields") if isinstance(collection, dict) else None
-    return list(map(str, fields)) if isinstance(fields, dict) else []
-
-
-def read_schema(folder: Path, program: Iterable[str] = ()) -> Schema:
-    """Raises Problem for an invalid schema. `program`: arguments of the command; files among them count too."""
-    files = sorted({*folder.glob("*.yml"), *folder.glob("*.yaml")})
-    if not files:
-        raise Problem(f"the image has no schema files in {folder}: it is not OpenMates' cms-setup, or a newer one.")
-    digest = hashlib.sha256()
-    first: dict[str, list[str]] = {}
-    more: dict[str, list[str]] = {}
-    names: dict[Path, set[str]] = {}
-    for file in files:
-        text = file.read_bytes()
-        digest.update(file.name.encode() + b"\0" + hashlib.sha256(text).digest())
-        try:
-            declared = yaml.safe_load(text) or {}
-        except yaml.YAMLError as error:
-            raise Problem(f"the image's schema file {file.name} is no YAML: {' '.join(str(error).split())}") from None
-        if not isinstance(declared, dict):
-            raise Problem(f"the image's schema file {file.name} declares no collections.")
-        names[file] = set(map(str, declared))
-        for number, (name, collection) in enumerate(declared.items()):
-            (more if number else first)[str(name)] = fields_of(collection)
-    for argument in program:
-        with contextlib.suppress(OSError):
-            digest.update(hashlib.sha256(Path(argument).read_bytes()).digest())
-    return Schema(first, more, names, digest.hexdigest())
+# ---------------------------------------------------------------- the list of what is expected
 
 
 def write_expected(file: Path, source: str, collections: dict[str, list[str]], digest: str, invite: str) -> None:
@@ -201,15 +147,6 @@ def write_expected(file: Path, source: str, collections: dict[str, list[str]], d
     except OSError as error:
         raise Problem(f"{file} cannot be written by user {os.getuid()}: {error.strerror}. site.yml hands its volume"
                       " over to that user.") from None  # fmt: skip
-
-
-def read_expected(file: Path) -> dict:
-    """The content that an earlier run wrote, or empty."""
-    with contextlib.suppress(OSError, ValueError):
-        found = json.loads(file.read_text(encoding="utf-8"))
-        if isinstance(found, dict) and isinstance(found.get("collections"), dict):
-            return found
-    return {"source": "", "digest": "", "collections": {}}
 
 
 # ---------------------------------------------------------------- Directus
@@ -454,7 +391,7 @@ def main() -> int:
     try:
         settings = read_settings(sys.argv[1:], dict(os.environ))
         work(settings)
-    except Problem as problem:
+    except (Problem, Invalid) as problem:
         text = str(problem)
     except OSError as error:
         text = f"Directus cannot be asked: {getattr(error, 'reason', error)}. See `docker compose logs cms`."
