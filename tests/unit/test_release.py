@@ -10,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
-FILE = Path(__file__).parents[2] / "roles/release/files/openmates-release.py"
+ROOT = Path(__file__).parents[2]
+FILE = ROOT / "roles/release/files/openmates-release.py"
+sys.path.insert(0, str(FILE.parent))  # on the host, the module beside it is where the program looks
 spec = importlib.util.spec_from_file_location("openmates_release", FILE)
 program = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(program)
@@ -24,6 +26,9 @@ words = sys.argv[1:]
 if words[:2] == ["compose", "config"]:
     text = (Path({folder!r}) / "stack/docker-compose.yml").read_text()
     print(json.dumps({{"services": {{"api": {{"image": text.split()[-1]}}}}}}))
+elif words[0] == "compose" and "psql" in words:
+    schema = Path({folder!r}) / "schema.txt"
+    print(schema.read_text()) if schema.exists() else sys.exit("service is not running")
 elif words[:2] == ["image", "inspect"]:
     name = words[2]
     found = images.get(name) or (name if name in images.values() else "")
@@ -55,6 +60,16 @@ class Server:
         if found is not None:
             file.write_text(json.dumps(found))
         return json.loads(file.read_text())
+
+    def schema(self, **collections: list[str]) -> None:
+        """Directus's schema from now on: the fields of each collection. A field of another type: `title:text`."""
+        rows = ["migration 20240101A\t"]
+        for collection, fields in collections.items():
+            rows.append(f"collection {collection}\tx")
+            for field in fields:
+                name, _, kind = field.partition(":")
+                rows += [f"column {collection}.{name}\t{kind}", f"field {collection}.{name}\tx"]
+        (self.folder / "schema.txt").write_text("\n".join(rows))
 
     def declare(self, image: str, setting: str) -> None:
         """What site.yml writes."""
@@ -183,3 +198,74 @@ def test_a_recording_that_was_cut_off_is_no_release(server: Server) -> None:
     (program.STATE / "20269999999/files").mkdir(parents=True)
     assert len(program.releases()) == 1
     assert program.table().startswith("* 2026")
+
+
+# ---------------------------------------------------------------- Directus's schema
+
+
+def test_a_release_says_whether_it_changed_the_schema_whatever_was_dumped(server: Server) -> None:
+    dump = str(server.folder / "before.dump")
+    server.schema(chats=["id"])
+    first = server.deploy("api:v1", "one", schema={"dump": dump})
+    second = server.deploy("api:v1", "two", schema={"dump": dump})
+    server.schema(chats=["id", "title"], tasks=["id", "text"])
+    third = server.deploy("api:v2", "three", schema={"dump": dump})
+    schemas = [program.named(name).facts["schema"] for name in (first, second, third)]
+    assert [schema["changed"] for schema in schemas] == [None, False, True]
+    assert schemas[2] == {"dump": dump, "changed": True, "what": ["chats.title: created", "tasks: created"]}
+    notes = [line.strip() for line in program.table().splitlines() if line.startswith("    ")]
+    assert notes == [
+        f"schema changed: chats.title: created, tasks: created, dump {dump}",
+        f"schema may have changed, dump {dump}",  # the first, which can be compared with none
+    ]
+
+
+def test_what_has_changed_since_a_release_is_named_with_the_dump_of_before(server: Server) -> None:
+    dumps = [server.folder / f"{number}.dump" for number in range(3)]
+    for dump in dumps:
+        dump.touch()
+    server.schema(chats=["id"])
+    first = server.deploy("api:v1", "one", schema={"dump": str(dumps[0])})
+    second = server.deploy("api:v1", "two", schema={"dump": str(dumps[1])})  # changes nothing
+    server.schema(chats=["id:uuid"])
+    third = server.deploy("api:v2", "three", schema={"dump": str(dumps[2])})
+    expected = {"changed": True, "what": ["chats.id: changed"], "dump": str(dumps[2])}
+    assert [program.since(program.named(name)) for name in (first, second)] == [expected, expected]
+    assert program.since(program.named(third)) == {"changed": False, "what": [], "dump": ""}
+    dumps[2].unlink()
+    assert program.since(program.named(first))["dump"] == ""
+
+
+def test_a_change_by_hand_after_the_last_release_counts(server: Server) -> None:
+    server.schema(chats=["id", "title"])
+    name = server.deploy("api:v1", "one")
+    server.schema(chats=["id"])
+    assert program.since(program.named(name))["what"] == ["chats.title: removed"]
+
+
+def test_a_schema_that_cannot_be_read_is_not_known_and_no_obstacle(server: Server) -> None:
+    first = server.deploy("api:v1", "one")
+    assert program.named(first).facts["schema"] == {"dump": "", "changed": None, "what": []}
+    server.schema(chats=["id"])
+    second = server.deploy("api:v1", "two")
+    assert program.since(program.named(first))["changed"] is None
+    (server.folder / "schema.txt").unlink()  # the database is down now
+    assert program.since(program.named(second)) == {"changed": False, "what": [], "dump": ""}
+
+
+def test_names_of_differences() -> None:
+    differences = program.stored_schema.differences
+    before = {"column a.x": "1", "field a.x": "1", "column b.y": "1", "collection c": "1", "migration 1A": ""}
+    after = {"column a.x": "1", "field a.x": "2", "relation a.z": "1", "collection c": "2", "migration 2A": ""}
+    assert differences(before, after) == [
+        *("a.x: changed", "a.z: created", "b: removed", "c: changed", "migration 1A: removed", "migration 2A: created"),
+    ]
+    assert differences(before, dict(before)) == []
+
+
+def test_many_differences_are_counted(server: Server) -> None:
+    server.schema(chats=["id"])
+    server.deploy("api:v1", "one")
+    server.schema(chats=["id", *(f"f{number:02}" for number in range(60))])
+    what = program.named(server.deploy("api:v1", "two")).facts["schema"]["what"]
+    assert (len(what), what[-2:]) == (51, ["chats.f49: created", "and 10 more"])

@@ -8,6 +8,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from rendering import templar
 
 ROOT = Path(__file__).parents[2]
 IMAGE = "ghcr.io/glowingkitty/openmates-api:"
@@ -111,3 +112,63 @@ def test_services_that_no_user_notices() -> None:
         "grafana restarts: x. No user notices.",
         "cms-setup runs again: x. It interrupts nothing.",
     ]
+
+
+# ---------------------------------------------------------------- a rollback and the schema
+
+
+def rollback_schema(since: dict | None) -> str:
+    [play] = yaml.safe_load((ROOT / "playbooks/rollback.yml").read_text())
+    target = {"id": "x"} | ({"since": since} if since is not None else {})
+    return evaluate("release", play["vars"]["rollback_schema"], rollback_target=target)
+
+
+def test_a_rollback_says_whether_the_schema_has_changed_since() -> None:
+    assert rollback_schema({"changed": False, "what": [], "dump": ""}) == "Directus's schema is the same."
+    what = ["chats.title: created", "tasks: created"]
+    assert rollback_schema({"changed": True, "what": what, "dump": "/var/backups/x.dump"}) == (
+        "Directus's schema has changed since, and stays as it is: chats.title: created, tasks: created."
+        " The database of before is in /var/backups/x.dump."
+    )
+    many = rollback_schema({"changed": True, "what": [f"f{number}" for number in range(22)], "dump": ""})
+    assert many.endswith("f19 and 2 more.")
+
+
+@pytest.mark.parametrize("since", [None, {"changed": None, "what": [], "dump": ""}])
+def test_a_rollback_does_not_claim_to_know_what_it_does_not(since: dict | None) -> None:
+    assert rollback_schema(since).startswith("It is not known whether Directus's schema has changed since")
+
+
+# ---------------------------------------------------------------- the project's directory
+
+
+@pytest.mark.parametrize(
+    ("role", "setting", "program", "constant"),
+    [
+        ("release", "release_directory", "/usr/local/sbin/openmates-release", "STACK"),
+        ("stack", "stack_directory", "/usr/local/sbin/openmates-ready", "DIRECTORY"),
+    ],
+)
+def test_programs_on_the_host_follow_openmates_directory(
+    role: str, setting: str, program: str, constant: str, tmp_path: Path
+) -> None:
+    tasks = yaml.safe_load((ROOT / "roles" / role / "tasks/main.yml").read_text())
+    [content] = [
+        file["content"]
+        for task in tasks
+        for file in task.get("openmates.server.host_files", {}).get("files", [])
+        if isinstance(file, dict) and file["path"] == program
+    ]
+    name = program.rpartition("/")[2]
+    source = (ROOT / "roles" / role / "files" / f"{name}.py").read_text().removesuffix("\n")
+    template = content.replace(f"lookup('ansible.builtin.file', '{name}.py')", "source")
+    text = evaluate(role, template, source=source, **{setting: "/srv/mates"})
+    assert "/opt/openmates" not in text
+    [line] = [line for line in text.splitlines() if line.startswith(f"{constant} = ")]
+    assert '"/srv/mates"' in line
+
+
+def test_the_project_hands_its_directory_to_the_roles(tmp_path: Path) -> None:
+    host = templar("prod", tmp_path, openmates_directory="/srv/mates")
+    for name in ("release_directory", "stack_directory"):
+        assert host.template(trust_as_template(f"{{{{ {name} }}}}")) == "/srv/mates"

@@ -3,9 +3,11 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The releases of this server: what was rolled out when, by whom, and how to get back to it. See docs/deploy.md.
 
-A release is the images that the services run, by their ids, and the rendered configuration, without secrets. Root only:
+A release is the images that the services run, by their ids, and the rendered configuration, without secrets. Directus's
+schema at that time is noted beside it. Root only:
 
     openmates-release list [--json]                 the releases, the newest first; * marks the current one
+    openmates-release show ID                       a release, and whether Directus's schema has changed since
     openmates-release record --json '{...}'         note that the project's files and images were rolled out
     openmates-release confirm ID RESULT             note the result; after `ok` remove what is too old
     openmates-release restore ID                    put a release's configuration and images in place; starts nothing
@@ -24,9 +26,13 @@ import sys
 import time
 from pathlib import Path
 
+sys.path.insert(0, "/usr/local/lib/openmates")
+import stored_schema
+
 STATE = Path("/var/lib/openmates/releases")
-STACK = Path("/opt/openmates")
+STACK = Path("/opt/openmates")  # the role writes openmates_directory here
 KEEP = 5
+SHOWN = 50  # changes of the schema in a record
 #: Not configuration: secrets stay what they are, whatever release runs.
 LEFT_OUT = {"secrets", ".vault-init", ".vault-root", ".vault-wipe"}
 FORMAT = "%Y%m%dT%H%M%SZ"
@@ -68,6 +74,12 @@ class Release:
     @property
     def files(self) -> Path:
         return self.directory / "files"
+
+    @property
+    def schema(self) -> stored_schema.Schema | None:
+        """Directus's schema when the release was recorded; None if it is not known."""
+        file = self.directory / "schema.json"
+        return json.loads(file.read_text()) if file.exists() else None
 
 
 def releases() -> list[Release]:
@@ -144,9 +156,33 @@ def record(given: dict) -> dict:
         copy.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
         copy.write_bytes(content)
         copy.chmod((STACK / path).stat().st_mode & 0o777)
+    schema = stored_schema.read(STACK)
+    if schema is not None:
+        (release.directory / "schema.json").write_text(json.dumps(schema))
     facts = {"time": time.time(), "fingerprint": digest.hexdigest(), "images": used, "result": "not verified"}
+    facts["schema"] = {"dump": "", **(given.get("schema") or {}), **changes(last.schema if last else None, schema)}
     release.write(given | facts)
     return {"id": release.id, "new": True}
+
+
+def changes(before: stored_schema.Schema | None, after: stored_schema.Schema | None) -> dict:
+    """Whether a schema differs from an earlier one, and in what; `changed` is None if one of them is not known."""
+    if before is None or after is None:
+        return {"changed": None, "what": []}
+    what = stored_schema.differences(before, after)
+    more = [f"and {len(what) - SHOWN} more"] if len(what) > SHOWN else []
+    return {"changed": bool(what), "what": what[:SHOWN] + more}
+
+
+def since(release: Release) -> dict:
+    """How Directus's schema has changed since a release, with the dump from before the first change, if it exists."""
+    now, later = current(), [other for other in reversed(releases()) if other.id > release.id]
+    schemas = [other.facts.get("schema") or {} for other in later]
+    dumps = [schema["dump"] for schema in schemas if schema.get("dump") and schema.get("changed") is not False]
+    return {
+        **changes(release.schema, stored_schema.read(STACK) or (now.schema if now else None)),
+        "dump": next((dump for dump in dumps if Path(dump).exists()), ""),
+    }
 
 
 def confirm(name: str, result: str, keep: int) -> list[str]:
@@ -207,6 +243,15 @@ def restore(release: Release) -> dict:
     return {"id": release.id, "schema": facts.get("schema") or {}, "images": facts["images"]}
 
 
+def schema_note(schema: dict) -> str:
+    """What a release did to Directus's schema; empty if that is nothing."""
+    changed, what = schema.get("changed"), schema.get("what") or []
+    dump = f", dump {schema['dump']}" if schema.get("dump") else ""
+    if changed:
+        return f"schema changed: {', '.join(what[:5])}{f' and {len(what) - 5} more' if len(what) > 5 else ''}{dump}"
+    return f"schema may have changed{dump}" if changed is None and dump else ""
+
+
 def table() -> str:
     """The releases for an operator."""
     now = current()
@@ -216,7 +261,7 @@ def table() -> str:
         versions = sorted({entry["reference"] for name, entry in facts["images"].items() if name in ("api", "cms")})
         schema = facts.get("schema") or {}
         notes = [f"returned to {facts['restored']}"] if facts.get("restored") else []
-        notes += [f"schema changed, dump {schema['dump']}"] if schema.get("dump") else []
+        notes += [schema_note(schema)] if schema_note(schema) else []
         by = f"{facts.get('operator') or '?'} at {facts.get('commit') or 'no commit'}"
         mark = "*" if now and release.id == now.id else " "
         rows.append(f"{mark} {release.id}  {facts['result']:<12}  {facts['origin']:<9}  {by}  {' '.join(versions)}")
@@ -246,7 +291,7 @@ def main() -> int:
             print(json.dumps(found) if options.json else table())
         elif options.verb == "show":
             release = named(options.release)
-            print(json.dumps({"id": release.id} | release.facts))
+            print(json.dumps({"id": release.id} | release.facts | {"since": since(release)}))
         elif options.verb == "record":
             print(json.dumps(record(options.json)))
         elif options.verb == "confirm":
