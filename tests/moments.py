@@ -69,7 +69,7 @@ MOMENTS = [
     Moment("caddy", "main.yml", MODULE + "host_files"),
     Moment("stack", "main.yml", "no_log"),
     Moment("stack", "main.yml", MODULE + "host_files", "src"),
-    Moment("stack", "changes.yml", "community.docker.docker_compose_v2", command="docker images --quiet | grep -q ."),
+    Moment("stack", "up.yml", "community.docker.docker_compose_v2", command="docker images --quiet | grep -q ."),
     Moment("vault", "init.yml", MODULE + "vault_init", worst=True),
     Moment("vault", "unseal.yml", MODULE + "vault_unseal", worst=True),
     Moment("vault", "open.yml", "ansible.builtin.include_tasks", "reconcile.yml"),
@@ -80,10 +80,10 @@ MOMENTS = [
     ),
     Moment("vault", "main.yml", MODULE + "vault_host"),
     Moment(
-        *("stack", "changes.yml", "community.docker.docker_compose_v2"),
+        *("stack", "up.yml", "community.docker.docker_compose_v2"),
         command="docker ps --all | grep -q cms-setup",
         worst=True,
     ),
     Moment("directus", "reconcile.yml", MODULE + "directus_config"),
-    Moment("stack", "changes.yml", "community.docker.docker_compose_v2", command="docker ps | grep -q task-worker"),
+    Moment("stack", "up.yml", "community.docker.docker_compose_v2", command="docker ps | grep -q task-worker"),
 ]

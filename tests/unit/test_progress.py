@@ -163,11 +163,11 @@ def test_quick_tasks_and_a_dry_run_print_nothing_more(tmp_path: Path) -> None:
 
 
 def test_the_task_that_waits_for_services_names_them() -> None:
-    tasks = yaml.safe_load((ROOT / "roles/stack/tasks/changes.yml").read_text())
+    tasks = yaml.safe_load((ROOT / "roles/stack/tasks/up.yml").read_text())
     [task] = [task for task in tasks if "community.docker.docker_compose_v2" in task]
     wanted = {True: "Start services and wait until they are healthy: cms, api", False: "Start services: cms, api"}
     for wait, name in wanted.items():
-        templar = Templar(DataLoader(), {"stack_wait": wait, "stack_rest": ["cms", "api"]})
+        templar = Templar(DataLoader(), {"stack_wait": wait, "stack_up_services": ["cms", "api"]})
         assert templar.template(trust_as_template(task["name"])) == name
 
 
