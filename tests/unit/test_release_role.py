@@ -66,11 +66,41 @@ def test_the_message_names_the_line_to_change() -> None:
         "release", task["ansible.builtin.fail"]["msg"], inventory_hostname="server",
         release_current=release("version", "v2", operator="ada"), release_declared={"api": IMAGE + "v1"},
     )  # fmt: skip
-    assert "server was not changed: it runs release 20261126T210000Z" in text
-    assert "ada gave its version on the command line at 1970-01-01 00:00 UTC." in text
-    assert f"- api: {IMAGE}v2 on the server, {IMAGE}v1 in the inventory" in text
-    assert "set openmates_version: v2." in text
-    assert "-e accept_release=inventory" in text
+    assert text.splitlines() == [
+        "server was not changed: it runs release 20261126T210000Z, which ada deployed at 1970-01-01 00:00 UTC, and the"
+        " inventory declares something else:",
+        f"- api: {IMAGE}v2 instead of {IMAGE}v1",
+        "Set openmates_version: v2 to keep it, or add -e accept_release=inventory to replace it.",
+    ]
+
+
+def message(current: dict, **declared: str) -> list[str]:
+    [task] = yaml.safe_load((ROOT / "roles/release/tasks/check.yml").read_text())
+    return evaluate(
+        "release", task["ansible.builtin.fail"]["msg"], inventory_hostname="server",
+        release_current=current, release_declared={"api": IMAGE + "v1"} | declared,
+    ).splitlines()  # fmt: skip
+
+
+def test_services_with_the_same_difference_share_a_line() -> None:
+    current = release("version", "v2")
+    current["images"] |= {"task-worker": {"reference": IMAGE + "v2"}, "cms": {"reference": "cms:1"}}
+    lines = message(current, **{"task-worker": IMAGE + "v1", "cms": "cms:0"})
+    assert lines[1:-1] == [f"- api, task-worker: {IMAGE}v2 instead of {IMAGE}v1", "- cms: cms:1 instead of cms:0"]
+    assert "which an operator deployed at" in lines[0]
+
+
+def test_a_rollback_names_the_release_that_was_returned_to() -> None:
+    first, difference, last = message(release("rollback", "v1", restored="20261101T0Z", configuration_only=True))
+    assert "it runs release 20261101T0Z, which an operator returned to at" in first
+    assert difference == "- the configuration of that release; the images are the same"
+    assert last.startswith("Set what that release was configured with to keep it, or add -e accept_release=inventory")
+
+
+def test_an_image_of_one_service_is_kept_by_openmates_services() -> None:
+    current = release("version", "v1")
+    current["images"]["grafana"] = {"reference": "grafana:2"}
+    assert message(current, grafana="grafana:1")[-1].startswith("Set these images in openmates_services to keep it")
 
 
 def service(state: str = "running", one_shot: bool = False) -> dict:
