@@ -72,6 +72,9 @@ def test_no_request_fails_in_a_deploy_and_a_rollback(server, version, load):
     deployed = server.playbook("playbooks/deploy.yml", "-e", f"version={version}")
     assert deployed.returncode == 0, deployed.stdout[-3000:]
     assert server.containers()["api"]["Config"]["Image"] == f"{API}:{version}"
+    assert "collections do not change" in deployed.stdout
+    newest = json.loads(server.run("openmates-release list --json"))[0]
+    assert newest["schema"]["changed"] is False, "cms-setup has the same schema files"
 
     refused = server.playbook("site.yml")
     assert refused.returncode != 0
@@ -79,6 +82,7 @@ def test_no_request_fails_in_a_deploy_and_a_rollback(server, version, load):
 
     returned = server.playbook("playbooks/rollback.yml")
     assert returned.returncode == 0, returned.stdout[-3000:]
+    assert "schema is the same" in returned.stdout
     assert server.containers()["api"]["Config"]["Image"] == f"{API}:v0.14.0"
 
     result = load()
