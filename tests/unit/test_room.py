@@ -169,6 +169,13 @@ def test_the_compose_files_count_once_they_are_written(host: Host) -> None:
     assert ["GB are free" in problems[0], "MB of memory" in problems[1]] == [True, True]
 
 
+def test_compose_files_that_cannot_be_read_are_reported(host: Host) -> None:
+    (host.folder / "docker").write_text("#!/bin/sh\necho 'no configuration file provided' >&2; exit 14\n")
+    assert host.problems(pull=["api"], services=None) == [
+        "The Compose files cannot be read: no configuration file provided"
+    ]
+
+
 @pytest.mark.parametrize(
     ("limit", "size"), [("640M", 640 * MB), ("1g", 1024 * MB), ("64kb", 65536), ("7", 7), (5, 5), ("", 0), (None, 0)]
 )

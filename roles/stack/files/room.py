@@ -136,12 +136,19 @@ def memory_problem(limits: dict[str, int]) -> str:
     )
 
 
+def declared() -> dict[str, dict]:
+    """The services of the Compose project in the working directory."""
+    command = ["docker", "compose", "--ansi=never", "config", "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"The Compose files cannot be read: {done.stderr.strip()}")
+    return json.loads(done.stdout)["services"]
+
+
 def main(given: dict) -> None:
     if LOGINS.exists():
         os.environ["DOCKER_CONFIG"] = str(LOGINS.parent.resolve())
-    services = given.get("services")
-    if not services:
-        services = json.loads(docker("compose", "--ansi=never", "config", "--format", "json"))["services"]
+    services = given.get("services") or declared()
     images: dict[str, list[str]] = {}
     for name in given["pull"]:
         images.setdefault(services[name]["image"], []).append(name)
