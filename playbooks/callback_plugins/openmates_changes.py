@@ -54,6 +54,8 @@ class CallbackModule(CallbackBase):
         host = result.host.get_name()
         if result.task.action == LOCK:
             LIFELINES.settle(host, bool(result.result.get("locked")))
+            if result.result.get("reboot"):
+                LIFELINES.announce_reboot(host, ANSWER_SECONDS)
         elif result.is_changed():
             self.outcomes.changed(host, result.task.get_name())
 

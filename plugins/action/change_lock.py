@@ -52,6 +52,8 @@ class ActionModule(ActionBase):
         if self._task.check_mode:
             raise AnsibleActionSkip("a dry run changes nothing, so it needs no lock.")
         host = variables["inventory_hostname"]
+        if options["reboot"]:
+            return result | {"changed": False, "locked": host in LIFELINES.held, "reboot": True}
         if host in LIFELINES.held:
             return result | {"changed": False, "locked": True}
         pair = LIFELINES.pair(host)
@@ -81,6 +83,7 @@ class ActionModule(ActionBase):
             "options": options,
             "who": operator(),
             "project": project_version(),
+            "id": LIFELINES.run,
         }
         return {"run": run, **arguments}
 

@@ -21,6 +21,12 @@ options:
     description: For how many seconds to wait for a lock that another run has.
     type: float
     default: 0
+  reboot:
+    description:
+      - Announce a reboot that this run causes, instead of taking the lock. The lock is kept until the reboot ends it.
+        The next task of this module in the same run takes it again, and the history has one line for both parts.
+    type: bool
+    default: false
   lock:
     description: The lock file. It has the run that holds it.
     type: path
@@ -37,6 +43,15 @@ author: [The openmates.server contributors]
 EXAMPLES = r"""
 - name: Take the server's lock
   openmates.server.change_lock: {wait: "{{ settings.lock_wait }}"}
+
+- name: Announce the reboot to the server's lock
+  openmates.server.change_lock: {reboot: true}
+
+- name: Reboot
+  ansible.builtin.reboot:
+
+- name: Take the server's lock again
+  openmates.server.change_lock: {wait: 60}
 """
 
 RETURN = r"""
@@ -50,6 +65,7 @@ from ansible.module_utils.basic import AnsibleModule
 
 ARGUMENTS = {
     "wait": {"type": "float", "default": 0},
+    "reboot": {"type": "bool", "default": False},
     "lock": {"type": "path", "default": "/var/lib/openmates/change.lock"},
     "history": {"type": "path", "default": "/var/log/openmates/history.jsonl"},
 }

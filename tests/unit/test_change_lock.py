@@ -46,9 +46,10 @@ class Holders:
         self.lock, self.history = folder / "state/lock", folder / "log/history.jsonl"
         self.started: list[subprocess.Popen] = []
 
-    def start(self, verb: str, wait: float = 0, **environment: str) -> subprocess.Popen:
+    def start(self, verb: str, wait: float = 0, identity: str = "", **environment: str) -> subprocess.Popen:
         program = Path(holder.__file__).read_bytes()
         run = {"verb": verb, "options": [], "who": f"{verb}@laptop", "project": "1"}
+        run |= {"id": identity} if identity else {}
         request = {"run": run, "wait": wait, "lock": str(self.lock), "history": str(self.history)}
         process = subprocess.Popen(
             [sys.executable, "-c", LOADER],
@@ -169,6 +170,42 @@ def test_after_a_power_cut_the_next_run_completes_the_history(holders: Holders) 
     ]
 
 
+def reboot(process: subprocess.Popen) -> None:
+    """The run announces a reboot, and the host shuts down."""
+    event(process)
+    process.stdin.write(b'{"reboot": true}\n')
+    process.stdin.flush()
+    assert event(process) == {"event": "noted"}
+    process.send_signal(signal.SIGTERM)
+    process.wait(20)
+
+
+def test_a_run_that_reboots_the_host_goes_on_and_is_one_line_of_the_history(holders: Holders) -> None:
+    reboot(holders.start("upgrade", identity="a"))
+    assert holders.lines() == []
+    begun = json.loads(holders.lock.read_text())["begun"]
+    again = holders.start("reboot", identity="a")
+    assert event(again) == {"event": "locked", "left": {}}
+    end(again, result="ok", changed=["Reboot"])
+    [line] = holders.lines()
+    assert (line["verb"], line["result"], line["begun"]) == ("upgrade", "ok", begun)
+    assert holders.lock.read_text() == ""
+
+
+def test_a_run_that_does_not_come_back_after_its_reboot_is_recorded_as_interrupted(holders: Holders) -> None:
+    reboot(holders.start("upgrade", identity="a"))
+    assert event(holders.start("site", identity="b"))["left"]["verb"] == "upgrade"
+    assert [line["result"] for line in holders.lines()] == ["interrupted"]
+
+
+def test_a_reboot_that_did_not_come_ends_with_the_run(holders: Holders) -> None:
+    first = holders.start("upgrade", identity="a")
+    event(first)
+    first.stdin.write(b'{"reboot": true}\n')
+    end(first, result="failed", at="Reboot the server")
+    assert [line["result"] for line in holders.lines()] == ["failed"]
+
+
 def test_files_are_for_root_alone_and_the_history_can_be_rotated(holders: Holders) -> None:
     first = holders.start("site")
     event(first)
@@ -207,6 +244,12 @@ RUN = """
       ansible.builtin.raw: echo begun; while test -e {busy}; do sleep 0.1; done
       changed_when: true
       vars: {{secret: "{{{{ token }}}}"}}
+    - name: Announce a reboot
+      openmates.server.change_lock: {{reboot: true, lock: "{lock}", history: "{history}"}}
+      when: reboots is defined
+    - name: Take the lock after the reboot
+      openmates.server.change_lock: {{wait: 20, lock: "{lock}", history: "{history}"}}
+      when: reboots is defined
     - name: Fail on request
       ansible.builtin.fail: {{msg: "{{{{ token }}}}"}}
       when: fails is defined
@@ -298,6 +341,15 @@ def test_a_failed_run_is_recorded_as_failed_without_a_value(site: Site) -> None:
     assert (line["result"], line["at"], line["options"]) == ("failed", "Fail on request", ["--tags x"])
     assert "@" in line["who"] and line["project"].startswith(project_version().split()[0])
     assert "secret" not in site.history.read_text()
+    assert site.lock.read_text() == ""
+
+
+def test_after_a_reboot_the_lock_is_taken_again_without_a_warning(site: Site) -> None:
+    """Of a host that comes back before the connection to it has ended."""
+    code, output = site.run("-e", "reboots=1", "-e", "ansible_connection=local")
+    assert code == 0 and "WARNING" not in output, output
+    [line] = site.lines()
+    assert (line["result"], line["changed"]) == ("ok", ["Change something"])
     assert site.lock.read_text() == ""
 
 

@@ -7,6 +7,8 @@ for as long as the run's process on the controller exists. Whatever ends that pr
 input, and with it the lock.
 
 Input: one line with the request, and at the end of the run one with its outcome. Output: one JSON object per event.
+Before a reboot that the run itself causes, a line {"reboot": true}: the note of the run then stays in the lock file,
+and the run continues it when it takes the lock again.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ POLL_SECONDS = 0.5
 ANCESTORS = 12  # how far up to look for sshd's variables: sudo removes them
 SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGINT)
 INTERRUPTED = {"result": "interrupted"}
+REBOOT = {"reboot": True}
 
 
 class Ended(Exception):
@@ -40,16 +43,25 @@ def main() -> int:
     history = Path(request["history"])
     with contextlib.suppress(Ended), locked(Path(request["lock"]), float(request["wait"])) as lock:
         left = running(lock)
+        run = {"begun": now(), **request["run"], "from": client()}
+        if run.get("id") and left.get("id") == run["id"]:  # the same run, from before a reboot
+            run, left = left, {}
         if left:
             append(history, left | INTERRUPTED | {"ended": ""})
-        run = {"begun": now(), **request["run"], "from": client()}
         note(lock, run)
-        outcome = INTERRUPTED
+        outcome, rebooting = INTERRUPTED, False
         with contextlib.suppress(Ended, ValueError):
             emit("locked", left=left)
-            outcome = json.loads(sys.stdin.buffer.readline())
+            line = json.loads(sys.stdin.buffer.readline())
+            if line == REBOOT:
+                rebooting = True
+                emit("noted")
+                line = json.loads(sys.stdin.buffer.readline())
+            outcome, rebooting = line, False
         for number in SIGNALS:
             signal.signal(number, signal.SIG_IGN)
+        if rebooting:
+            return 0
         problem = ""
         try:
             append(history, run | outcome | {"ended": now()})

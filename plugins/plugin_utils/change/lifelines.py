@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import secrets
 import select
 import socket
 import typing as t
@@ -25,6 +26,8 @@ class Lifelines:
         self.held: dict[str, socket.socket] = {}
         self.asked: dict[str, tuple[socket.socket, socket.socket]] = {}
         self.current = ""  # the host whose lock the next worker is for
+        self.rebooting: set[str] = set()  # the hosts whose lock ends with a reboot that this run causes
+        self.run = secrets.token_hex(8)  # by which this run is known again after a reboot
         os.register_at_fork(after_in_child=self._forget_others, after_in_parent=self._give_away)
 
     def _forget_others(self) -> None:
@@ -44,6 +47,10 @@ class Lifelines:
     def prepare(self, host: str) -> None:
         """Called before the worker that takes the lock is forked."""
         self.current = ""
+        if host in self.rebooting:
+            self.rebooting.discard(host)
+            if host in self.held:  # the reboot did not end the connection as a shutdown does
+                self.held.pop(host).close()
         if host not in self.held:
             self.drop(host)
             self.asked[host] = socket.socketpair()
@@ -58,6 +65,16 @@ class Lifelines:
             else:
                 ours.close()
 
+    def announce_reboot(self, host: str, seconds: float) -> None:
+        """Let the host keep the note of this run until it takes the lock again."""
+        if host not in self.held:
+            return  # it was lost, which has been reported
+        self.rebooting.add(host)
+        with contextlib.suppress(OSError):
+            self.held[host].settimeout(seconds)
+            self.held[host].sendall(b'{"reboot": true}\n')
+            next(events(self.held[host]), None)
+
     def drop(self, host: str) -> None:
         """Give up what was prepared for a host."""
         for end in self.asked.pop(host, ()):
@@ -68,12 +85,12 @@ class Lifelines:
         return self.asked.get(host) if host == self.current else None
 
     def lost(self) -> list[str]:
-        """The hosts whose lock was lost since the last call; they are no longer held."""
+        """The hosts whose lock was lost since the last call, but not by a reboot; they are no longer held."""
         ready = select.select(list(self.held.values()), [], [], 0)[0] if self.held else []
         gone = [host for host, ours in self.held.items() if ours in ready]
         for host in gone:
             self.held.pop(host).close()
-        return gone
+        return [host for host in gone if host not in self.rebooting]
 
     def release(self, host: str, outcome: t.Mapping[str, t.Any], seconds: float) -> str:
         """Report the outcome of the run and free the lock. Returns a problem, or an empty string."""
