@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
+import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +24,10 @@ RUNNING = program.Host.running
 
 class Killed(BaseException):
     """The program is killed at this moment."""
+
+
+def started(since: float) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S.123456789Z", time.gmtime(since))
 
 
 class World:
@@ -97,7 +103,7 @@ class World:
                 "Id": entry["id"],
                 "Image": entry["definition"][1],
                 "RestartCount": entry["restarts"],
-                "State": {"Status": entry["status"], "ExitCode": 0},
+                "State": {"Status": entry["status"], "ExitCode": 0, "StartedAt": started(entry["since"])},
                 "Config": {"Labels": {"com.docker.compose.config-hash": entry["definition"][0]}, "StopTimeout": 370},
                 "NetworkSettings": {"Ports": ports, "Networks": {"openmates": {"IPAddress": "172.30.0.9"}}},
             }
@@ -114,6 +120,14 @@ class World:
         self.event(f"stop {container.id}")
         self.entry(container.id)["status"] = "exited"
         return True
+
+    def kill(self, container) -> None:
+        self.event(f"kill {container.id}")
+        self.entry(container.id)["status"] = "exited"
+
+    def restart(self, container) -> None:
+        self.event(f"restart {container.id}")
+        self.entry(container.id).update(status="running", since=self.now)
 
     def remove(self, container) -> None:
         self.event(f"remove {container.id}")
@@ -150,7 +164,8 @@ class FakeGate:
 def world(monkeypatch: pytest.MonkeyPatch) -> World:
     world = World()
     world.add(("old", "sha256:old"))
-    monkeypatch.setattr(program, "time", SimpleNamespace(monotonic=lambda: world.now, sleep=world.sleep))
+    clock = SimpleNamespace(monotonic=lambda: world.now, sleep=world.sleep, strptime=time.strptime)
+    monkeypatch.setattr(program, "time", clock)
     monkeypatch.setattr(program, "progress", lambda text: None)
     return world
 
@@ -340,8 +355,6 @@ def test_the_gate_names_an_upstream_at_each_moment_of_a_change(tmp_path: Path, m
 
 
 def test_the_gate_can_be_read_by_caddy_whatever_the_umask_is(tmp_path: Path) -> None:
-    import os
-
     before = os.umask(0o077)
     try:
         program.Gate(tmp_path / "openmates/gate").only("127.0.0.1:8000")
@@ -369,3 +382,70 @@ def test_a_result_is_one_json_object_per_service(world: World, monkeypatch, caps
     monkeypatch.setattr("sys.argv", ["rollout.py", "--api=api"])
     assert program.main() == 0
     assert json.loads(capsys.readouterr().out)["result"] == "replaced"
+
+
+# ---------------------------------------------------------------- before and after Docker or the server restarts
+
+
+class Window:
+    """Workers are drained, something happens to the host, and they are resumed."""
+
+    def __init__(self, world: World, folder: Path) -> None:
+        self.world, self.program = world, rollout(world)
+        self.folder = folder
+
+    def drain(self) -> dict:
+        result = self.program.pause_worker("task-worker", program.Drained(self.folder))
+        for file in self.folder.iterdir():
+            os.utime(file, (self.world.now, self.world.now))
+        return result
+
+    def resume(self) -> dict:
+        return self.program.resume_worker("task-worker", program.Drained(self.folder))
+
+
+@pytest.fixture
+def window(world: World, tmp_path: Path) -> Window:
+    return Window(world, tmp_path / "drained")
+
+
+def test_a_drained_worker_stays_and_takes_tasks_after_a_restart_of_its_own(world: World, window: Window) -> None:
+    assert window.drain()["cut"] == []
+    assert world.events == ["drain c1"]
+    world.now += 60  # Docker was upgraded, and its containers kept running
+    assert window.resume()["result"] == "resumed"
+    assert world.events == ["drain c1", "restart c1"]
+    assert window.resume()["result"] == "unchanged", "the next run"
+    assert list(window.folder.iterdir()) == []
+
+
+def test_a_worker_that_a_reboot_has_started_again_is_left_alone(world: World, window: Window) -> None:
+    window.drain()
+    world.now += 60
+    world.entry("c1")["since"] = world.now
+    assert window.resume()["result"] == "unchanged" and world.events == ["drain c1"]
+
+
+def test_a_drain_does_not_let_a_worker_give_long_tasks_back(world: World, window: Window) -> None:
+    world.cut = [{"id": "1", "name": "app.video", "seconds": 400}]
+    assert window.drain()["cut"] == world.cut
+    world.now += 60
+    window.resume()
+    assert world.events == ["drain c1", "kill c1", "restart c1"], "Docker does not start a killed one at boot"
+
+
+def test_a_worker_that_an_operator_has_stopped_stays_stopped(world: World, window: Window) -> None:
+    world.entry("c1")["status"] = "exited"
+    window.folder.mkdir()
+    window.drain()
+    window.resume()
+    assert world.events == []
+
+
+def test_a_run_that_was_killed_in_a_drain_is_continued(world: World, window: Window) -> None:
+    world.kill_at = 0
+    with pytest.raises(Killed):
+        window.drain()
+    world.kill_at = NEVER
+    world.now = time.time() + 5  # the file that the killed run has left has the time of this machine
+    assert window.resume()["result"] == "resumed"

@@ -8,13 +8,17 @@ beside the first. The api's gets requests once it has been ready for --steady-se
 takes no further tasks and finishes what it runs. Only after that is the first one stopped. A new container that does
 not become ready is removed, and the first one has never stopped serving.
 
-Prints one JSON object per replaced service. Exit status 1: the reason and the last lines of the new container's log are
+With --drain or --resume nothing is replaced: before Docker or the server restarts, workers finish their tasks and take
+no others; afterwards they take tasks again.
+
+Prints one JSON object per service. Exit status 1: the reason and the last lines of the new container's log are
 on standard error. It is safe to kill at any moment: the next run continues with what it finds.
 """
 
 from __future__ import annotations
 
 import argparse
+import calendar
 import contextlib
 import fcntl
 import http.client
@@ -33,6 +37,7 @@ except ImportError:  # on the host
     from docker_api import Docker, DockerProblem
 
 RUN = pathlib.Path("/run/openmates")
+DRAINED = pathlib.Path("/var/lib/openmates/drained")
 READY = "/usr/local/sbin/openmates-ready"
 API_PORT = "8000/tcp"
 OWN_ADDRESS = "192.0.2.3"  # the api limits requests per client address
@@ -69,6 +74,11 @@ class Container:
     @property
     def running(self) -> bool:
         return self.state["Status"] == "running"
+
+    @property
+    def started(self) -> float:
+        """When it was started last, in seconds since 1970."""
+        return calendar.timegm(time.strptime(self.state["StartedAt"][:19], "%Y-%m-%dT%H:%M:%S"))
 
     @property
     def definition(self) -> tuple[str, str]:
@@ -146,6 +156,13 @@ class Host:
         self.engine.call("POST", f"/containers/{container.id}/stop?t={seconds}", seconds=seconds + 60)
         return self.inspect(container.id).state["ExitCode"] != 137
 
+    def kill(self, container: Container) -> None:
+        self.engine.call("POST", f"/containers/{container.id}/kill")
+
+    def restart(self, container: Container) -> None:
+        """Restart a container, or start one that does not run."""
+        self.engine.call("POST", f"/containers/{container.id}/restart?t={IDLE_STOP}", seconds=IDLE_STOP + 60)
+
     def remove(self, container: Container) -> None:
         """Remove a container, by force if it runs, and its anonymous volumes; nothing is in them."""
         self.engine.call("DELETE", f"/containers/{container.id}?force=1&v=1", seconds=60)
@@ -188,6 +205,25 @@ class Gate:
         """Leave the choice to Caddy's own health checks, which have to know the containers by now."""
         for upstream in self.chosen():
             (self.directory / upstream).unlink()
+
+
+class Drained:
+    """The containers that were told to take no further task, one file each, which outlives a reboot."""
+
+    def __init__(self, directory: pathlib.Path) -> None:
+        self.directory = directory
+
+    def add(self, container: Container) -> None:
+        self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        (self.directory / container.id).touch()
+
+    def since(self, container: Container) -> float:
+        """When it was told; 0 if it was not."""
+        file = self.directory / container.id
+        return file.stat().st_mtime if file.exists() else 0.0
+
+    def clear(self, container: Container) -> None:
+        (self.directory / container.id).unlink(missing_ok=True)
 
 
 class Rollout:
@@ -373,6 +409,32 @@ class Rollout:
         cut = self.retire_worker(service, old, new.stop_seconds)  # as it is declared now
         return {"service": service, "result": "replaced", "cut": cut, "seconds": round(time.monotonic() - began)}
 
+    def pause_worker(self, service: str, drained: Drained) -> dict:
+        """Let a worker finish its tasks, and take no others until it is resumed; the tasks that were cut."""
+        began, cut = time.monotonic(), []
+        for container in self.host.containers(service):
+            if container.running:
+                drained.add(container)
+                left = self.drain(service, container, container.stop_seconds)
+                if left:  # see retire_worker
+                    self.host.kill(container)
+                cut += left
+        return {"service": service, "result": "drained", "cut": cut, "seconds": round(time.monotonic() - began)}
+
+    def resume_worker(self, service: str, drained: Drained) -> dict:
+        """Let a worker that was drained take tasks again.
+
+        One that was restarted since then does already. Docker does not start one that was killed.
+        """
+        resumed = False
+        for container in self.host.containers(service):
+            since = drained.since(container)
+            if since and not (container.running and container.started > since):
+                self.host.restart(container)
+                resumed = True
+            drained.clear(container)
+        return {"service": service, "result": "resumed" if resumed else "unchanged"}
+
     def retire_worker(self, service: str, old: Container, limit: int = 0) -> list[dict]:
         """Let a worker finish its tasks and remove it; the tasks that were cut."""
         cut = self.drain(service, old, limit or old.stop_seconds)
@@ -442,17 +504,25 @@ def main() -> int:
     parser.add_argument("--project", default="openmates")
     parser.add_argument("--api", action="append", default=[], metavar="SERVICE")
     parser.add_argument("--worker", action="append", default=[], metavar="SERVICE")
+    for option, what in (("--drain", "let it finish its tasks"), ("--resume", "let it take tasks again")):
+        parser.add_argument(option, action="append", default=[], metavar="WORKER", help=what)
     parser.add_argument("--ready", default=READY, help="the readiness probe")
     parser.add_argument("--health-path", default="/v1/health")
     parser.add_argument("--ready-seconds", type=float, default=600, help="how long a new container may take")
     parser.add_argument("--steady-seconds", type=float, default=30, help="how long the api must be ready before")
     options = parser.parse_args()
-    rollout = Rollout(Host(options.directory, options.project), Gate(RUN / "gate"), options)
+    rollout, drained = Rollout(Host(options.directory, options.project), Gate(RUN / "gate"), options), Drained(DRAINED)
+    steps: list[tuple[Callable[[str], dict], list[str]]] = [
+        (rollout.api, options.api),
+        (rollout.worker, options.worker),
+        (lambda service: rollout.pause_worker(service, drained), options.drain),
+        (lambda service: rollout.resume_worker(service, drained), options.resume),
+    ]
     try:
         with alone(RUN / "rollout.lock", options.ready_seconds + 600):
-            for replace, services in ((rollout.api, options.api), (rollout.worker, options.worker)):
+            for do, services in steps:
                 for service in services:
-                    print(json.dumps(replace(service)), flush=True)
+                    print(json.dumps(do(service)), flush=True)
     except (Problem, DockerProblem) as problem:
         print(problem, file=sys.stderr)
         return 1
