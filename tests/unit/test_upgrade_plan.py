@@ -122,7 +122,7 @@ def told(found: dict, reboot: dict, left: bool = False) -> str:
 
 def test_the_report_names_packages_and_what_is_interrupted_for_how_long() -> None:
     text = told(plan(SIMULATED, DOCKER), NONE)
-    assert "5 packages are upgraded" in text
+    assert "Packages to be upgraded: 5" in text
     assert "- libc6 2.41-12 -> 2.41-12+deb13u1" in text
     assert "- linux-image-6.12.60+deb13-arm64 (not installed) -> 6.12.60-1" in text
     assert "Docker restarts (docker.io)" in text and "370 s" in text

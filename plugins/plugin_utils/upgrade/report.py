@@ -30,7 +30,7 @@ def report(upgrade: Plan, reboot: Reboot, drain_seconds: int, left: bool = False
     """
     lines = ["An earlier upgrade was interrupted: this run continues it."] if left else []
     packages = upgrade["packages"]
-    lines += [f"{len(packages)} packages are upgraded:" if packages else "No package is to be upgraded."]
+    lines += [f"Packages to be upgraded: {len(packages)}" if packages else "No package is to be upgraded."]
     lines += [f"- {package['name']} {package['old'] or '(not installed)'} -> {package['new']}" for package in packages]
     if upgrade["kept_back"]:
         lines.append(f"Kept back, by a hold of an operator or by apt: {', '.join(upgrade['kept_back'])}.")
