@@ -114,6 +114,18 @@ def test_an_interrupted_roll_out_and_a_full_disk_are_refused() -> None:
     assert problem.startswith("/usr has 0 MB left")
 
 
+@pytest.mark.parametrize(
+    ("unseal", "shares", "passes"), [("host", [], True), ("operator", ["a"], True), ("operator", [], False)]
+)
+def test_a_server_whose_vault_would_stay_sealed_is_refused(unseal: str, shares: list[str], passes: bool) -> None:
+    ask, stop = yaml.safe_load((ROOT / "roles/vault/tasks/before_restart.yml").read_text())
+    known = {"vault_unseal": unseal, "__vault_shares": shares, "__vault_keys": {"pgp_shares": ["x"]}}
+    assert read(stop["ansible.builtin.assert"]["that"], **known) is passes
+    assert all(read(condition, **known) for condition in ask["when"]) is not passes
+    then = yaml.safe_load((ROOT / "roles/vault/tasks/after_restart.yml").read_text())[0]["when"]
+    assert read(then, **known) is (unseal == "operator")
+
+
 def test_what_is_left_to_do_is_reported() -> None:
     remains = read(
         "upgrade_remains", upgrade_needs_read={"stdout": "REBOOT-REQUIRED: \nNEEDRESTART-SVC: docker.service"}
