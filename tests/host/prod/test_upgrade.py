@@ -197,4 +197,4 @@ def test_the_server_reboots_if_that_is_needed_and_not_if_it_is_not_wanted(server
     assert not server.host.file("/run/reboot-required").exists
     assert not closed(server) and not server.host.file(STATE).exists and workers_consume(server)
     last = history(server)[-1]
-    assert last["result"] == "ok" and "Reboot the server" in last["changed"]
+    assert last["result"] == "ok" and "upgrade : Reboot the server" in last["changed"]
