@@ -63,13 +63,14 @@ class Packages:
 
 @pytest.fixture(scope="module")
 def packages(server: Server) -> Iterator[Packages]:
-    """The repository, with version 1 of both packages installed."""
+    """The repository, with version 1 of both packages installed, and Docker's held."""
     made = Packages(server)
     server.run(f"rm -rf {REPOSITORY} {SEEN} && mkdir {REPOSITORY}")
     for name in (QUIET, DOCKER):
         made.add(name, "1")
         made.install(name)
     server.run(f"echo 'deb [trusted=yes] file:{REPOSITORY} ./' > /etc/apt/sources.list.d/openmates-lab.list")
+    server.run(f"apt-mark hold {DOCKER}")  # as an operator may do
     yield made
     server.run(f"rm -f /etc/apt/sources.list.d/openmates-lab.list && apt-mark unhold {DOCKER}")
     server.run(f"dpkg --purge --force-all {QUIET} {DOCKER} && rm -rf {REPOSITORY} {SEEN} && apt-get update -qq")
@@ -119,7 +120,6 @@ def test_packages_that_interrupt_nothing_are_upgraded_while_the_site_works(serve
 
 def test_dockers_packages_are_upgraded_in_maintenance_and_held_again(server: Server, packages: Packages) -> None:
     packages.add(DOCKER, "2", UPGRADES_DOCKER)
-    server.run(f"apt-mark hold {DOCKER}")
     before = containers(server)
     shown = upgrade(server)
     assert f"- {DOCKER} 1 -> 2" in shown and "Clients get 503" in shown
