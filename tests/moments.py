@@ -87,3 +87,29 @@ MOMENTS = [
     Moment("directus", "reconcile.yml", MODULE + "directus_config"),
     Moment("stack", "up.yml", "community.docker.docker_compose_v2", command="docker ps | grep -q task-worker"),
 ]
+
+_CONTAINERS = "docker ps -q --filter label=com.docker.compose.oneoff=False --filter label=com.docker.compose.service="
+_TWO = "[ $(" + _CONTAINERS + "{0} | wc -l) = 2 ]"
+_GATE = "ls /run/openmates/gate | grep -q "
+_ROLLOUT = ("stack", "changes.yml", "ansible.builtin.include_tasks", "rollout.yml")
+#: Moments of a deploy, from the checks to the record of the release. What replaces containers runs on the host, and
+#: goes on there when Ansible is killed.
+DEPLOY = {
+    "images-pulled": Moment("stack", "pull.yml", MODULE + "watched_script"),
+    "files-written": Moment("stack", "main.yml", MODULE + "host_files", "src"),
+    "database-dumped": Moment("directus", "prepare.yml", "ansible.builtin.script"),
+    "cms-setup-runs": Moment(
+        *("stack", "changes.yml", "ansible.builtin.debug"), command=_CONTAINERS + "cms-setup | grep -q ."
+    ),
+    "second-api-starts": Moment(*_ROLLOUT, command=_TWO.format("api")),
+    # The oldest container is the last one of the list.
+    "api-switched": Moment(
+        *_ROLLOUT,
+        command=f"{_TWO.format('api')} && {_GATE}. && ! {_GATE}"
+        f'"$(docker port $({_CONTAINERS}api | tail -n 1) 8000 | head -n 1)"',
+    ),
+    "old-api-removed": Moment(*_ROLLOUT, command=f"! {_TWO.format('api')} && {_GATE}."),
+    "second-worker-starts": Moment(*_ROLLOUT, command=_TWO.format("task-worker")),
+    "old-worker-drains": Moment(*_ROLLOUT, command="pgrep -f [w]orker-drain.py"),
+    "release-recorded": Moment("release", "main.yml", "ansible.builtin.command"),
+}

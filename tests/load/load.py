@@ -4,7 +4,8 @@
 A request starts every 1/RATE seconds whatever became of the one before: half of them POSTs over kept-alive connections,
 half GETs, every tenth of which opens a connection of its own. Beside them a slow request is always under way, and
 WebSockets stay open and send a message each second; one that is closed is opened again. Requests are never repeated:
-what fails here has failed for a user. Standard library only.
+what fails here has failed for a user. With --watch, the sample backend's report of its dependencies is read every two
+seconds as well, to find for how long one was away. Standard library only.
 
 Ends after --seconds or at SIGTERM or SIGINT, and prints one JSON object.
 """
@@ -23,11 +24,13 @@ import struct
 import sys
 import time
 from collections import Counter, deque
+from itertools import pairwise
 from pathlib import Path
 
 BODY = b"x" * 2000
 ANSWER_SECONDS = 30.0
 GET_PATH, POST_PATH, SLOW_PATH, SOCKET_PATH = "/whoami", "/received", "/sample/slow?seconds={}", "/sample/websocket"
+WATCH_PATH, WATCH_EVERY = "/sample/dependencies", 2.0
 NORMAL_CLOSE = {1000, 1001, 1012}  # done, going away, service restart
 
 
@@ -47,6 +50,7 @@ class Results:
         self.closes: Counter[str] = Counter()
         self.reopened = 0
         self.refused_sockets = 0
+        self.seen: dict[str, list[float]] = {}  # by dependency: when it was there
 
     def now(self) -> float:
         return time.monotonic() - self.begin
@@ -54,6 +58,14 @@ class Results:
     def fail(self, kind: str, began: float, why: str) -> None:
         """Count a failed request by the moment at which it was sent."""
         self.failures.append({"at": round(began, 2), "kind": kind, "why": why, "after": round(self.now() - began, 2)})
+
+    def longest_away(self) -> dict[str, float]:
+        """For how long each watched dependency was away at most: between two moments at which it was there."""
+        result = {}
+        for name, moments in self.seen.items():
+            edges = [0.0, *moments, self.now()]
+            result[name] = round(max(after - before for before, after in pairwise(edges)), 1)
+        return result
 
     def summary(self) -> dict:
         ordered = sorted(self.latencies)
@@ -77,6 +89,7 @@ class Results:
                 "reopened": self.reopened,
                 "refused": self.refused_sockets,
             },
+            "longest_away": self.longest_away(),
             "failures": self.failures[:20],
         }
 
@@ -95,6 +108,7 @@ class Connection:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.reader, self.writer = reader, writer
         self.keep = True
+        self.body = b""
 
     @property
     def closed(self) -> bool:
@@ -116,12 +130,13 @@ class Connection:
     async def answer(self) -> int:
         """The status of an answer, after all of its body was read."""
         status, headers = await self.head()
+        self.body = b""
         if headers.get("transfer-encoding", "").lower() == "chunked":
             while size := int(await self.reader.readuntil(b"\r\n"), 16):
-                await self.reader.readexactly(size + 2)
+                self.body += (await self.reader.readexactly(size + 2))[:-2]
             await self.reader.readexactly(2)
         else:
-            await self.reader.readexactly(int(headers.get("content-length", 0)))
+            self.body = await self.reader.readexactly(int(headers.get("content-length", 0)))
         self.keep = headers.get("connection", "").lower() != "close"
         return status
 
@@ -194,6 +209,22 @@ class Client:
                 await asyncio.sleep(0.2)
             else:
                 self.results.slow.append(taken)
+
+    async def watch(self, names: list[str]) -> None:
+        """Note when each dependency is there. These are no requests of a user: no failure of one is counted."""
+        self.results.seen = {name: [] for name in names}
+        while True:
+            with contextlib.suppress(OSError, TimeoutError, EOFError, ValueError, IndexError, KeyError):
+                connection = await self.open()
+                with contextlib.closing(connection):
+                    async with asyncio.timeout(ANSWER_SECONDS):
+                        await connection.send("GET", self.options.host, WATCH_PATH)
+                        await connection.answer()
+                        checks = json.loads(connection.body)["checks"]
+                for name in names:
+                    if checks[name]["ok"]:
+                        self.results.seen[name].append(self.results.now())
+            await asyncio.sleep(WATCH_EVERY)
 
     async def websocket(self) -> None:
         """Keep one WebSocket open, as a browser does: when it is closed, open the next one after half a second."""
@@ -286,6 +317,7 @@ async def load(options: argparse.Namespace) -> dict:
         loop.add_signal_handler(number, ended.set)
     standing = [asyncio.create_task(client.websocket()) for _ in range(options.websockets)]
     standing += [asyncio.create_task(client.slow())] if options.slow else []
+    standing += [asyncio.create_task(client.watch(options.watch))] if options.watch else []
     running: set[asyncio.Task] = set()
     number = 0
     while not ended.is_set() and (not options.seconds or results.now() < options.seconds):
@@ -318,6 +350,7 @@ def main() -> None:
     parser.add_argument("--rate", type=int, default=50, help="requests per second; default: 50")
     parser.add_argument("--websockets", type=int, default=10)
     parser.add_argument("--slow", type=float, default=5, help="seconds of the slow request; 0: none")
+    parser.add_argument("--watch", nargs="*", default=[], metavar="DEPENDENCY", help="such as cache")
     parser.add_argument("--seconds", type=float, default=0, help="default: until SIGTERM")
     parser.add_argument("--out", type=Path, help="a file for the result, instead of standard output")
     parser.add_argument("--progress", action="store_true", help="show a line every ten seconds")

@@ -1,12 +1,14 @@
-"""The interrupted drill finds each of its tasks in the roles, regardless of the tasks' names."""
+"""Drills and proofs find each of their tasks in the roles, regardless of the tasks' names."""
 
 from __future__ import annotations
 
 import pytest
-from moments import FIRST_CONTACT, MOMENTS, Moment
+from moments import DEPLOY, FIRST_CONTACT, MOMENTS, Moment
 
 
-@pytest.mark.parametrize("moment", FIRST_CONTACT + MOMENTS, ids=lambda moment: f"{moment.role}/{moment.file}")
+@pytest.mark.parametrize(
+    "moment", [*FIRST_CONTACT, *MOMENTS, *DEPLOY.values()], ids=lambda moment: f"{moment.role}/{moment.file}"
+)
 def test_exactly_one_task_fits_each_moment(moment: Moment) -> None:
     assert moment.begins_with(f"TASK [{moment.heading()}] ****")
     assert moment.begins_with(f"TASK [openmates.server.{moment.heading()}] ****")  # from an installed collection

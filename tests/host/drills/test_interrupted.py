@@ -6,18 +6,16 @@ import json
 import os
 import secrets
 import subprocess
-import threading
+from functools import partial
 from pathlib import Path
 
 import pytest
-from killing import kill_with_all_it_started
+from killing import kill_at
 from moments import FIRST_CONTACT, MOMENTS, Moment
 
 from lab import ROOT, inventory
 
 ENVIRONMENT = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
-
-DEADLINE = 900
 #: A server that its provider lets root into by password, without Python, with an installation that a reset has
 #: interrupted, and with another program that holds dpkg's lock for a minute.
 STRANGER = """
@@ -70,29 +68,8 @@ def on_host(host, command: str) -> bool:
 
 
 def run_and_kill(host, command: list[str], moment: Moment) -> None:
-    """Start a playbook and kill it, with everything it started, at that moment. Fails if the moment never comes."""
-    # Ansible names a task with its first result; on standard error it is named after 15 seconds.
-    process = subprocess.Popen(
-        command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
-    watchdog = threading.Timer(DEADLINE, kill_with_all_it_started, (process.pid,))
-    watchdog.start()
-    begun, last = False, []
-    try:
-        for line in process.stdout:
-            last = [*last[-40:], line]
-            begun = begun or moment.begins_with(line)
-            if begun:
-                while moment.command and process.poll() is None and not on_host(host, moment.command):
-                    pass  # the command on the host takes its time: this does not spin
-                break
-    finally:
-        watchdog.cancel()
-        killed = process.poll() is None
-        if killed:
-            kill_with_all_it_started(process.pid)
-        process.wait()
-    assert begun and killed, f"the run never was in the middle of {moment}:\n{''.join(last)}"
+    """Start a playbook and kill it at that moment. Fails if the moment never comes."""
+    kill_at(moment, command, partial(on_host, host), ROOT, ENVIRONMENT)
 
 
 def run(command: list[str]) -> str:

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 
 import pytest
+from killing import kill_at
+from moments import DEPLOY
 from web import ask
 
-from lab import ROOT
+from lab import ROOT, wait_until
 
 API = "registry.openmates.test/glowingkitty/openmates-api"
 SETUP = "registry.openmates.test/glowingkitty/openmates-cms-setup"
 GATE = "/run/openmates/gate"
+LOCK, HISTORY = "/var/lib/openmates/change.lock", "/var/log/openmates/history.jsonl"
+#: All ten of them are in `make deploy-proof`.
+KILLED_AT = ("images-pulled", "files-written", "second-api-starts")
 
 
 @pytest.fixture
@@ -68,7 +74,22 @@ def load(server, tmp_path):
     process.kill()
 
 
-def test_no_request_fails_in_a_deploy_and_a_rollback(server, version, load):
+def kill_deploy(server, version: str, moment: str) -> None:
+    """Start a deploy and kill Ansible at a moment of it."""
+    operator = server.operator
+    command = ["ansible-playbook", operator.playbook("playbooks/deploy.yml"), "-i", operator.inventory]
+    command += ["--limit", server.name, "-e", f"version={version}"]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(operator.directory / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
+    kill_at(DEPLOY[moment], command, lambda shell: server.host.run(shell).rc == 0, operator.directory, environment)
+
+
+def test_no_request_fails_in_a_deploy_that_is_killed_and_repeated_and_a_rollback(server, version, load):
+    for moment in KILLED_AT:
+        kill_deploy(server, version, moment)
+        wait_until(lambda: server.run(f"cat {LOCK}") == "", "the lock is free", 15)
+        last = json.loads(server.run(f"tail -n 1 {HISTORY}"))
+        assert (last["verb"], last["result"]) == ("deploy", "interrupted"), f"killed at {moment}"
+
     deployed = server.playbook("playbooks/deploy.yml", "-e", f"version={version}")
     assert deployed.returncode == 0, deployed.stdout[-3000:]
     assert server.containers()["api"]["Config"]["Image"] == f"{API}:{version}"
