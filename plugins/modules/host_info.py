@@ -162,6 +162,7 @@ sysctl_later:
 release:
   description:
     - What was rolled out last, as C(openmates-release) recorded it, with its C(id); empty before the first time.
+    - Its C(overwritten) is whether the project has other files by now, which a run that did not end has left.
   type: dict
   returned: always
 rollout:
@@ -209,6 +210,8 @@ NETLINK_AUDIT = 9
 AUDIT_GET = 1000
 NLM_F_REQUEST = 1
 NLMSG_ERROR = 2
+#: As openmates-release has it: secrets stay what they are, whatever release runs.
+NOT_RELEASED = {"secrets", ".vault-init", ".vault-root", ".vault-wipe"}
 
 
 def package_states(status: str) -> dict[str, str]:
@@ -265,14 +268,21 @@ def ipv6_is_on(kernel: Path = Path("/proc/sys/net/ipv6/conf/all/disable_ipv6")) 
     return kernel.is_file() and kernel.read_text().strip() == "0"
 
 
-def newest_release(folder: Path) -> dict:
+def newest_release(folder: Path, project: Path) -> dict:
     """The record of what was rolled out last; empty if there is none."""
     for file in sorted(folder.glob("*/release.json"), reverse=True)[:1]:
         try:
-            return {"id": file.parent.name} | json.loads(file.read_text())
+            overwritten = contents(file.parent / "files") != contents(project)
+            return {"id": file.parent.name, "overwritten": overwritten} | json.loads(file.read_text())
         except (OSError, ValueError):
             return {}
     return {}
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    """The files of the project, or of a release of it, by their path; what openmates-release leaves out is no part."""
+    names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    return {str(name): path.read_bytes() for name, path in names.items() if name.parts[0] not in NOT_RELEASED}
 
 
 def locked(file: Path) -> bool:
@@ -328,7 +338,7 @@ def main() -> None:
         timezone=zone.partition("zoneinfo/")[2],
         sysctl_later=sysctl.set_later(),
         rollout=locked(Path("/run/openmates/rollout.lock")),
-        release=newest_release(Path("/var/lib/openmates/releases")),
+        release=newest_release(Path("/var/lib/openmates/releases"), Path(given["project_src"])),
         can=capabilities(),
     )
 

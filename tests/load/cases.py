@@ -53,7 +53,8 @@ def deploy(proof: Proof) -> Outcome:
         return False, f"{detail}; the deploy failed: {reason(played)}"
     left = proof.left_over()
     passed = unharmed(result) and bool(result["websockets"]["closed"]) and tasks_unharmed(tasks) and not left
-    return passed and proof.version() == version, detail + (f"; left over: {', '.join(left)}" if left else "")
+    passed = passed and proof.version() == version and proof.recorded() == f"{version} ok"
+    return passed, detail + (f"; left over: {', '.join(left)}" if left else "")
 
 
 def reason(played: Played) -> str:
@@ -152,6 +153,7 @@ def killed(name: str, moment: Moment) -> Case:
         result = proof.measure(f"killed-{name}", act)
         problems += proof.left_over()
         problems += [] if proof.version() == version else [f"the api runs {proof.version()}"]
+        problems += [] if proof.recorded() == f"{version} ok" else [f"the last release is {proof.recorded()}"]
         summary = "lock free, history shows it, the next deploy converged"
         return unharmed(result) and not problems, f"{', '.join(problems) or summary}; {seen(result)}"
 

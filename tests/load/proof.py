@@ -131,6 +131,11 @@ class Proof:
         """A version that the api does not run."""
         return NEXT if self.version() == NEW else NEW
 
+    def recorded(self) -> str:
+        """The version of the last release that was recorded, and its result."""
+        last = json.loads(self.host.run("/usr/local/sbin/openmates-release list --json"))[0]
+        return f"{last['images']['api']['reference'].rpartition(':')[2]} {last['result']}"
+
     def left_over(self) -> list[str]:
         """What a finished roll-out must not leave."""
         found = []

@@ -57,12 +57,28 @@ def test_this_machine_answers(run_module) -> None:
 
 
 def test_the_release_is_the_one_that_was_recorded_last(tmp_path: Path) -> None:
-    assert host_info.newest_release(tmp_path / "none") == {}
+    project = tmp_path / "project"
+    assert host_info.newest_release(tmp_path / "none", project) == {}
     for name in ("20261126T210000Z", "20261126T220000Z", "20261125T230000Z"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "release.json").write_text('{"origin": "version"}')
     (tmp_path / "20261127T000000Z").mkdir()  # its recording was cut off
-    assert host_info.newest_release(tmp_path) == {"id": "20261126T220000Z", "origin": "version"}
+    found = host_info.newest_release(tmp_path, project)
+    assert found == {"id": "20261126T220000Z", "origin": "version", "overwritten": False}
+
+
+def test_files_that_an_unfinished_run_has_left_differ_from_the_release(tmp_path: Path) -> None:
+    release, project = tmp_path / "releases/20261126T210000Z", tmp_path / "project"
+    for file in (release / "files/docker-compose.yml", project / "docker-compose.yml", project / "secrets/api/TOKEN"):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("image: api:v1")
+    (release / "release.json").write_text("{}")
+    assert not host_info.newest_release(release.parent, project)["overwritten"]  # secrets are no part of a release
+    (project / "docker-compose.yml").write_text("image: api:v2")
+    assert host_info.newest_release(release.parent, project)["overwritten"]
+    (project / "docker-compose.yml").write_text("image: api:v1")
+    (project / "new.yml").touch()
+    assert host_info.newest_release(release.parent, project)["overwritten"]
 
 
 def test_a_roll_out_is_under_way_as_long_as_its_lock_is_held(tmp_path: Path) -> None:

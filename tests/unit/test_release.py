@@ -128,8 +128,8 @@ def test_a_release_that_the_inventory_declares_by_now_is_the_inventorys(server: 
 
 def test_a_rollback_brings_back_files_and_images_and_leaves_secrets(server: Server) -> None:
     first = server.deploy("api:v1", "one")
-    server.deploy("api:v2", "two")
     (server.stack / "config/new.yml").write_text("of the second")
+    server.deploy("api:v2", "two")
     server.images({"api:v1": "sha256:other", "api:v2": "sha256:2", "registry/sha256:1": "sha256:1"})
     program.restore(program.named("previous"))
     assert program.named("previous").id == first
@@ -154,6 +154,23 @@ def test_the_previous_release_is_the_last_one_that_was_verified(server: Server) 
     first = server.deploy("api:v1", "one")
     server.deploy("api:v1", "broken", result="failed")
     server.deploy("api:v2", "two")
+    assert program.named("previous").id == first
+
+
+def test_after_a_run_that_did_not_end_the_previous_release_is_the_last_that_was_recorded(server: Server) -> None:
+    server.deploy("api:v1", "one")
+    second = server.deploy("api:v2", "two")
+    server.declare("api:v3", "three")  # and killed, before it was recorded
+    assert program.named("previous").id == second
+    program.restore(program.named("previous"))
+    assert (server.stack / "docker-compose.yml").read_text() == "image: api:v2"
+    assert program.record({"origin": "rollback", "restored": second}) == {"id": second, "new": False}
+
+
+def test_a_rollback_that_did_not_end_is_repeated_to_the_same_release(server: Server) -> None:
+    first = server.deploy("api:v1", "one")
+    server.deploy("api:v2", "two")
+    program.restore(program.named("previous"))  # and killed, before it was recorded
     assert program.named("previous").id == first
 
 

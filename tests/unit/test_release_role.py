@@ -202,3 +202,21 @@ def test_the_project_hands_its_directory_to_the_roles(tmp_path: Path) -> None:
     host = templar("prod", tmp_path, openmates_directory="/srv/mates")
     for name in ("release_directory", "stack_directory"):
         assert host.template(trust_as_template(f"{{{{ {name} }}}}")) == "/srv/mates"
+
+
+def due(**current: object) -> bool:
+    """Whether a run that has replaced nothing records a release."""
+    [(_, expression)] = [
+        (key, value)
+        for key, value in yaml.safe_load((ROOT / "playbooks/group_vars/all/roles.yml").read_text()).items()
+        if key == "release_due"
+    ]
+    known = {"id": "20261126T210000Z", "result": "ok", "origin": "version", "overwritten": False} | current
+    variables = {"release_current": known, "release_origin": "version", "ansible_check_mode": False}
+    return Templar(DataLoader(), variables).template(trust_as_template(expression))
+
+
+def test_a_run_that_replaced_nothing_records_what_a_killed_one_has_rolled_out() -> None:
+    assert not due()
+    assert due(overwritten=True)
+    assert due(result="not verified") and due(origin="inventory")

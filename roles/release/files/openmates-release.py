@@ -81,6 +81,12 @@ class Release:
         file = self.directory / "schema.json"
         return json.loads(file.read_text()) if file.exists() else None
 
+    def configuration(self) -> dict[str, bytes]:
+        """The rendered files by their path in the project's directory."""
+        return {
+            str(path.relative_to(self.files)): path.read_bytes() for path in self.files.rglob("*") if path.is_file()
+        }
+
 
 def releases() -> list[Release]:
     """All releases, the newest first; without one whose recording was cut off."""
@@ -95,6 +101,11 @@ def named(name: str) -> Release:
         older = [r for r in known if r.facts["result"] == "ok" and (not now or r.id < now.id)]
         if now and now.facts.get("restored"):  # after a rollback: before the release that was returned to
             older = [r for r in older if r.id < now.facts["restored"]]
+        # A run that did not end has left files that are not recorded, so the last record is what was before it; unless
+        # that run was itself a rollback.
+        left = now and now.facts["result"] == "ok" and now.configuration() != configuration()
+        if left and not (older and older[0].configuration() == configuration()):
+            return now
         if not older:
             raise Problem("there is no earlier release that was verified")
         return older[0]
