@@ -213,4 +213,4 @@ CASES: dict[str, Case] = {
 #: Cases that need the secrets and the release of the inventory, because they run site.yml or change the Compose file.
 FROM_INVENTORY = {"token", "compose", "cache-password", "cut"}
 #: Cases after which secrets or services are such that the next one cannot begin with what is left.
-LEAVES_OTHERS = {"compose", "cache-password", "without-drain", "without-pull", "without-readiness"}
+LEAVES_OTHERS = {"compose", "cache-password", "without-readiness"}

@@ -125,7 +125,8 @@ def test_an_interruption_is_announced_with_its_duration() -> None:
 
 
 def test_a_new_password_of_the_cache_interrupts_until_the_api_has_it_too() -> None:
-    assert forecast({"cache": "x", "api": "x"})[0].endswith("for up to 120 s.")
+    assert forecast({"cache": "x", "api": "x"})[0].endswith("for up to 180 s.")
+    assert forecast({"cache": "x", "cms": "x", "api": "x"}, cms=service())[0].endswith("for up to 240 s.")
 
 
 def test_an_api_that_does_not_run_cannot_be_replaced_without_an_interruption() -> None:
