@@ -47,6 +47,20 @@ def failing(server) -> dict[str, str]:
     return {name: detail for name, (ok, detail) in probed(server).items() if not ok}
 
 
+def failing_alone(server, *names: str) -> dict[str, str]:
+    """The details of these parts, once they fail and no other does: on a busy machine, one more may be too late."""
+    found: dict[str, str] = {}
+
+    def only_those() -> bool:
+        found.clear()
+        found.update(failing(server))
+        print("failing:", found)
+        return found.keys() == set(names)
+
+    wait_until(only_those, f"only {', '.join(names)} fail")
+    return found
+
+
 def queues(server) -> list[str]:
     return [
         name
@@ -173,11 +187,11 @@ def test_a_missing_collection(server):
     sql(server, f'ALTER TABLE "{table}" RENAME TO "{table}_away"')
     try:
         forget_schema(server)
-        found = failing(server)
+        found = failing_alone(server, "collections")
     finally:
         sql(server, f'ALTER TABLE "{table}_away" RENAME TO "{table}"')
         forget_schema(server)
-    assert set(found) == {"collections"} and found["collections"].endswith(f"missing: {table}")
+    assert found["collections"].endswith(f"missing: {table}")
 
 
 def test_a_missing_field(server):
@@ -189,11 +203,11 @@ def test_a_missing_field(server):
     sql(server, f'ALTER TABLE "{table}" RENAME COLUMN "{column}" TO "{column}_away"')
     try:
         forget_schema(server)
-        found = failing(server)
+        found = failing_alone(server, "fields")
     finally:
         sql(server, f'ALTER TABLE "{table}" RENAME COLUMN "{column}_away" TO "{column}"')
         forget_schema(server)
-    assert set(found) == {"fields"} and found["fields"].endswith(f"missing: {table}.{column}")
+    assert found["fields"].endswith(f"missing: {table}.{column}")
 
 
 # ---------------------------------------------------------------- Vault
@@ -204,10 +218,10 @@ def test_a_token_that_vault_does_not_know_any_more(server):
     server.run(f"systemctl stop {units}")
     try:
         with another_secret(server, "vault-data/api.token", "expired"):
-            found = failing(server)
+            found = failing_alone(server, *VAULT_PARTS)
     finally:
         server.run("systemctl start openmates-vault-token.timer")
-    assert set(found) == VAULT_PARTS and "expired or revoked" in found["vault_token"]
+    assert "expired or revoked" in found["vault_token"]
 
 
 def test_a_sealed_vault(server):
@@ -215,7 +229,7 @@ def test_a_sealed_vault(server):
     try:
         server.run("docker restart openmates-vault-1")
         wait_until(lambda: "sealed" in failing(server).get("vault_token", ""), "it is named", 60)
-        assert set(failing(server)) == VAULT_PARTS
+        failing_alone(server, *VAULT_PARTS)
     finally:
         server.run("systemctl start openmates-vault-unseal.timer")
 
@@ -228,15 +242,15 @@ def test_a_policy_without_the_mount_and_the_api_that_started_under_it(server):
     )
     assert run.returncode == 0, run.stdout[-3000:]
     try:
-        assert failing(server) == {"vault_policy": "the api's token may not read sys/mounts/transit"}
+        found = failing_alone(server, "vault_policy")
+        assert found["vault_policy"] == "the api's token may not read sys/mounts/transit"
         server.compose("restart api")
         wait_until(lambda: initialised(server), "the api answers", 240)
-        assert set(failing(server)) == {"vault_policy", "initialisation"}
+        failing_alone(server, "vault_policy", "initialisation")
     finally:
         run = server.playbook("site.yml", "--tags", "vault")
     assert run.returncode == 0, run.stdout[-3000:]
-    found = failing(server)
-    assert set(found) == {"initialisation"}, "it does not initialise again by itself"
+    found = failing_alone(server, "initialisation")  # it does not initialise again by itself
     assert "Failed during critical service initialization" in found["initialisation"]
     assert ask(server, "GET", "/v1/health").status == 200, "so this says nothing"
     report = verified(server)
@@ -249,21 +263,19 @@ def test_a_policy_without_the_mount_and_the_api_that_started_under_it(server):
 
 def test_a_wrong_password_of_the_cache(server):
     with another_secret(server, "api/DRAGONFLY_PASSWORD", "wrong-password-of-a-test"):
-        found = failing(server)
+        found = failing_alone(server, "cache", *DIRECTUS_PARTS, *(f"queue:{name}" for name in queues(server)))
     assert "refuses the api's password" in found["cache"]
-    assert set(found) == {"cache", *DIRECTUS_PARTS, *(f"queue:{name}" for name in queues(server))}
     assert found["directus_login"].startswith("not tried"), "Directus would count a login that it cannot finish"
 
 
 def test_a_stopped_worker_and_verify_is_red_from_it(server):
+    own = json.loads(server.run(f"cat {STACK}/config/ready/ready.json"))["queues"]["task-worker"]
     server.compose("stop task-worker")
     try:
-        found = failing(server)
+        found = failing_alone(server, *(f"queue:{name}" for name in own))
         report = verified(server)
     finally:
         server.compose("start task-worker")
-    own = json.loads(server.run(f"cat {STACK}/config/ready/ready.json"))["queues"]["task-worker"]
-    assert set(found) == {f"queue:{name}" for name in own}
     assert all(detail == "no worker answers that consumes it; its worker is task-worker" for detail in found.values())
     for words in ("OpenMates is NOT READY", f"queue:{own[0]}", "its worker is task-worker", "Service task-worker"):
         assert words in report
@@ -273,7 +285,7 @@ def test_one_queue_without_a_worker(server):
     own = json.loads(server.run(f"cat {STACK}/config/ready/ready.json"))["queues"]["task-worker"]
     assert "ok" in consumer(server, "cancel", own[-1])
     try:
-        found = failing(server)
+        found = failing_alone(server, f"queue:{own[-1]}")
     finally:
         consumer(server, "add", own[-1])
     assert found == {f"queue:{own[-1]}": "no worker answers that consumes it; its worker is task-worker"}
