@@ -9,9 +9,9 @@ export LC_ALL := C.UTF-8
 # With PARTS=1, as `test` and `check` set it, a part's lines begin with its name, because two parts run at a time.
 RUN = $(if $(PARTS),lab/progress.py $@)
 
-# What failed, by part: at the end of the output, not thousands of lines above it.
+# Written by lab/progress.py, shown at the end of the output: the lines themselves are far above it.
 FAILURES := $(CURDIR)/.lab/failures
-SHOW_FAILURES = echo; echo "What failed, by part (what it printed before is above):"; tail --verbose --lines=+1 $(FAILURES)/*
+SHOW_FAILURES = if [ -d $(FAILURES) ]; then echo; echo "What failed, by part:"; tail --verbose --lines=+1 $(FAILURES)/*; fi
 
 .PHONY: help
 help: ## Show this list
@@ -156,8 +156,8 @@ hcloud: lab-base ## Prove playbooks/create_server.yml against a local HcloudApi,
 	lab/progress.py hcloud python lab/hcloud.py
 
 .PHONY: interrupted
-interrupted: lab-base ## Prove that a run killed at any of 19 moments can be run again, as scenario-interrupted does for the worst
-	EVERY_MOMENT=1 lab/proofs.py run 'interrupted: every moment' -- $(MAKE) --no-print-directory scenario-interrupted
+interrupted: lab-base ## As scenario-interrupted, but killed at every moment of tests/moments.py
+	EVERY_MOMENT=1 lab/progress.py interrupted lab/proofs.py run 'interrupted: every moment' -- molecule test --scenario-name interrupted
 
 .PHONY: faults
 faults: setup ## Freeze, cut off and kill services of lab host HOST=prod2; CASE=cache-frozen FAULT_SECONDS=300 AGAIN=1

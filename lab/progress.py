@@ -6,8 +6,7 @@ Usage: lab/progress.py NAME COMMAND [ARGUMENT...]
 For commands that run side by side, whose lines would be mixed up, and for those that print nothing for minutes.
 Ends with the command's exit status; a command that a signal ended has 128 and the signal's number, as in a shell.
 
-If FAILURES names a directory and the command fails, the file NAME there gets the lines that say what failed: they
-would be far above the end of the output.
+If FAILURES names a directory and the command fails, the lines that report the failure are written to its file NAME.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ LINES_SHOWN, LAST_LINES = 40, 15
 
 
 class Failures:
-    """The lines of an output that say what failed; the last ones if none does."""
+    """The lines of an output that report a failure; the last ones if there is none."""
 
     def __init__(self) -> None:
         self.telling: collections.deque[bytes] = collections.deque(maxlen=LINES_SHOWN)

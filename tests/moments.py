@@ -31,8 +31,7 @@ class Moment:
     keyword: str
     value: str | None = None
     command: str | None = None
-    #: Whether `make test` kills a run here too, where keys or half a database could be lost; `make interrupted` does at
-    #: each moment.
+    #: Whether `make test` kills a run here, because keys or data could be lost. `make interrupted` ignores this.
     worst: bool = False
 
     def _is(self, task: dict) -> bool:

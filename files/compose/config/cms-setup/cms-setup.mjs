@@ -6,7 +6,7 @@ import { randomUUID } from 'node:crypto';
 import { spawnSync } from 'node:child_process';
 import { readFileSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
 import { dirname } from 'node:path';
-import { fileURLToPath, pathToFileURL } from 'node:url';
+import { pathToFileURL } from 'node:url';
 import './subscriber.mjs';
 import { additions, losses, names } from './schema.mjs';
 
@@ -76,7 +76,7 @@ async function clearHalfDone(database) {
 }
 
 function bootstrap() {
-	const handler = fileURLToPath(new URL('subscriber.mjs', import.meta.url));
+	const handler = import.meta.resolve('./subscriber.mjs');
 	const done = spawnSync(process.execPath, ['--import', handler, 'cli.js', 'bootstrap'], { stdio: 'inherit' });
 	if (done.status !== 0) {
 		throw new Problem(`Directus's bootstrap failed (${done.signal ?? `exit code ${done.status}`}); its reason stands above.`);

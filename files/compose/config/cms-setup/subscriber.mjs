@@ -1,9 +1,9 @@
-// Directus's client of the cache, ioredis 5.8.2, now and then asks a connection that has just subscribed whether
-// it is ready, which the cache refuses (redis/ioredis 2037). The client connects again by itself, but Node.js ends the
-// program first, because nobody handles the rejection. This handles that one, and no other.
+// ioredis 5.8.2, Directus's client of the cache, sometimes sends its ready check on a connection that has already
+// subscribed, and the check is rejected (redis/ioredis 2037). ioredis reconnects, but the rejection is unhandled, so
+// Node.js ends the program first. Only this rejection is handled here; any other still ends the program.
 const SUBSCRIBED = 'Connection in subscriber mode, only subscriber commands may be used';
 
 process.on('unhandledRejection', (error) => {
 	if (error?.message !== SUBSCRIBED) throw error;
-	console.error('The connection to the cache is made again');
+	console.error('Reconnecting to the cache');
 });
