@@ -233,8 +233,8 @@ def version_problem(folder: Path, volume: str) -> str:
     words = ["sh", ROOT / "roles/directus/files/data-version.sh", folder, "cms-database", volume, DATA]
     environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
     done = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == (1 if done.stderr else 0)
-    return done.stderr
+    assert done.returncode == (1 if done.stdout else 0)
+    return done.stdout
 
 
 def test_files_of_something_else_are_not_touched(database: Database) -> None:

@@ -8,6 +8,7 @@ import stat
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from subprocess import PIPE, STDOUT
 
 import pytest
 
@@ -15,6 +16,7 @@ SCRIPT = Path(__file__).parents[2] / "roles/directus/files/backup.sh"
 DOCKER = """#!/bin/sh
 echo "$PWD: $*" >> {folder}/calls
 case "$*" in
+  *" up "* | *" stop "*) echo " Container openmates-cms-database-1  Healthy" >&2;;
   "volume inspect"*) [ -e {folder}/volume ];;
   *psql*) cat {folder}/tables;;
   *pg_dump*) printf dumped; [ ! -e {folder}/full ] || {{ echo "No space left" >&2; exit 1; }};;
@@ -41,7 +43,8 @@ def backup(folder: Path) -> Backup:
     def run(name: str = "", keep: int = 3, *stop: str) -> subprocess.CompletedProcess:
         words = [folder / "project", "cms-database", "the-volume", folder / "dumps", str(keep), name, *stop]
         environment = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-        return subprocess.run(["sh", SCRIPT, *words], env=environment, capture_output=True, text=True, check=False)
+        command = ["sh", SCRIPT, *words]  # on a terminal, as by Ansible's `script`, both outputs are one
+        return subprocess.run(command, env=environment, stdout=PIPE, stderr=STDOUT, text=True, check=False)
 
     return run
 
@@ -57,7 +60,7 @@ def dumps(folder: Path) -> list[str]:
 def test_a_dump_is_made_for_root_alone_and_named_by_the_time(folder: Path, backup: Backup) -> None:
     done = backup()
     [name] = dumps(folder)
-    assert (done.returncode, done.stdout) == (0, f"{folder}/dumps/{name}\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, f"{folder}/dumps/{name}\n")
     assert re.fullmatch(r"directus-\d{8}T\d{6}Z\.dump", name)
     assert (folder / "dumps" / name).read_text() == "dumped"
     assert stat.S_IMODE((folder / "dumps" / name).stat().st_mode) == 0o600
@@ -78,7 +81,7 @@ def test_services_are_stopped_before_the_dump(folder: Path, backup: Backup) -> N
 def test_without_a_database_nothing_is_started_or_dumped(folder: Path, backup: Backup, missing: str) -> None:
     (folder / missing).unlink()
     done = backup("", 3, "cms")
-    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    assert (done.returncode, done.stdout) == (0, "")
     assert "compose" not in calls(folder) and not (folder / "dumps").exists()
 
 
@@ -93,8 +96,8 @@ def test_an_incomplete_dump_is_not_kept_and_ends_the_run(folder: Path, backup: B
     backup("20261120T000000Z", 1)
     (folder / "full").touch()
     done = backup("", 1)
-    assert done.returncode != 0 and done.stdout == ""
-    assert "No space left" in done.stderr and "was not backed up, so it is not changed" in done.stderr
+    assert done.returncode != 0
+    assert "No space left" in done.stdout and "was not backed up, so it is not changed" in done.stdout
     assert dumps(folder) == ["directus-20261120T000000Z.dump"], "an older dump is removed only after a new one"
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
+import io
 import json
 import os
 import sys
@@ -75,11 +77,10 @@ class Host:
             "task-worker": {"image": "a/api:2", "mem_limit": "1088M"},
             "cms": {"image": "registry.test:5000/b/cms:2", "mem_limit": "512M"},
         }
-        try:
+        said = io.StringIO()
+        with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
             script.main({"services": services, "pull": list(pull), "second": list(second)} | given)
-        except SystemExit as end:
-            return str(end.code).splitlines()
-        return []
+        return said.getvalue().splitlines()
 
     @property
     def asked(self) -> list[str]:

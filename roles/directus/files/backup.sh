@@ -14,16 +14,20 @@ docker volume inspect "$volume" > /dev/null 2>&1 || exit 0
 dump="$directory/directus-$name.dump"
 trap 'code=$?; rm -f "$dump.part"; [ $code = 0 ] || echo "The database was not backed up, so it is not changed." >&2' EXIT
 cd "$project"
+# What Compose says is shown only if it fails: on a terminal, as Ansible's `script` has one, it would be taken for a path.
+quietly() {
+  said=$("$@" 2>&1) || { echo "$said"; return 1; } >&2
+}
 inside() {
   program=$1
   shift
   docker compose --ansi=never exec --no-TTY "$service" "$program" -U directus -d directus "$@" < /dev/null
 }
 # The existing container, even if the Compose files changed; no other service depends on it yet.
-docker compose --ansi=never up --detach --no-deps --no-recreate --wait "$service" >&2
+quietly docker compose --ansi=never up --detach --no-deps --no-recreate --wait "$service"
 tables=$(inside psql -Atqc "select count(*) from information_schema.tables where table_schema = 'public'")
 [ "$tables" != 0 ] || exit 0
-[ $# = 0 ] || docker compose --ansi=never stop "$@" >&2
+[ $# = 0 ] || quietly docker compose --ansi=never stop "$@"
 
 mkdir -p "$directory"
 chmod 700 "$directory"

@@ -19,6 +19,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NoReturn
 
 GB = 10**9
 MIB = 2**20
@@ -136,12 +137,18 @@ def memory_problem(limits: dict[str, int]) -> str:
     )
 
 
+def fail(why: str) -> NoReturn:
+    """End with a reason, on standard output: Ansible's `script` has the standard error of a terminal there too."""
+    print(why)
+    sys.exit(1)
+
+
 def declared() -> dict[str, dict]:
     """The services of the Compose project in the working directory."""
     command = ["docker", "compose", "--ansi=never", "config", "--format", "json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"The Compose files cannot be read: {done.stderr.strip()}")
+        fail(f"The Compose files cannot be read: {done.stderr.strip()}")
     return json.loads(done.stdout)["services"]
 
 
@@ -154,7 +161,7 @@ def main(given: dict) -> None:
         images.setdefault(services[name]["image"], []).append(name)
     limits = {name: in_bytes(services[name].get("mem_limit")) for name in given["second"]}
     if problems := [problem for problem in (disk_problem(images), memory_problem(limits)) if problem]:
-        sys.exit("\n".join(f"This host: {problem}." for problem in problems))
+        fail("\n".join(f"This host: {problem}." for problem in problems))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from killing import kill_at
 from moments import DEPLOY
 from web import ask
 
-from lab import ROOT, wait_until
+from lab import ROOT, recap, wait_until
 
 API = "registry.openmates.test/glowingkitty/openmates-api"
 SETUP = "registry.openmates.test/glowingkitty/openmates-cms-setup"
@@ -84,6 +84,10 @@ def kill_deploy(server, version: str, moment: str) -> None:
 
 
 def test_no_request_fails_in_a_deploy_that_is_killed_and_repeated_and_a_rollback(server, version, load):
+    dry = server.playbook("playbooks/deploy.yml", "-e", f"version={version}", "--check")
+    assert dry.returncode == 0, dry.stdout[-3000:]
+    assert "collections do not change" in dry.stdout and recap(dry.stdout)["changed"] > 0
+
     for moment in KILLED_AT:
         kill_deploy(server, version, moment)
         wait_until(lambda: server.run(f"cat {LOCK}") == "", "the lock is free", 15)
@@ -93,13 +97,16 @@ def test_no_request_fails_in_a_deploy_that_is_killed_and_repeated_and_a_rollback
     deployed = server.playbook("playbooks/deploy.yml", "-e", f"version={version}")
     assert deployed.returncode == 0, deployed.stdout[-3000:]
     assert server.containers()["api"]["Config"]["Image"] == f"{API}:{version}"
-    assert "collections do not change" in deployed.stdout
     newest = json.loads(server.run("openmates-release list --json"))[0]
     assert newest["schema"]["changed"] is False, "cms-setup has the same schema files"
 
     refused = server.playbook("site.yml")
     assert refused.returncode != 0
     assert f"openmates_version: {version}" in refused.stdout
+
+    dry = server.playbook("playbooks/rollback.yml", "--check")
+    assert dry.returncode == 0, dry.stdout[-3000:]
+    assert "v0.14.0-other" in dry.stdout and server.containers()["api"]["Config"]["Image"] == f"{API}:{version}"
 
     returned = server.playbook("playbooks/rollback.yml")
     assert returned.returncode == 0, returned.stdout[-3000:]

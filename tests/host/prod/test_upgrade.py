@@ -173,13 +173,14 @@ def test_a_package_that_fails_does_not_keep_the_site_closed(server: Server, pack
 def test_a_server_that_is_not_ready_is_refused(server: Server, packages: Packages) -> None:
     packages.add(QUIET, "3")
     before = packages.installed(QUIET)
-    server.run("docker stop openmates-task-worker-1")
+    worker = server.containers()["task-worker"]["Id"]
+    server.run(f"docker stop {worker}")
     try:
         shown = upgrade(server, works=False)
         assert "was not changed" in shown and "upgrade_unhealthy=true" in shown
         assert packages.installed(QUIET) == before
     finally:
-        server.run("docker start openmates-task-worker-1")
+        server.run(f"docker start {worker}")
     server.wait_until_ready()
 
 
