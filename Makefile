@@ -167,6 +167,10 @@ faults: setup ## Freeze, cut off and kill services of lab host HOST=prod2; CASE=
 deploy-proof: setup ## Prove under load that deploys fail no request, on lab host HOST=prod2; CASE=rollback AGAIN=1
 	lab/progress.py deploy-proof python tests/load/run.py --host $(or $(HOST),prod2) $(if $(AGAIN),--again) $(CASE)
 
+.PHONY: os-upgrade
+os-upgrade: lab-ready ## Prove upgrade.yml on lab host HOST=prod2, which must be provisioned: Docker, a broken package, a reboot
+	lab/progress.py os-upgrade lab/proofs.py run 'os-upgrade' -- pytest -v --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/os_upgrade
+
 .PHONY: real
 real: setup ## Prove the stack with the real backend: API_IMAGE= and CMS_SETUP_IMAGE= of the local Docker engine
 	@test -n "$(API_IMAGE)" -a -n "$(CMS_SETUP_IMAGE)" || { echo "usage: make real API_IMAGE=name:tag CMS_SETUP_IMAGE=name:tag [CASE=sign-up] [AGAIN=1]" >&2; exit 2; }

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 from outside import Neighbour, Ssh
+from upgrading import Packages
 
 from lab import Server
 
@@ -31,3 +32,12 @@ def neighbour(request: pytest.FixtureRequest) -> Iterator[Neighbour]:
 def ssh(server, tmp_path_factory: pytest.TempPathFactory) -> Ssh:
     """Logins to the lab host as its administrator."""
     return Ssh(server, tmp_path_factory.mktemp("ssh") / "config")
+
+
+@pytest.fixture(scope="module")
+def packages(server: Server) -> Iterator[Packages]:
+    """Packages that upgrade.yml can upgrade."""
+    made = Packages(server)
+    made.prepare()
+    yield made
+    made.remove()

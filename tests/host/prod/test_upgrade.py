@@ -1,134 +1,25 @@
-"""upgrade.yml on a host that has something to upgrade: packages of a small repository on the host itself."""
+"""upgrade.yml on a host that has something to upgrade. More of it: tests/host/os_upgrade."""
 
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Iterator
 
-import pytest
+from upgrading import (
+    DOCKER,
+    SEEN,
+    STATE,
+    UPGRADES_DOCKER,
+    Packages,
+    closed,
+    history,
+    upgrade,
+    workers_consume,
+)
 
-from lab import Server, recap, wait_until
-
-REPOSITORY = "/srv/openmates-lab-apt"
-#: SEEN has the flag as it was while Docker was upgraded.
-FLAG, STATE = "/var/lib/openmates-maintenance/flag.json", "/var/lib/openmates/upgrade.json"
-SEEN = "/var/tmp/openmates-lab-seen"
-#: One package of a kind that interrupts nothing, and one whose name is like those of Docker and that does what they do.
-QUIET, DOCKER = "openmates-lab-dummy", "docker-lab-dummy"
-
-BUILD = r"""
-set -eu
-work=$(mktemp -d)
-mkdir "$work/DEBIAN"
-{{ echo "Package: {name}"
-  echo "Version: {version}"
-  echo "Architecture: all"
-  echo "Maintainer: lab <lab@example.test>"
-  echo "Description: lab"; }} > "$work/DEBIAN/control"
-printf '#!/bin/sh\nset -e\n%s\n' '{script}' > "$work/DEBIAN/postinst"
-chmod 0755 "$work/DEBIAN/postinst"
-file={name}_{version}_all.deb
-dpkg-deb --root-owner-group --build "$work" "{repository}/$file" > /dev/null
-rm -r "$work"
-cd {repository}
-{{ dpkg-deb --field "$file"
-  echo "Filename: ./$file"
-  echo "Size: $(stat -c %s "$file")"
-  echo "SHA256: $(sha256sum "$file" | cut -d " " -f 1)"
-  echo; }} >> Packages
-"""
-UPGRADES_DOCKER = f"cp {FLAG} {SEEN} 2> /dev/null || touch {SEEN}; systemctl restart docker"
-
-
-class Packages:
-    """The repository, and what is installed of it."""
-
-    def __init__(self, server: Server) -> None:
-        self.server = server
-
-    def add(self, name: str, version: str, script: str = "true") -> None:
-        self.server.run(BUILD.format(repository=REPOSITORY, name=name, version=version, script=script))
-
-    def install(self, name: str) -> None:
-        self.server.run(f"DEBIAN_FRONTEND=noninteractive apt-get install -y -qq {REPOSITORY}/{name}_1_all.deb 2>&1")
-
-    def installed(self, name: str) -> str:
-        return self.server.run(f"dpkg-query --show --showformat '${{Version}} ${{db:Status-Abbrev}}' {name}").strip()
-
-
-@pytest.fixture(scope="module")
-def packages(server: Server) -> Iterator[Packages]:
-    """The repository, with version 1 of both packages installed, and Docker's held."""
-    made = Packages(server)
-    server.run(f"rm -rf {REPOSITORY} {SEEN} && mkdir {REPOSITORY}")
-    for name in (QUIET, DOCKER):
-        made.add(name, "1")
-        made.install(name)
-    server.run(f"echo 'deb [trusted=yes] file:{REPOSITORY} ./' > /etc/apt/sources.list.d/openmates-lab.list")
-    server.run(f"apt-mark hold {DOCKER}")  # as an operator may do
-    yield made
-    server.run(f"rm -f /etc/apt/sources.list.d/openmates-lab.list && apt-mark unhold {DOCKER}")
-    server.run(f"dpkg --purge --force-all {QUIET} {DOCKER} && rm -rf {REPOSITORY} {SEEN} && apt-get update -qq")
-    server.wait_until_ready()
-
-
-def upgrade(server: Server, *arguments: str, works: bool = True) -> str:
-    run = server.playbook("playbooks/upgrade.yml", *arguments)
-    assert (run.returncode == 0) is works, run.stdout[-6000:]
-    return run.stdout
-
-
-def closed(server: Server) -> bool:
-    return server.host.file(FLAG).exists
-
-
-def history(server: Server) -> list[dict]:
-    lines = server.run("cat /var/log/openmates/history.jsonl").splitlines()
-    return [line for line in map(json.loads, lines) if line["verb"] == "upgrade"]
-
-
-def containers(server: Server) -> dict[str, str]:
-    return {name: container["State"]["StartedAt"] for name, container in server.containers().items()}
-
-
-def workers_consume(server: Server) -> bool:
-    parts = json.loads(server.run("openmates-ready --json || true"))["parts"]
-    return all(part["ok"] for part in parts if part["name"].startswith("queue:"))
-
-
-def test_packages_that_interrupt_nothing_are_upgraded_while_the_site_works(server: Server, packages: Packages) -> None:
-    upgrade(server)  # what Debian has published since the image was built
-    packages.add(QUIET, "2")
-    shown = upgrade(server, "--check")
-    assert f"- {QUIET} 1 -> 2" in shown and "No client notices it." in shown
-    assert recap(shown)["changed"] == 1 and packages.installed(QUIET).startswith("1 ")
-    before = containers(server)
-    done = upgrade(server)
-    assert packages.installed(QUIET) == "2 ii"
-    assert "Switch maintenance on" not in done and containers(server) == before
-    began = time.monotonic()
-    again = upgrade(server)
-    print(f"nothing to do: {time.monotonic() - began:.0f} s")
-    assert recap(again)["changed"] == 0 and "No package is to be upgraded" in again
-    assert recap(upgrade(server, "--check"))["changed"] == 0
-
-
-def test_dockers_packages_are_upgraded_in_maintenance_and_held_again(server: Server, packages: Packages) -> None:
-    packages.add(DOCKER, "2", UPGRADES_DOCKER)
-    before = containers(server)
-    shown = upgrade(server)
-    assert f"- {DOCKER} 1 -> 2" in shown and "Clients get 503" in shown
-    assert packages.installed(DOCKER) == "2 hi"
-    assert json.loads(server.run(f"cat {SEEN}"))["owner"] == "upgrade"
-    assert not closed(server) and not server.host.file(STATE).exists and workers_consume(server)
-    restarted = {name for name, started in containers(server).items() if started != before[name]}
-    assert restarted and all("worker" in name for name in restarted)
-    assert (history(server)[-1]["result"], recap(upgrade(server))["changed"]) == ("ok", 0)
+from lab import Server, wait_until
 
 
 def test_a_run_that_is_killed_while_docker_is_upgraded_is_continued(server: Server, packages: Packages) -> None:
@@ -156,46 +47,3 @@ def test_a_run_that_is_killed_while_docker_is_upgraded_is_continued(server: Serv
     assert packages.installed(DOCKER) == "3 hi"
     assert not closed(server) and not server.host.file(STATE).exists and workers_consume(server)
     assert [line["result"] for line in history(server)[-2:]] == ["interrupted", "ok"]
-
-
-def test_a_package_that_fails_does_not_keep_the_site_closed(server: Server, packages: Packages) -> None:
-    packages.add(DOCKER, "4", "echo broken on purpose >&2; exit 1")
-    shown = upgrade(server, works=False)
-    assert "failed, and OpenMates works again" in " ".join(shown.split()) and "Upgrade the packages" in shown
-    assert not closed(server) and workers_consume(server)
-    assert packages.installed(DOCKER).split()[1][0] == "h"
-    assert history(server)[-1]["result"] == "failed"
-    packages.add(DOCKER, "5", UPGRADES_DOCKER)
-    upgrade(server)
-    assert packages.installed(DOCKER) == "5 hi"
-
-
-def test_a_server_that_is_not_ready_is_refused(server: Server, packages: Packages) -> None:
-    packages.add(QUIET, "3")
-    before = packages.installed(QUIET)
-    worker = server.containers()["task-worker"]["Id"]
-    server.run(f"docker stop {worker}")
-    try:
-        shown = upgrade(server, works=False)
-        assert "was not changed" in shown and "upgrade_unhealthy=true" in shown
-        assert packages.installed(QUIET) == before
-    finally:
-        server.run(f"docker start {worker}")
-    server.wait_until_ready()
-
-
-def test_the_server_reboots_if_that_is_needed_and_not_if_it_is_not_wanted(server: Server, packages: Packages) -> None:
-    packages.add(QUIET, "4")
-    server.run("echo linux-image-lab > /run/reboot-required.pkgs && touch /run/reboot-required")
-    booted = server.run("systemctl show --property=UserspaceTimestampMonotonic")
-    shown = upgrade(server, "-e", "upgrade_reboot=false")
-    assert "A reboot is pending" in shown and packages.installed(QUIET) == "4 ii"
-    assert server.run("systemctl show --property=UserspaceTimestampMonotonic") == booted
-    shown = upgrade(server)
-    assert "The server restarts: /run/reboot-required exists (linux-image-lab)" in shown
-    assert "history has this one as interrupted" not in " ".join(shown.split())
-    assert server.run("systemctl show --property=UserspaceTimestampMonotonic") != booted
-    assert not server.host.file("/run/reboot-required").exists
-    assert not closed(server) and not server.host.file(STATE).exists and workers_consume(server)
-    last = history(server)[-1]
-    assert last["result"] == "ok" and "upgrade : Reboot the server" in last["changed"]
