@@ -278,5 +278,6 @@ def test_a_snapshot_comes_back_and_tokens_of_its_time_do_not(server, tmp_path):
     assert run.returncode == 0, run.stdout[-3000:]
     assert "Maintenance is off. A restore by" in " ".join(run.stdout.split())
     server.run(maintenance)
+    assert server.host.run("openmates-ready").rc == 0, "clients come back to an api that is ready"
     assert server.run(f"cat {STACK}/secrets/vault-data/api.token") != old
     server.wait_until_ready(BACK)
