@@ -45,7 +45,8 @@ def check_disk(run: Preflight) -> Iterator[str]:
     elif free is not None and free < 2 * 10**9:
         yield run.host_problem(
             f"only {free / 10**9:.1f} GB are free on the disk at {mount['mount']}",
-            "Make room for at least 2 GB, e.g. with `sudo docker image prune`; with --all it would remove the images of former releases, too",
+            "Make room for at least 2 GB, e.g. with `sudo docker image prune`. With --all it removes the images that a"
+            " rollback needs, too",
         )
 
 

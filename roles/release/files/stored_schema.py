@@ -12,17 +12,17 @@ from collections.abc import Mapping
 from pathlib import Path
 
 SERVICE = "cms-database"
-#: One row per object: its kind and name, and a digest of its definition. Ids differ after an object was made again, and
-#: a new version of Directus adds empty columns to its own tables.
+#: One row per object: its kind and name, and a digest of its definition. Ids and places in a form (sort) differ after
+#: an object was made again, and a new version of Directus adds empty columns to its own tables.
 QUERY = """
 select 'column ' || table_name || '.' || column_name, md5(concat_ws(' ', data_type, character_maximum_length,
        numeric_precision, numeric_scale, is_nullable, column_default))
   from information_schema.columns where table_schema = 'public'
 union all
-select 'collection ' || collection, md5(jsonb_strip_nulls(to_jsonb(item))::text)
+select 'collection ' || collection, md5(jsonb_strip_nulls(to_jsonb(item) - 'sort')::text)
   from directus_collections item
 union all
-select 'field ' || collection || '.' || field, md5(jsonb_strip_nulls(to_jsonb(item) - 'id')::text)
+select 'field ' || collection || '.' || field, md5(jsonb_strip_nulls(to_jsonb(item) - 'id' - 'sort')::text)
   from directus_fields item
 union all
 select 'relation ' || many_collection || '.' || many_field, md5(jsonb_strip_nulls(to_jsonb(item) - 'id')::text)
