@@ -57,8 +57,9 @@ def test_what_is_made_again_and_content_are_no_change(admin: Api, noted: str, re
 
 def test_the_place_of_a_field_in_its_form_is_no_change(admin: Api, noted: str, read) -> None:
     """A field that is made again goes to the end."""
-    admin.call("POST", f"/fields/{noted}", {"field": "body", "type": "text"})
+    for field in ("body", "footer"):
+        admin.call("POST", f"/fields/{noted}", {"field": field, "type": "text", "meta": {}})
     before = read()
-    admin.call("DELETE", f"/fields/{noted}/title")
-    admin.call("POST", f"/fields/{noted}", NOTES["fields"][0])
+    admin.call("DELETE", f"/fields/{noted}/body")
+    admin.call("POST", f"/fields/{noted}", {"field": "body", "type": "text", "meta": {}})
     assert stored_schema.differences(before, read()) == []
