@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
+import subprocess
 import time
 
 from upgrading import (
@@ -19,7 +23,7 @@ from upgrading import (
     workers_consume,
 )
 
-from lab import Server, recap
+from lab import Server, recap, wait_until
 
 
 def test_packages_that_interrupt_nothing_are_upgraded_while_the_site_works(server: Server, packages: Packages) -> None:
@@ -50,6 +54,33 @@ def test_dockers_packages_are_upgraded_in_maintenance_and_held_again(server: Ser
     restarted = {name for name, started in containers(server).items() if started != before[name]}
     assert restarted and all("worker" in name for name in restarted)
     assert (history(server)[-1]["result"], recap(upgrade(server))["changed"]) == ("ok", 0)
+
+
+def test_a_run_that_is_killed_while_docker_is_upgraded_is_continued(server: Server, packages: Packages) -> None:
+    packages.add(DOCKER, "3", f"{UPGRADES_DOCKER}; sleep 20")
+    server.run(f"rm -f {SEEN}")
+    operator = server.operator
+    command = ["ansible-playbook", operator.playbook("playbooks/upgrade.yml"), "-i", operator.inventory]
+    run = subprocess.Popen(
+        [*command, "--limit", server.name],
+        cwd=operator.directory,
+        env={**os.environ, "ANSIBLE_CONFIG": str(operator.directory / "ansible.cfg")},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        wait_until(lambda: server.host.file(SEEN).exists, "Docker is upgraded", 300)
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(run.pid, signal.SIGKILL)
+        run.wait()
+    assert closed(server) and server.host.file(STATE).exists
+    shown = upgrade(server)
+    assert "An earlier upgrade was interrupted" in shown
+    assert packages.installed(DOCKER) == "3 hi"
+    assert not closed(server) and not server.host.file(STATE).exists and workers_consume(server)
+    assert [line["result"] for line in history(server)[-2:]] == ["interrupted", "ok"]
 
 
 def test_a_package_that_fails_does_not_keep_the_site_closed(server: Server, packages: Packages) -> None:
