@@ -22,6 +22,8 @@ GATE = "/run/openmates/gate"
 LOCK, HISTORY = "/var/lib/openmates/change.lock", "/var/log/openmates/history.jsonl"
 #: All ten of them are in `make deploy-proof`.
 KILLED_AT = ("images-pulled", "files-written", "second-api-starts")
+#: `make deploy-proof` has the default of 30 s.
+STEADY = ("-e", "openmates_steady_seconds=5")
 
 
 @pytest.fixture
@@ -80,7 +82,7 @@ def kill_deploy(server, version: str, moment: str) -> None:
     """Start a deploy and kill Ansible at a moment of it."""
     operator = server.operator
     command = ["ansible-playbook", operator.playbook("playbooks/deploy.yml"), "-i", operator.inventory]
-    command += ["--limit", server.name, "-e", f"version={version}"]
+    command += ["--limit", server.name, "-e", f"version={version}", *STEADY]
     environment = {**os.environ, "ANSIBLE_CONFIG": str(operator.directory / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
     kill_at(DEPLOY[moment], command, lambda shell: server.host.run(shell).rc == 0, operator.directory, environment)
 
@@ -96,7 +98,7 @@ def test_no_request_fails_in_a_deploy_that_is_killed_and_repeated_and_a_rollback
         last = json.loads(server.run(f"tail -n 1 {HISTORY}"))
         assert (last["verb"], last["result"]) == ("deploy", "interrupted"), f"killed at {moment}"
 
-    deployed = server.playbook("playbooks/deploy.yml", "-e", f"version={version}")
+    deployed = server.playbook("playbooks/deploy.yml", "-e", f"version={version}", *STEADY)
     assert deployed.returncode == 0, deployed.stdout[-3000:]
     assert server.containers()["api"]["Config"]["Image"] == f"{API}:{version}"
     newest = json.loads(server.run("openmates-release list --json"))[0]
@@ -110,7 +112,7 @@ def test_no_request_fails_in_a_deploy_that_is_killed_and_repeated_and_a_rollback
     assert dry.returncode == 0, dry.stdout[-3000:]
     assert "v0.14.0-other" in dry.stdout and server.containers()["api"]["Config"]["Image"] == f"{API}:{version}"
 
-    returned = server.playbook("playbooks/rollback.yml")
+    returned = server.playbook("playbooks/rollback.yml", *STEADY)
     assert returned.returncode == 0, returned.stdout[-3000:]
     assert "schema is the same" in returned.stdout
     assert server.containers()["api"]["Config"]["Image"] == f"{API}:v0.14.0"
