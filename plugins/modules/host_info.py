@@ -182,7 +182,6 @@ can:
     usb: {description: Block USB devices., type: bool}
 """
 
-import fcntl
 import grp
 import json
 import os
@@ -203,6 +202,7 @@ from ansible_collections.openmates.server.plugins.module_utils import (
     sysctl,
 )
 from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker
+from ansible_collections.openmates.server.plugins.module_utils.file_lock import locked
 
 CAP_SYS_MODULE = 16
 CAP_SYS_TIME = 25
@@ -283,18 +283,6 @@ def contents(folder: Path) -> dict[str, bytes]:
     """The files of the project, or of a release of it, by their path; what openmates-release leaves out is no part."""
     names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
     return {str(name): path.read_bytes() for name, path in names.items() if name.parts[0] not in NOT_RELEASED}
-
-
-def locked(file: Path) -> bool:
-    """Whether another process holds a lock of a file."""
-    try:
-        with file.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def main() -> None:

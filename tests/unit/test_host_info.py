@@ -6,6 +6,7 @@ import fcntl
 from pathlib import Path
 
 import pytest
+from ansible_collections.openmates.server.plugins.module_utils.file_lock import locked
 from ansible_collections.openmates.server.plugins.modules import host_info
 
 DPKG = """\
@@ -83,8 +84,8 @@ def test_files_that_an_unfinished_run_has_left_differ_from_the_release(tmp_path:
 
 def test_a_roll_out_is_under_way_as_long_as_its_lock_is_held(tmp_path: Path) -> None:
     file = tmp_path / "rollout.lock"
-    assert not host_info.locked(file)
+    assert not locked(file)
     with file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        assert host_info.locked(file)
-    assert not host_info.locked(file)
+        assert locked(file)
+    assert not locked(file)

@@ -101,8 +101,9 @@ def test_files_that_cannot_be_read_give_no_result(image: Image) -> None:
 
 @pytest.fixture
 def announced() -> Callable[..., str]:
-    def text(difference: dict | None, image_changes: bool = False) -> str:
+    def text(difference: dict | None, image_changes: bool = False, failure: str = "") -> str:
         result = {"rc": 0, "stdout": json.dumps(difference)} if difference is not None else {"skipped": True}
+        result = {"rc": 1, "stdout": "", "stderr_lines": ["first", failure]} if failure else result
         lines = evaluate(
             "directus", "{{ directus_schema_forecast }}", role_path="/x", directus_schema_compared=result,
             directus_setup_image=IMAGE, directus_image_changes=image_changes,
@@ -127,6 +128,11 @@ def test_a_change_is_announced_by_name_with_the_dump(announced: Callable[..., st
 def test_other_differences_and_an_unknown_one_may_change_it(announced: Callable[..., str]) -> None:
     assert "may change: the schema files" in announced({"same": False, "collections": [], "fields": []})
     assert "may change: cms-setup runs, and what it will do is not known" in announced(None)
+
+
+def test_a_comparison_that_fails_is_announced_with_its_reason(announced: Callable[..., str]) -> None:
+    text = announced(None, failure="chats.yml is no YAML")
+    assert "is not known beforehand. Its schema files cannot be compared: chats.yml is no YAML" in text
 
 
 def test_another_image_of_directus_is_announced_too(announced: Callable[..., str]) -> None:

@@ -16,7 +16,6 @@ schema at that time is noted beside it. Root only:
 from __future__ import annotations
 
 import argparse
-import contextlib
 import hashlib
 import json
 import os
@@ -226,18 +225,22 @@ def prune(keep: int) -> list[str]:
 def restore(release: Release) -> dict:
     """Put a release's files and images in place. Raises Problem before anything is changed."""
     facts = release.facts
-    lost = []
+    lost: dict[str, str] = {}
     for service, entry in facts["images"].items():
         if entry["id"] and image(entry["id"]):
             continue
+        why = "it came from no registry"
         for digest in entry["digests"]:
-            with contextlib.suppress(Problem):
+            try:
                 docker("pull", "--quiet", digest)
                 break
+            except Problem as problem:
+                why = str(problem)
         if not image(entry["id"]):
-            lost.append(f"{entry['reference']} of {service}")
+            lost[f"{entry['reference']} of {service}"] = why
     if lost:
-        raise Problem(f"images of release {release.id} are gone from this host and its registry: {', '.join(lost)}")
+        reasons = "; ".join(f"{what}: {why}" for what, why in lost.items())
+        raise Problem(f"images of release {release.id} are not on this host and cannot be pulled: {reasons}")
     for entry in facts["images"].values():
         if (image(entry["reference"]) or {}).get("Id") != entry["id"]:
             docker("tag", entry["id"], entry["reference"])

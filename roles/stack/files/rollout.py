@@ -208,7 +208,7 @@ class Gate:
 
 
 class Drained:
-    """The containers that were told to take no further task, one file each, which outlives a reboot."""
+    """The containers that were drained, so take no further tasks: one file each, which outlives a reboot."""
 
     def __init__(self, directory: pathlib.Path) -> None:
         self.directory = directory
@@ -218,7 +218,7 @@ class Drained:
         (self.directory / container.id).touch()
 
     def since(self, container: Container) -> float:
-        """When it was told; 0 if it was not."""
+        """When it was drained; 0 if it was not."""
         file = self.directory / container.id
         return file.stat().st_mtime if file.exists() else 0.0
 

@@ -26,16 +26,8 @@ from upgrading import (
 from lab import Server, recap, wait_until
 
 
-def test_packages_that_interrupt_nothing_are_upgraded_while_the_site_works(server: Server, packages: Packages) -> None:
+def test_a_server_without_anything_to_upgrade_is_not_changed(server: Server, packages: Packages) -> None:
     upgrade(server)  # what Debian has published since the image was built
-    packages.add(QUIET, "2")
-    shown = upgrade(server, "--check")
-    assert f"- {QUIET} 1 -> 2" in shown and "No client notices it." in shown
-    assert recap(shown)["changed"] == 1 and packages.installed(QUIET).startswith("1 ")
-    before = containers(server)
-    done = upgrade(server)
-    assert packages.installed(QUIET) == "2 ii"
-    assert "Switch maintenance on" not in done and containers(server) == before
     began = time.monotonic()
     again = upgrade(server)
     print(f"nothing to do: {time.monotonic() - began:.0f} s")

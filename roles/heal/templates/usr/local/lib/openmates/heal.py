@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import calendar
 import dataclasses
-import fcntl
 import json
 import pathlib
 import re
@@ -27,9 +26,11 @@ from collections.abc import Callable
 
 try:
     from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker, DockerProblem
-except ImportError:  # on the host both files are in one directory, which an isolated Python does not search by itself
+    from ansible_collections.openmates.server.plugins.module_utils.file_lock import locked
+except ImportError:  # on the host all files are in one directory, which an isolated Python does not search by itself
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
     from docker_api import Docker, DockerProblem
+    from file_lock import locked
 
 HOLD = pathlib.Path("/run/openmates-heal/hold")
 HOLD_SECONDS = 3600  # a forgotten hold expires
@@ -203,18 +204,6 @@ class Host:
             raise Trouble(f"`{' '.join(words)}` failed: {error}") from None
         if done.returncode:
             raise Trouble(f"`{' '.join(words)}` failed: {done.stderr.strip()[-300:] or done.returncode}")
-
-
-def locked(file: pathlib.Path) -> bool:
-    """Whether another process holds a lock of a file."""
-    try:
-        with file.open() as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass
-    return False
 
 
 def queues(details: dict) -> set[str] | None:
