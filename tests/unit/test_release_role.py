@@ -159,7 +159,7 @@ def test_a_rollback_says_whether_the_schema_has_changed_since() -> None:
     what = ["chats.title: created", "tasks: created"]
     assert rollback_schema({"changed": True, "what": what, "dump": "/var/backups/x.dump"}) == (
         "Directus's schema has changed since, and stays as it is: chats.title: created, tasks: created."
-        " The database from before that is dumped in /var/backups/x.dump."
+        " The dump from before that is /var/backups/x.dump."
     )
     many = rollback_schema({"changed": True, "what": [f"f{number}" for number in range(22)], "dump": ""})
     assert many.endswith("f19 and 2 more.")
