@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+import testinfra
 from outside import Neighbour, Ssh
-from upgrading import Packages
+from upgrading import Packages, upgrade
 
 from lab import Server
 
@@ -32,6 +33,12 @@ def neighbour(request: pytest.FixtureRequest) -> Iterator[Neighbour]:
 def ssh(server, tmp_path_factory: pytest.TempPathFactory) -> Ssh:
     """Logins to the lab host as its administrator."""
     return Ssh(server, tmp_path_factory.mktemp("ssh") / "config")
+
+
+@pytest.fixture(scope="session")
+def up_to_date(request: pytest.FixtureRequest) -> None:
+    """What Debian has published since the image was built is installed, Docker and runc included, which wait for it."""
+    upgrade(Server(testinfra.get_host(request.config.getoption("--hosts"))))
 
 
 @pytest.fixture(scope="module")

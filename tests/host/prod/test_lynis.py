@@ -13,7 +13,7 @@ SECTION = "## What Lynis still suggests"
 
 
 @pytest.fixture(scope="module")
-def report(server: Server) -> list[str]:
+def report(server: Server, up_to_date: None) -> list[str]:
     """The lines of a new audit's report."""
     # A server does not need Lynis: it is installed for the test and removed after it.
     before = server.host.run("command -v lynis").rc == 0
@@ -21,8 +21,6 @@ def report(server: Server) -> list[str]:
         server.run("apt-get -o DPkg::Lock::Timeout=300 install --yes --quiet=2 --no-install-recommends lynis 2>&1")
         # A dependency of Lynis creates a directory of cron jobs: the next run corrects its permissions.
         assert server.playbook("site.yml", "--tags", "hardening").returncode == 0
-    # As every night: an update that came out after the lab's images were built is no problem of the settings.
-    server.run("unattended-upgrade")
     server.run("systemctl start openmates-integrity.service")  # as every night: the first one records the files
     # Lynis treats root's temporary directory of Ansible as a sign of automation; only some versions leave one.
     server.run("rm -rf /root/.ansible")
@@ -40,7 +38,7 @@ def test_the_score(report):
 
 
 def test_there_are_no_warnings(report):
-    assert [line for line in report if line.startswith("warning[]=")] == []
+    assert [line for line in report if line.startswith(("warning[]=", "vulnerable_package[]="))] == []
 
 
 def test_every_suggestion_that_is_left_stands_in_the_docs_with_its_reason(report):
