@@ -69,3 +69,8 @@ def by_directory(contents: Mapping[str, str], key: bytes) -> dict[str, str]:
         directory: hmac.new(key, json.dumps([directory, held], sort_keys=True).encode(), hashlib.sha256).hexdigest()
         for directory, held in directories.items()
     }
+
+
+def of_text(text: str, key: bytes) -> str:
+    """The HMAC-SHA-256 of a text."""
+    return hmac.new(key, text.encode(), hashlib.sha256).hexdigest()

@@ -123,6 +123,12 @@ def _problems_of_services(seen: Mapping) -> Iterator[str]:
             yield f"Service {name}: {trouble}. See `sudo docker compose logs {name}` on the host{hint}"
 
 
+def _problems_of_keys(seen: Mapping) -> Iterator[str]:
+    problem = (seen.get("keys") or {}).get("problem")
+    if problem:
+        yield f"Keys on this machine: {problem}"
+
+
 def problems_of(seen: Mapping) -> list[str]:
     """All problems, one sentence each; empty if there are none.
 
@@ -138,5 +144,6 @@ def problems_of(seen: Mapping) -> list[str]:
         _problems_of_web,
         _problems_of_readiness,
         _problems_of_services,
+        _problems_of_keys,
     )
     return [problem for part in parts for problem in part(seen)]

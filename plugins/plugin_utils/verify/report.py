@@ -140,6 +140,13 @@ def _lines_of_services(seen: Mapping) -> Iterator[str]:
     yield from _table(rows)
 
 
+def _lines_of_keys(seen: Mapping) -> Iterator[str]:
+    sentence = (seen.get("keys") or {}).get("sentence")
+    if sentence and not not_provisioned(seen):
+        yield ""
+        yield sentence
+
+
 def report_of(seen: Mapping) -> list[str]:
     """The results, as lines of text."""
     problems = problems_of(seen)
@@ -148,5 +155,5 @@ def report_of(seen: Mapping) -> list[str]:
     verdict = f"{count}, listed below" if problems else fine
     closed = "IN MAINTENANCE, clients get 503; " if Readiness(seen).maintenance is not None else ""
     title = f"{seen.get('host', 'the host')} ({seen.get('environment') or 'unknown environment'}): {closed}{verdict}"
-    parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services)
+    parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services, _lines_of_keys)
     return [title, "", *(line for part in parts for line in part(seen))]
