@@ -9,8 +9,8 @@ DOCUMENTATION = r"""
 module: vault_keys
 short_description: Find whether the keys on the controller open a host's Vault
 description:
-  - Compares the unseal shares of a keys file with the record on the host of the shares that were proven. The shares stay
-    on the controller, and Vault is asked only which one it is.
+  - Compares the unseal shares of a keys file with the record on the host of the shares that were proven. The shares
+    stay on the controller, and Vault is asked only which one it is.
   - With O(prove), shares without such a record are sent to Vault, which makes a root token from them that is revoked at
     once. Nothing else is changed, nothing is revealed, and a generation of a root token by others is not disturbed.
   - A module of our own because no other compares keys without revealing them.

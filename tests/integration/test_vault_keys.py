@@ -28,9 +28,10 @@ def check(site: Site, *arguments: str, again: bool = True, **variables: object) 
     """The result of the entry point, as keys_check.yml uses it."""
     result = site.folder / "result.json"
     given = {"vault_keys_prove": again, "vault_keys_prove_again": again, **variables}
+    content = {"dest": str(result), "content": "{{ vault_keys_state | to_json }}"}
     tasks = [
         {"ansible.builtin.import_role": {"name": "vault", "tasks_from": "keys"}},
-        {"ansible.builtin.copy": {"dest": str(result), "content": "{{ vault_keys_state | to_json }}"}, "check_mode": False},
+        {"ansible.builtin.copy": content, "check_mode": False},
     ]
     run = site.play(tasks, *arguments, **given)
     assert run.code == 0, run.output

@@ -126,3 +126,16 @@ def test_the_marker_stays_while_a_root_token_may_exist(before: str | None, revok
         with pytest.raises(VaultProblem, match="was not revoked"):
             keys_proof.prove(api, SHARES, mark, unmask)
     assert mark.content == after
+
+
+def test_shares_from_before_a_rotation_are_no_longer_proven(tmp_path: Path, seen: dict) -> None:
+    seen["record"] = keys_proof.record(tmp_path, "this", OTHERS, "keys_check.yml", proven=True)
+    assert state_of(Held("k", OTHERS), seen).state == "ok"
+    assert state_of(Held("k", SHARES), seen).state == "unproven"
+
+
+def test_a_wrong_copy_does_not_spoil_what_is_known_of_the_right_one(tmp_path: Path, seen: dict) -> None:
+    copy = [*SHARES[:4], OTHERS[0]]
+    seen["record"] = keys_proof.record(tmp_path, "this", copy, "keys_check.yml", proven=False)
+    assert state_of(Held("copy", copy), seen).state == "problem"
+    assert state_of(Held("k", SHARES), seen).state == "ok"

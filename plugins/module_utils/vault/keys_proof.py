@@ -151,21 +151,24 @@ def read_record(directory: Path) -> dict[str, t.Any]:
 def record(directory: Path, cluster: str, shares: list[str], by: str, proven: bool) -> dict[str, t.Any]:
     """Record that these shares were proven or refused, by digests with a key of their own, and return the record.
 
-    Shares that were proven before stay proven for the same Vault; refused ones are only the last.
+    Shares that were proven before stay proven for the same Vault if some of them were proven now too: after a rotation
+    none of them is. Of those that were refused, only the last are known.
     """
     former = read_record(directory)
     if former.get("cluster") != cluster:
         former = {}
     key = former.get("key") or secrets.token_hex(keyed_digest.KEY_BYTES)
     digests = [digest(share, key) for share in shares]
-    held = list(former.get("proven") or [])
+    held, refused = list(former.get("proven") or []), list(former.get("refused") or [])
+    if proven:
+        held = [*held, *digests] if set(held) & set(digests) else digests
+        refused = [] if set(refused) == set(digests) else refused
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     found = {
         "cluster": cluster,
         "key": key,
-        # A share that is refused now, after a rotation of the keys, was this Vault's and no longer is.
-        "proven": list(dict.fromkeys(held + digests)) if proven else [kept for kept in held if kept not in digests],
-        "refused": [] if proven else digests,
+        "proven": list(dict.fromkeys(held)),
+        "refused": refused if proven else digests,
         "at": now if proven else former.get("at", ""),
         "by": by if proven else former.get("by", ""),
     }

@@ -41,7 +41,8 @@ def malformed(shares: list[str]) -> str:
     """Which share has not the form of one, without its content; empty if all have it."""
     for position, share in enumerate(shares, start=1):
         try:
-            raw = bytes.fromhex(share) if re.fullmatch(r"[0-9a-fA-F]+", share) else base64.b64decode(share, validate=True)
+            is_hex = re.fullmatch(r"[0-9a-fA-F]+", share)
+            raw = bytes.fromhex(share) if is_hex else base64.b64decode(share, validate=True)
         except (binascii.Error, ValueError):
             raw = b""
         if len(raw) not in _SIZE:
@@ -82,8 +83,8 @@ def state_of(held: Held, seen: Mapping[str, t.Any]) -> State:
     if held.encrypted and not shares:
         return State(
             UNPROVEN,
-            f"{held.path} has {held.encrypted} shares that are encrypted for their holders, and {held.threshold} holders"
-            f" have to decrypt theirs for a proof (vault_given_shares){_others(record)}",
+            f"{held.path} has {held.encrypted} shares that are encrypted for their holders, and {held.threshold}"
+            f" holders have to decrypt theirs for a proof (vault_given_shares){_others(record)}",
         )
     if fault := malformed(held.shares):
         return State(PROBLEM, f"{held.path}: {fault}. Restore the file from another copy")
@@ -114,8 +115,10 @@ def _compared(held: Held, shares: list[str], needed: int, seen: Mapping, record:
     when = f"proven on {str(record.get('at'))[:10]} by {record.get('by')}"
     if len(proven) >= needed:
         rest = len(shares) - len(proven)
-        more = f"; {rest} more are not proven" if rest else ""
-        return State(OK, f"({len(proven)} shares of {held.path}, {needed} are needed, {when}{more})", bool(rest) and can_prove)
+        when += f"; {rest} more are not proven" if rest else ""
+        return State(
+            OK, f"({len(proven)} shares of {held.path}, {needed} are needed, {when})", bool(rest) and can_prove
+        )
     return State(UNPROVEN, f"the shares of {held.path} are not those that were {when}{closed}", can_prove)
 
 

@@ -32,7 +32,8 @@ def listed(project: str, command: list[str]) -> list[str]:
         check=False,
     )
     if done.returncode:
-        sys.exit(f"Docker does not answer: {done.stderr.strip()}. Start it (`sudo systemctl start docker`), and run this again.")
+        print(f"Docker does not answer: {done.stderr.strip()}. Start it with `sudo systemctl start docker`.")
+        sys.exit(1)
     return sorted(done.stdout.split())
 
 

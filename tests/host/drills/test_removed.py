@@ -1,4 +1,4 @@
-"""remove.yml: the stack goes, its data only with the server's name; a killed removal is repeated. Runs after the others."""
+"""remove.yml: the stack goes, its data only with the server's name; a killed removal is repeated."""
 
 from __future__ import annotations
 
