@@ -139,3 +139,15 @@ def test_a_wrong_copy_does_not_spoil_what_is_known_of_the_right_one(tmp_path: Pa
     seen["record"] = keys_proof.record(tmp_path, "this", copy, "keys_check.yml", proven=False)
     assert state_of(Held("copy", copy), seen).state == "problem"
     assert state_of(Held("k", SHARES), seen).state == "ok"
+
+
+def test_a_refusal_after_a_first_proof_leaves_no_marker() -> None:
+    takes, refused = answers(), SHARES[3]
+
+    def call(method: str, path: str, body: dict | None = None, token: str = "") -> tuple[int, dict]:
+        return (400, {}) if (body or {}).get("key") == refused else takes(method, path, body, token)
+
+    mark, api = Mark(), type("Fake", (), {"call": staticmethod(call)})()
+    with pytest.raises(keys_proof.NotOurs):
+        keys_proof.prove(api, SHARES, mark, lambda data, pad: bytes(a ^ b for a, b in zip(data, pad, strict=False)))
+    assert mark.content is None

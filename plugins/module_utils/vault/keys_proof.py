@@ -83,16 +83,24 @@ def prove(api: Api, shares: list[str], marker: Mark, unmask: Callable[[bytes, by
     required = int(started.get("required") or 0)
     if not required or len(shares) < required:
         raise VaultProblem(f"Vault needs {required} different shares, and there are {len(shares)}")
-    for group in groups(shares, required):
-        _prove_group(api, group, marker, unmask)
+    try:
+        for group in groups(shares, required):
+            _prove_group(api, group, marker, unmask)
+    except NotOurs:
+        _settle(marker, before)
+        raise
+    _settle(marker, before)
+
+
+def _settle(marker: Mark, before: str | None) -> None:
+    """There is no root token of this check; those of others are still to be revoked."""
     if before is None:
         marker.drop()
-    else:  # root tokens of others are still to be revoked
+    else:
         marker.write(before)
 
 
 def _prove_group(api: Api, group: list[str], marker: Mark, unmask: Callable[[bytes, bytes], bytes]) -> None:
-    before = marker.read()
     attempt = _called(api, "PUT", ATTEMPT, {})
     marker.write(attempt["nonce"])  # before any share: a killed check is recognised, and its token revoked by site.yml
     answer: Mapping[str, t.Any] = {}
@@ -109,10 +117,6 @@ def _prove_group(api: Api, group: list[str], marker: Mark, unmask: Callable[[byt
             _cancel(api, attempt["nonce"])
         raise
     _cancel(api, attempt["nonce"])
-    if before is None:
-        marker.drop()
-    else:
-        marker.write(before)
     raise NotOurs("They belong to another Vault, or at least one is damaged")
 
 
