@@ -18,7 +18,7 @@ from ansible_collections.openmates.server.plugins.module_utils.vault import conn
 from ansible_collections.openmates.server.plugins.modules import vault_unseal
 
 COLLECTION = "openmates.server"
-SECRET = ("vault_config", "vault_host", "vault_init", "vault_restore", "vault_root", "vault_secret")
+SECRET = ("vault_config", "vault_host", "vault_init", "vault_keys", "vault_restore", "vault_root", "vault_secret")
 SECRET += ("vault_snapshot", "vault_unseal", "directus_config", "directus_schema", "host_files")
 VARIABLES = {
     "address": "172.30.0.14",
