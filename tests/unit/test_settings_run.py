@@ -651,7 +651,7 @@ def test_a_verb_finds_the_login_user_before_it_connects(verb: Path) -> None:
         tasks = [task for task in play["tasks"] if not ON_CONTROLLER & task.keys()]
         roles = [task.get("ansible.builtin.import_role", {"name": ""})["name"] for task in tasks]
         # Ahead of login, tasks are on the controller only.
-        assert set(roles[1 : roles.index("login")]) <= {"settings", "preflight", "bootstrap"}
+        assert set(roles[1 : roles.index("login")]) <= {"settings", "preflight", "bootstrap", "remove"}
 
 
 @pytest.mark.parametrize("verb", ["unseal", "vault_snapshot", "vault_root", "rotate", "directus_schema"])
