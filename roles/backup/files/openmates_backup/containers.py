@@ -29,9 +29,6 @@ class Containers:
         shown = commands.output(["docker", "inspect", found[0]], f"Asking Docker for the container of {service}")
         return json.loads(shown)[0]
 
-    def image(self, service: str) -> str:
-        return self.inspect(service)["Config"]["Image"]
-
     def address(self, service: str) -> str:
         """The IPv4 address of a service. Raises Problem."""
         for network in self.inspect(service)["NetworkSettings"]["Networks"].values():

@@ -95,8 +95,8 @@ class Parts:
                 described = vault.back_up(self.config.staging / "vault" / "vault.snap")
             finally:
                 vault.close()
-            engine = "openbao" if "openbao" in self.containers.image(service) else "vault"
-            found["vault"] = {"engine": engine, "volume": f"{self.config.project}-{volume}", **described}
+            volume_name = f"{self.config.project}-{volume}"
+            found["vault"] = {"engine": self.config.vault_engine, "volume": volume_name, **described}
         else:
             path = self.config.staging / "cache" / service / "dump.rdb"
             described = Cache(self.containers, service).back_up(self.config.volume_path(volume), path)
