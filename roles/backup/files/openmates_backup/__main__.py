@@ -13,10 +13,11 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import time
 import typing as t
 
 from openmates_backup import credentials, restic, run, state
-from openmates_backup.config import Config
+from openmates_backup.config import CONFIG, Config
 from openmates_backup.problem import Problem
 from openmates_backup.repository import moment
 
@@ -52,7 +53,9 @@ def described(snapshot: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 def show_status(config: Config, options: argparse.Namespace) -> None:
     found = state.read(config.directory / run.LAST)
     if options.json:
-        print(json.dumps(found))
+        now, good = time.time(), found.get("last_success") or {}
+        age = now - good["seconds"] if good else None
+        print(json.dumps({**found, "age": age, "configured": now - CONFIG.stat().st_mtime}))
     elif not found:
         print("There was no backup yet")
     elif found["success"]:
