@@ -27,7 +27,8 @@ from vault_site import Bao  # noqa: E402
 POLICY = (ROOT / "roles/vault/files/policies/openmates-backup.hcl").read_text()
 TABLES = """
 create table customers (id int primary key, name text, paid numeric, at timestamptz default now(), raw bytea);
-insert into customers select i, 'name ' || i, i / 3.0, '2026-11-27 03:00+02', decode('00ff', 'hex') from generate_series(1, 500) i;
+insert into customers select i, 'name ' || i, i / 3.0, '2026-11-27 03:00+02', decode('00ff', 'hex')
+    from generate_series(1, 500) i;
 create schema "odd.schema"; create table "odd.schema"."A table" (x text);
 insert into "odd.schema"."A table" values ('one'), (null), ('one');
 create table nothing_in_it ();
@@ -63,8 +64,11 @@ class Server:
             "cache",
             f"--volume={self.volume('cache-data')}:/data",
             f"--volume={secret}:/run/secrets:ro",
-            command=("dragonfly", f"--requirepass={self.password}", "--dir=/data", "--dbfilename=dump")
-            + ("--nodf_snapshot_format", "--logtostderr", "--proactor_threads=2", "--maxmemory=512mb", "--version_check=false"),
+            command=(
+                *("dragonfly", f"--requirepass={self.password}", "--dir=/data", "--dbfilename=dump"),
+                *("--nodf_snapshot_format", "--logtostderr", "--proactor_threads=2", "--maxmemory=512mb"),
+                "--version_check=false",
+            ),
         )
         self.bao.start()
         self.vault_login = self._set_up_vault()

@@ -167,7 +167,9 @@ def test_a_sqlite_database_is_copied_while_it_is_written_to(backup: Backup, tmp_
     live = sqlite3.connect(folder / "grafana.db", isolation_level=None)
     live.execute("create table if not exists boards (name text)")
     live.execute("insert into boards values ('kept')")
-    volumes = backup.config.volumes | {"grafana-data": {"service": "grafana", "rule": "files", "sqlite": ["grafana.db"]}}
+    volumes = backup.config.volumes | {
+        "grafana-data": {"service": "grafana", "rule": "files", "sqlite": ["grafana.db"]}
+    }
     try:
         live.execute("begin")
         live.execute("insert into boards values ('not yet')")

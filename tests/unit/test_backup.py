@@ -73,7 +73,9 @@ def test_a_rule_is_one_that_the_program_follows(tmp_path: Path) -> None:
     assert {name for name, volume in found.items() if volume["rule"] == "never"} == {
         *("celerybeat-data", "promtail-data", "prometheus-data", "loki-data")
     }
-    assert {name: volume["sqlite"] for name, volume in found.items() if volume["sqlite"]} == {"grafana-data": ["grafana.db"]}
+    assert {name: volume["sqlite"] for name, volume in found.items() if volume["sqlite"]} == {
+        "grafana-data": ["grafana.db"]
+    }
 
 
 @pytest.mark.parametrize(("setting", "volume"), [("metrics", "prometheus-data"), ("logs", "loki-data")])
@@ -119,7 +121,7 @@ def test_the_program_reads_the_configuration_that_the_role_writes(tmp_path: Path
     assert (config.stack, config.keep["daily"]) == (Path("/srv/stack"), 3)
     assert config.volume_path("cms-uploads") == Path("/var/lib/docker/volumes/openmates-cms-uploads/_data")
     assert config.known_hosts == SFTP["openmates_backup_sftp_known_hosts"][0]
-    with pytest.raises(Problem, match="site.yml --tags backup"):
+    with pytest.raises(Problem, match=r"site\.yml --tags backup"):
         Config.load(tmp_path / "missing")
 
 
@@ -128,7 +130,10 @@ def test_the_program_reads_the_configuration_that_the_role_writes(tmp_path: Path
     [
         ({"openmates_backup_repository": "/mnt/backups"}, {"password"}),
         (SFTP, {"password", "sftp_key"}),
-        ({"openmates_backup_repository": "s3:https://s3.example.net/b", "openmates_backup_s3_secret": "k"}, {"password", "s3_key_id", "s3_secret"}),
+        (
+            {"openmates_backup_repository": "s3:https://s3.example.net/b", "openmates_backup_s3_secret": "k"},
+            {"password", "s3_key_id", "s3_secret"},
+        ),
     ],
 )
 def test_the_credential_holds_what_the_kind_of_repository_needs(tmp_path: Path, settings: dict, names: set) -> None:
@@ -153,13 +158,16 @@ def test_all_files_of_the_program_are_written(tmp_path: Path) -> None:
         path = host / Path(file["path"]).relative_to("/usr/local/lib/openmates")
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(file["content"])
-    command = (ROLE / "templates/usr/local/sbin/openmates-backup").read_text().replace("/usr/local/lib/openmates", str(host))
+    command = (
+        (ROLE / "templates/usr/local/sbin/openmates-backup").read_text().replace("/usr/local/lib/openmates", str(host))
+    )
     done = subprocess.run(["python3", "-I", "-c", command, "--help"], capture_output=True, text=True, check=False)
     assert done.returncode == 0 and "make a backup now" in done.stdout, done.stderr
 
 
 @pytest.mark.parametrize(
-    ("repository", "written"), [("/mnt/backups/openmates", "-/mnt/backups/openmates"), (SFTP["openmates_backup_repository"], "")]
+    ("repository", "written"),
+    [("/mnt/backups/openmates", "-/mnt/backups/openmates"), (SFTP["openmates_backup_repository"], "")],
 )
 def test_a_backup_may_write_to_its_own_directories_only(tmp_path: Path, repository: str, written: str) -> None:
     service = unit(wired(tmp_path, openmates_backup_repository=repository), "openmates-backup.service")
@@ -186,7 +194,12 @@ def with_backup(**settings: object) -> list[str]:
 @pytest.mark.parametrize(
     "repository",
     [
-        *("", "/mnt/backups/openmates", "sftp:backup@host.example.net:/srv/x", "sftp://backup@[2001:db8::1]:2222//srv/x"),
+        *(
+            "",
+            "/mnt/backups/openmates",
+            "sftp:backup@host.example.net:/srv/x",
+            "sftp://backup@[2001:db8::1]:2222//srv/x",
+        ),
         *("s3:https://s3.example.net/bucket/prod", "s3:s3.amazonaws.com/bucket"),
     ],
 )
@@ -201,25 +214,40 @@ def test_repositories_that_are_accepted(repository: str) -> None:
         ({"openmates_backup_repository": "b2:bucket"}, "'b2:bucket' is not a repository"),
         ({"openmates_backup_repository": "backups"}, "Use one like /mnt/backups/openmates, sftp:"),
         ({"openmates_backup_repository": "/"}, "is not a repository"),
-        ({"openmates_backup_repository": "/var/lib/docker/backups"}, "is in /var/lib/docker, which holds what is backed up"),
+        (
+            {"openmates_backup_repository": "/var/lib/docker/backups"},
+            "is in /var/lib/docker, which holds what is backed up",
+        ),
         ({"openmates_backup_repository": "/opt/openmates/backups"}, "is in /opt/openmates, which is backed up itself"),
         ({"openmates_backup_repository": "/var/lib/openmates"}, "which is backed up itself"),
         ({"openmates_backup_repository": "/tmp/x"}, "which is empty after a reboot"),
         ({"openmates_backup_repository": "/mnt/../opt"}, "has '..' in it"),
-        ({"openmates_backup_repository": "/mnt/b", "openmates_backup_password": ""}, f"openmates_backup_password in {SECRETS}"),
+        (
+            {"openmates_backup_repository": "/mnt/b", "openmates_backup_password": ""},
+            f"openmates_backup_password in {SECRETS}",
+        ),
         ({"openmates_backup_repository": "/mnt/b", "openmates_backup_password": "short"}, "fewer than 20"),
         ({**SFTP, "openmates_backup_sftp_key": ""}, f"openmates_backup_sftp_key in {SECRETS}: it is empty"),
         ({**SFTP, "openmates_backup_sftp_key": "ssh-ed25519 AAAA"}, "it is not a private SSH key"),
         ({**SFTP, "openmates_backup_sftp_known_hosts": []}, "openmates_backup_sftp_known_hosts"),
         ({**SFTP, "openmates_backup_sftp_known_hosts": ["backup.example.net"]}, "not a line of known_hosts"),
-        ({"openmates_backup_repository": "s3:https://s3.example.net/b", "openmates_backup_s3_key_id": "x"}, "openmates_backup_s3_secret"),
-        ({"openmates_backup_repository": "s3:https://s3.example.net/b", "openmates_backup_s3_secret": "x"}, "openmates_backup_s3_key_id"),
+        (
+            {"openmates_backup_repository": "s3:https://s3.example.net/b", "openmates_backup_s3_key_id": "x"},
+            "openmates_backup_s3_secret",
+        ),
+        (
+            {"openmates_backup_repository": "s3:https://s3.example.net/b", "openmates_backup_s3_secret": "x"},
+            "openmates_backup_s3_key_id",
+        ),
         ({"openmates_backup_time": "Mon 03:30"}, "is not a time of each day"),
         ({"openmates_backup_time": "2026-01-01 03:30"}, "is not a time of each day"),
         ({"openmates_backup_keep_daily": -1}, "-1 is not a number of backups"),
         ({"openmates_metrics_directory": "metrics"}, "not a separate directory"),
         (
-            {"openmates_backup_repository": "/mnt/b", **{f"openmates_backup_keep_{name}": 0 for name in ("daily", "weekly", "monthly")}},
+            {
+                "openmates_backup_repository": "/mnt/b",
+                **{f"openmates_backup_keep_{name}": 0 for name in ("daily", "weekly", "monthly")},
+            },
             "no backup would be kept",
         ),
     ],
@@ -232,7 +260,9 @@ def test_settings_that_are_refused(settings: dict, words: str) -> None:
 
 def test_all_that_is_wrong_is_reported_at_once_and_no_secret() -> None:
     found = with_backup(
-        openmates_backup_repository="sftp:host:/x", openmates_backup_password="canary", openmates_backup_sftp_key="canary"
+        openmates_backup_repository="sftp:host:/x",
+        openmates_backup_password="canary",
+        openmates_backup_sftp_key="canary",
     )
     assert len(found) == 3 and "canary" not in " ".join(found)
 
@@ -259,7 +289,11 @@ GOOD = {"success": True, "problem": "", "last_success": {"snapshot": "abcdef0123
         ({**GOOD, "age": 3600}, "", "1.0 h old, snapshot abcdef01"),
         ({**GOOD, "age": 25.9 * 3600}, "", "25.9 h old"),
         ({**GOOD, "age": 27 * 3600}, "The last good backup is 27 h old, and there should be one", "27.0 h old"),
-        ({**GOOD, "problem": "The disk is full.", "age": 3600}, "failed: The disk is full. The last good backup is 1 h old", "a later one FAILED"),
+        (
+            {**GOOD, "problem": "The disk is full.", "age": 3600},
+            "failed: The disk is full. The last good backup is 1 h old",
+            "a later one FAILED",
+        ),
         ({"problem": "No."}, "The last backup failed: No. There is no good backup", "none yet, the last one FAILED"),
     ],
 )
@@ -347,7 +381,9 @@ def test_a_failure_keeps_what_is_known_of_the_last_good_backup(config: Config) -
     assert "\nopenmates_backup_last_run_success 0\n" in text and "last_run_added_bytes" not in text
 
 
-def test_a_result_that_cannot_be_written_does_not_hide_the_reason(config: Config, capsys: pytest.CaptureFixture) -> None:
+def test_a_result_that_cannot_be_written_does_not_hide_the_reason(
+    config: Config, capsys: pytest.CaptureFixture
+) -> None:
     """As on a full disk."""
     run.record(dataclasses.replace(config, metrics=Path("/proc/none")), 1.0, {}, "The reason.")
     assert "could not be recorded" in capsys.readouterr().out
@@ -385,7 +421,11 @@ def test_a_file_counts_with_the_size_that_it_had(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("2026-11-27T03:30:02.123456789Z", 1795750202), ("2026-11-27T05:30:02.1+02:00", 1795750202), ("1970-01-01T00:00:00Z", 0)],
+    [
+        ("2026-11-27T03:30:02.123456789Z", 1795750202),
+        ("2026-11-27T05:30:02.1+02:00", 1795750202),
+        ("1970-01-01T00:00:00Z", 0),
+    ],
 )
 def test_times_of_restic(text: str, seconds: float) -> None:
     assert repository.moment(text) == seconds

@@ -73,7 +73,10 @@ class Preflight:
             return self.places[name]
         if name.partition(".")[0] in self.places:  # a field of a service, besides others that are set
             return self.places[name.partition(".")[0]]
-        if name.split()[0].rstrip(",") in SECRETS or name in (*SECRET_MAPPINGS, *KEYS):  # several secrets may share a problem
+        if name.split()[0].rstrip(",") in SECRETS or name in (
+            *SECRET_MAPPINGS,
+            *KEYS,
+        ):  # several secrets may share a problem
             return self.files.get("secrets", "the inventory's group_vars")
         if name in ("openmates_exposure", "openmates_environment"):
             return self.files.get("exposure", "playbooks/group_vars")

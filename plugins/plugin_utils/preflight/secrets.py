@@ -20,7 +20,7 @@ PLACEHOLDER = re.compile(
     re.IGNORECASE,
 )
 MORE_PASSWORDS = ("openmates_directus_mail_password", "openmates_directus_storage_secret", "openmates_backup_s3_secret")
-BACKUP_PASSWORD = "openmates_backup_password"
+OF_BACKUPS = "openmates_backup_password"
 INVITE_CODE = "openmates_first_invite_code"
 # OpenMates' web app accepts no other form.
 INVITE_CODE_FORM = re.compile(r"[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}")
@@ -29,7 +29,7 @@ INVITE_CODE_FORM = re.compile(r"[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}")
 def _needed(run: Preflight) -> list[str]:
     """Only OpenMates' own cms-setup stores an invite code, and a server may have no backups."""
     unused = set() if run.get("openmates_cms_setup_image", True) else {INVITE_CODE}
-    unused |= set() if run.get("openmates_backup_repository") else {BACKUP_PASSWORD}
+    unused |= set() if run.get("openmates_backup_repository") else {OF_BACKUPS}
     return [name for name in SECRETS if name not in unused]
 
 

@@ -8,7 +8,9 @@ import json
 from collections.abc import Iterator, Mapping
 
 LATE_HOURS = 26  # a day, and two hours for which a backup waits for a run
-REMEDY = "`backup.yml` makes one now and shows what it does; `sudo journalctl -u openmates-backup` on the host has the last"
+REMEDY = (
+    "`backup.yml` makes one now and shows what it does; `sudo journalctl -u openmates-backup` on the host has the last"
+)
 
 
 class Backups:
@@ -38,7 +40,7 @@ def problems_of_backup(seen: Mapping) -> Iterator[str]:
         return
     last = "There is no good backup" if backups.hours is None else f"The last good backup is {backups.hours:.0f} h old"
     if backups.error:
-        yield f"openmates-backup failed on the host: {backups.error}. If it is missing, site.yml --tags backup writes it"
+        yield f"openmates-backup failed on the host: {backups.error}. site.yml --tags backup writes it"
     elif backups.problem:
         yield f"The last backup failed: {backups.problem} {last}. {REMEDY}"
     elif (backups.waiting if backups.hours is None else backups.hours) > LATE_HOURS:

@@ -21,7 +21,14 @@ LOOK_EVERY = 2.0
 
 def journal(begun: float, lines: int) -> list[str]:
     """The last lines that the unit's program printed."""
-    command = ["journalctl", "--quiet", "--output=cat", f"--since=@{begun:.0f}", f"--lines={lines}", f"_SYSTEMD_UNIT={UNIT}"]
+    command = [
+        "journalctl",
+        "--quiet",
+        "--output=cat",
+        f"--since=@{begun:.0f}",
+        f"--lines={lines}",
+        f"_SYSTEMD_UNIT={UNIT}",
+    ]
     return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
 
 

@@ -56,9 +56,12 @@ def test_no_secret_is_left_in_plaintext(server: Server, made: str) -> None:
     assert server.run(f"stat -c '%a %U' {STATE} /etc/openmates/backup.json").split() == ["700", "root", "600", "root"]
     password = server.operator.secrets()["openmates_backup_password"]
     places = "/etc /usr/local /opt/openmates /var/lib/openmates /srv/openmates-backup /run/systemd /var/log"
-    searched = server.host.run(f"grep --recursive --fixed-strings --files-with-matches --file=- {places} <<< '{password}'")
+    search = f"grep --recursive --fixed-strings --files-with-matches --file=- {places}"
+    searched = server.host.run(f"printf %s '{password}' | {search}")
     assert searched.stdout == ""
-    server.run("test -s /etc/credstore.encrypted/openmates-backup -a -s /etc/credstore.encrypted/openmates-vault-backup")
+    server.run(
+        "test -s /etc/credstore.encrypted/openmates-backup -a -s /etc/credstore.encrypted/openmates-vault-backup"
+    )
 
 
 def test_monitoring_and_verify_see_it(server: Server, made: str) -> None:
@@ -98,9 +101,14 @@ def test_without_a_repository_nothing_is_left_that_makes_backups(server: Server,
     off = server.playbook("site.yml", "--tags", "backup", "-e", "openmates_backup_repository=")
     try:
         assert off.returncode == 0, off.stdout
-        left = "ls /etc/systemd/system/openmates-backup.* /etc/credstore.encrypted/*backup* /etc/openmates/backup.json " + METRICS
+        left = (
+            "ls /etc/systemd/system/openmates-backup.* /etc/credstore.encrypted/*backup* /etc/openmates/backup.json "
+            + METRICS
+        )
         assert server.host.run(left).stdout == ""
-        assert server.host.run("systemctl list-timers --all openmates-backup.timer").stdout.count("openmates-backup") == 0
+        assert (
+            server.host.run("systemctl list-timers --all openmates-backup.timer").stdout.count("openmates-backup") == 0
+        )
         once_more = server.playbook("site.yml", "--tags", "backup", "-e", "openmates_backup_repository=")
         assert once_more.returncode == 0 and "changed=0" in once_more.stdout
     finally:

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """openmates-backup: see docs/backup.md. Root only.
 
-    openmates-backup run               make a backup now; the timer starts openmates-backup.service, which does the same
-    openmates-backup list [--json]     the snapshots of this server, the newest first
-    openmates-backup status [--json]   the result of the last backup
-    openmates-backup restic ...        restic, with the repository and the password of this server
+openmates-backup run               make a backup now; the timer starts openmates-backup.service, which does the same
+openmates-backup list [--json]     the snapshots of this server, the newest first
+openmates-backup status [--json]   the result of the last backup
+openmates-backup restic ...        restic, with the repository and the password of this server
 """
 
 from __future__ import annotations

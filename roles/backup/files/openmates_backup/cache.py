@@ -38,7 +38,9 @@ class Cache:
     def keys(self) -> int:
         """How many keys there are in all of its databases. Raises Problem."""
         databases = [value for name, value in self.info("keyspace").items() if name.startswith("db")]
-        return sum(int(part.partition("=")[2]) for value in databases for part in value.split(",") if part.startswith("keys="))
+        return sum(
+            int(part.partition("=")[2]) for value in databases for part in value.split(",") if part.startswith("keys=")
+        )
 
     def back_up(self, volume: Path, path: Path) -> dict[str, t.Any]:
         """Have it write its snapshot, and copy that. Raises Problem."""
@@ -67,11 +69,14 @@ class Cache:
             if saved > before:
                 return saved
             persistence = self.info("persistence") if asked else {}
-            failed = persistence.get("rdb_last_bgsave_status") == "err" and persistence.get("rdb_bgsave_in_progress") == "0"
+            failed = (
+                persistence.get("rdb_last_bgsave_status") == "err" and persistence.get("rdb_bgsave_in_progress") == "0"
+            )
             if failed or time.monotonic() > end:
+                late = "" if failed else f" within {SECONDS} s"
                 raise Problem(
-                    f"The service {self.service} wrote no snapshot{'' if failed else f' within {SECONDS} s'}: its disk may"
-                    f" be full. See: sudo docker compose logs {self.service}"
+                    f"The service {self.service} wrote no snapshot{late}: its disk may be full. See:"
+                    f" sudo docker compose logs {self.service}"
                 )
             time.sleep(PAUSE)
 

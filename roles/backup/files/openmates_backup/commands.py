@@ -32,9 +32,7 @@ def to_file(command: Sequence[str], what: str, path: Path) -> None:
 
 
 def _run(command: Sequence[str], what: str, to: t.Any, source: t.BinaryIO | None) -> subprocess.CompletedProcess:
-    done = subprocess.run(
-        command, stdin=source or subprocess.DEVNULL, stdout=to, stderr=subprocess.PIPE, check=False
-    )
+    done = subprocess.run(command, stdin=source or subprocess.DEVNULL, stdout=to, stderr=subprocess.PIPE, check=False)
     if done.returncode:
         raise Problem(f"{what} failed: {reason(done.stderr)}.")
     return done

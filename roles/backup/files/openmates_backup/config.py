@@ -44,7 +44,8 @@ class Config:
             found = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise Problem(
-                f"{path} cannot be read: {error}. site.yml --tags backup writes it, if openmates_backup_repository is set."
+                f"{path} cannot be read: {error}. With openmates_backup_repository set, `site.yml --tags"
+                " backup` writes it."
             ) from None
         kinds = {field.name: field.type for field in dataclasses.fields(cls)}
         return cls(**{name: Path(value) if kinds[name] == "Path" else value for name, value in found.items()})

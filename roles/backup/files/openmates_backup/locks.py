@@ -29,9 +29,9 @@ def exclusive(path: Path) -> Iterator[None]:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
+            holder = f" ({holder})" if holder else ""
             raise Problem(
-                f"Another backup, proof or restore is under way{f' ({holder})' if holder else ''}. Run this again when it"
-                " has ended."
+                f"Another backup, proof or restore is under way{holder}. Run this again when it has ended."
             ) from None
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, f"process {os.getpid()}, since {state.now()}\n".encode(), 0)

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The parts of a backup, in an order in which no row is without its key: the databases, Vault, the cache, then files."""
+"""The parts of a backup, in an order in which no row is without its key: databases, Vault, the cache, then files."""
 
 from __future__ import annotations
 
@@ -76,9 +76,7 @@ class Parts:
             "finished": state.now(),
             "host": config.host,
             "environment": config.environment,
-            "directories": {
-                name: str(getattr(config, name)) for name in ("stack", "state", "staging", "docker_root")
-            },
+            "directories": {name: str(getattr(config, name)) for name in ("stack", "state", "staging", "docker_root")},
             "release": self._release(),
             "images": self._images(),
             **found,
@@ -154,5 +152,7 @@ class Parts:
         """The images of the running services. Raises Problem."""
         shown = '{{.Label "com.docker.compose.service"}} {{.Image}}'
         label = f"--filter=label=com.docker.compose.project={self.config.project}"
-        lines = commands.output(["docker", "ps", f"--format={shown}", label], "Asking Docker for its containers").decode()
+        lines = commands.output(
+            ["docker", "ps", f"--format={shown}", label], "Asking Docker for its containers"
+        ).decode()
         return dict(sorted(line.split(" ", 1) for line in lines.splitlines()))

@@ -47,8 +47,8 @@ class Repository:
             found = self.restic.repository_id()
         if known.get("id", found) != found:
             raise Problem(
-                f"At {self.config.repository} (openmates_backup_repository) is another repository than before. Bring the"
-                f" former one back, or, if this one is to be used, remove {self.marker}."
+                f"At {self.config.repository} (openmates_backup_repository) is another repository than before. Bring"
+                f" the former one back, or, if this one is to be used, remove {self.marker}."
             )
         if not known:
             state.write(self.marker, {"repository": self.config.repository, "id": found})
@@ -58,9 +58,7 @@ class Repository:
         """Store a snapshot; what restic says of it. Raises Problem, and then there is none."""
         arguments = [f"--host={self.config.host}", f"--tag={self.config.tags}", "--group-by=host"]
         arguments += [f"--exclude={escaped(path)}" for path in sorted(excluded)]
-        code, messages = self.restic.lines(
-            "backup", *arguments, *map(str, sorted(paths)), accept=(0, INCOMPLETE)
-        )
+        code, messages = self.restic.lines("backup", *arguments, *map(str, sorted(paths)), accept=(0, INCOMPLETE))
         summary = next((found for found in messages if found.get("message_type") == "summary"), None)
         if summary is None or not summary.get("snapshot_id"):
             raise Problem("`restic backup` ended without a snapshot.")

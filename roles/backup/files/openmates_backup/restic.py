@@ -93,7 +93,7 @@ class Restic:
         if code == LOCKED:
             return Problem(
                 f"The repository {address} is still locked by another program after {self.config.lock_wait:.0f} s:"
-                f" {reason(output)}. Run backup.yml when that program has ended; the lock of one that is dead is removed"
+                f" {reason(output)}. Run backup.yml when that program has ended; the lock of a dead one is removed"
                 " after half an hour."
             )
         return Problem(f"`restic {verb}` failed at {address} ({SETTING}): {reason(output)}.")

@@ -61,10 +61,10 @@ def steps(config: Config, found: dict[str, t.Any], tell: Callable[[str], None]) 
             "total_bytes": summary.get("total_bytes_processed", 0),
         }
         repository.check_dates()
-        tell("removing old snapshots")
-        repository.tidy()
         tell("checking the repository")
         repository.check()
+        tell("removing old snapshots")  # not from a repository that is damaged: an older copy may be the last one
+        repository.tidy()
         found |= {"snapshots": len(opened.snapshots()), "repository_bytes": repository.size()}
 
 
@@ -118,7 +118,10 @@ def record(config: Config, begun: float, found: dict[str, t.Any], problem: str) 
         "last_success": before.get("last_success") if problem else good,
     }
     samples = {
-        "last_success_timestamp_seconds": ((result["last_success"] or {}).get("seconds"), "When the last good backup began."),
+        "last_success_timestamp_seconds": (
+            (result["last_success"] or {}).get("seconds"),
+            "When the last good backup began.",
+        ),
         "last_run_timestamp_seconds": (now, "When the last backup ended, good or not."),
         "last_run_success": (float(not problem), "Whether the last backup succeeded."),
         "last_run_duration_seconds": (result["duration"], "How long the last backup took."),

@@ -84,7 +84,13 @@ class Vault:
             connection.close()
         meta = checked(path)
         found = {"index": meta.get("Index"), "term": meta.get("Term"), "cluster_id": self.health.get("cluster_id", "")}
-        return {"time": begun, "version": self.health.get("version", ""), "canary": canary, **found, **files.described(path)}
+        return {
+            "time": begun,
+            "version": self.health.get("version", ""),
+            "canary": canary,
+            **found,
+            **files.described(path),
+        }
 
     def close(self) -> None:
         """Revoke the token of this login. Raises Problem."""
