@@ -74,7 +74,6 @@ def main() -> None:
     wanted = json.loads(module.params["content"])
     if not isinstance(wanted, dict):
         module.fail_json(msg="content must be a mapping.", invocation=shown)
-    module.no_log_values.update(str(value) for value in wanted.values())
     credential = Credential(module, module.params["path"])
     held = credential.read()
     keys = differing(held or {}, wanted)

@@ -11,6 +11,7 @@ import shlex
 import subprocess
 import typing as t
 from collections.abc import Iterator
+from pathlib import Path
 
 from openmates_backup.commands import reason
 from openmates_backup.config import Config
@@ -31,6 +32,7 @@ class Restic:
         """`secrets`: password, and what the repository's kind needs: s3_key_id and s3_secret, or sftp_key."""
         self.config = config
         self._open: list[int] = []
+        self._ssh_log = ""
         self._environment = {
             **{name: value for name, value in os.environ.items() if not name.startswith(("RESTIC_", "AWS_"))},
             "RESTIC_REPOSITORY": config.repository,
@@ -59,7 +61,9 @@ class Restic:
         known = self._secret_file(self.config.known_hosts.rstrip("\n") + "\n")
         options = ["IdentitiesOnly=yes", "BatchMode=yes", f"UserKnownHostsFile={known}", "GlobalKnownHostsFile=none"]
         options += ["StrictHostKeyChecking=yes", "ServerAliveInterval=60", "ServerAliveCountMax=4", "ConnectTimeout=30"]
-        return ["-i", self._secret_file(key.rstrip("\n") + "\n"), *(f"-o{option}" for option in options)]
+        self._ssh_log = self._secret_file("")  # restic loses what ssh prints when it ends at once
+        key_file = self._secret_file(key.rstrip("\n") + "\n")
+        return ["-E", self._ssh_log, "-i", key_file, *(f"-o{option}" for option in options)]
 
     def close(self) -> None:
         for descriptor in self._open:
@@ -78,7 +82,8 @@ class Restic:
             check=False,
         )
         if done.returncode not in accept:
-            raise self._problem(arguments[0], done.returncode, done.stderr or done.stdout)
+            said = Path(self._ssh_log).read_text(errors="replace") if self._ssh_log else ""
+            raise self._problem(arguments[0], done.returncode, (done.stderr or done.stdout) + said)
         return done.returncode, done.stdout
 
     def _problem(self, verb: str, code: int, output: str) -> Problem:
