@@ -57,7 +57,7 @@ ONLY_IN = {
     "openmates_subnet_ipv6": "dev",
 }
 #: What else has to be set for them to have an effect.
-BESIDES = {"openmates_signup_mode": "domain_allowlist"}
+BESIDES = {"openmates_backup_password": "Rt8YuIo5PaKd2NbHs6jFg1Lw", "openmates_signup_mode": "domain_allowlist"}
 #: The file with the logins of registries, which Docker reads.
 DOCKER_LOGINS = "secrets/.docker/config.json"
 #: What the host would report, as far as a template reads it.
