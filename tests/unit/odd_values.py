@@ -36,6 +36,7 @@ UNUSED = {
     ),
     "sent to Vault as JSON": ("vault_seeds", "vault_pgp_keys"),
     "kept by systemd, encrypted": ("backup_password", "backup_s3_key_id", "backup_s3_secret", "backup_sftp_key"),
+    "written as JSON, with sftp": ("backup_sftp_known_hosts",),
     "sent to Hetzner's API": (
         *("hcloud_token", "hcloud_server_type", "hcloud_location", "hcloud_image", "hcloud_ssh_keys"),
         "hcloud_reverse_dns",
@@ -98,7 +99,6 @@ SLOTS = {
     "openmates_reboot_time": Slot("04:47"),
     "openmates_backup_repository": Slot("/mnt/sentinel4790"),
     "openmates_backup_time": Slot("04:48"),
-    "openmates_backup_sftp_known_hosts": Slot("sentinel4792", lambda text: [f"{text} ssh-ed25519 AAAA"]),
     "openmates_metrics_directory": Slot("/var/lib/sentinel4793"),
     "openmates_journal_max_use": Slot("4713M"),
     "openmates_journal_keep_free": Slot("4714M"),
