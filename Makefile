@@ -74,9 +74,9 @@ check: setup ## Check style and run the unit tests: within five minutes, without
 test: setup ## Run every test, two parts at a time, each line with its part's name; removes the lab hosts, except with KEEP=1
 	@rm -rf $(FAILURES)
 	FAILURES=$(FAILURES) $(MAKE) --jobs=2 --no-print-directory PARTS=1 \
-	  scenario-prod lint unit integration scenario-dev directus queues scenario-interrupted \
+	  scenario-prod lint unit integration scenario-dev directus backup-tests queues scenario-interrupted \
 	  || { $(SHOW_FAILURES); exit 1; } # the longest first
-	@echo "Everything passed: lint, unit and integration tests, Directus, queues, and the scenarios prod, interrupted and dev."
+	@echo "Everything passed: lint, unit and integration tests, Directus, backups, queues, and the scenarios prod, interrupted and dev."
 
 DOCS := .cache/docs
 
@@ -135,6 +135,12 @@ scenario-dev: lab-base ## Provision dev1 anew, test it and remove it; KEEP=1 kee
 directus: lab-base ## Test cms-setup and the Directus modules against a real Directus
 	$(RUN) python lab/images.py build --no-push directus cms-database cache
 	$(RUN) pytest -n auto tests/directus
+
+.PHONY: backup-tests
+backup-tests: lab-base ## Test backups of a real database, cache and Vault with the genuine restic
+	$(RUN) python lab/images.py build --no-push cms-database cache
+	lab/test_tools.sh restic
+	$(RUN) pytest tests/backup
 
 .PHONY: queues
 queues: lab-base ## Test the readiness probe against a real cache and real Celery workers

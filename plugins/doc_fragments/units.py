@@ -20,8 +20,9 @@ options:
       state:
         description: >-
           V(started) runs now and at boot, V(stopped) neither. V(run) starts a service that ends, and waits for its end.
+          V(loaded) only has systemd read its file again if that changed: a timer or another unit starts it.
         type: str
-        choices: [started, stopped, run]
+        choices: [started, stopped, run, loaded]
         default: started
       files:
         description: The configuration files that the unit reads when it starts or reloads.

@@ -17,7 +17,7 @@ _PATHS: dict[str, t.Any] = {"type": "list", "elements": "path", "default": []}
 #: The argument spec of a module's option `units`; see the documentation fragment of the same name.
 UNITS = several(
     name=TEXT | REQUIRED,
-    state=one_of("started", "stopped", "run") | {"default": "started"},
+    state=one_of("started", "stopped", "run", "loaded") | {"default": "started"},
     files=_PATHS,
     refresh=one_of("reload", "restart") | {"default": "reload"},
     restart_files=_PATHS,
@@ -96,7 +96,9 @@ class Units:
             self._systemctl("daemon-reload")
 
     def _converge(self, unit: dict, shown: dict[str, str]) -> None:
-        if unit["state"] == "run":
+        if unit["state"] == "loaded":
+            verbs = []
+        elif unit["state"] == "run":
             verbs = ["restart"]  # not `start`: it accepts a run that began before its prerequisites were there
         else:
             changes = newest_change(unit["files"]), newest_change(unit["restart_files"])

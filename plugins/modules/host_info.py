@@ -325,6 +325,7 @@ def main() -> None:
         hostname=hostname.read_text().strip() if hostname.exists() else "",
         timezone=zone.partition("zoneinfo/")[2],
         sysctl_later=sysctl.set_later(),
+        backups=Path("/etc/systemd/system/openmates-backup.timer").exists(),
         rollout=locked(Path("/run/openmates/rollout.lock")),
         release=newest_release(Path("/var/lib/openmates/releases"), Path(given["project_src"])),
         can=capabilities(),

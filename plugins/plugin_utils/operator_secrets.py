@@ -32,6 +32,11 @@ TAIL = """
 #   providers/invoice_ninja: {url: ..., production_api_key: ...} # most mails fail without it
 #   providers/hetzner: {s3_access_key: ..., s3_secret_key: ..., s3_region_name: ...} # no uploads without it
 
+# Where backups go to (openmates_backup_repository), with s3 or sftp:
+# openmates_backup_s3_secret: ...
+# openmates_backup_sftp_key: |
+#   -----BEGIN OPENSSH PRIVATE KEY-----
+
 # Logins of registries whose images are not public:
 # openmates_registry_logins:
 #   ghcr.io: {username: ..., password: ...}
@@ -64,6 +69,9 @@ SECRETS: dict[str, Secret] = {
     "openmates_directus_secret": Secret(32),
     "openmates_internal_api_token": Secret(16),
     "openmates_grafana_password": Secret(12),
+    "openmates_backup_password": Secret(
+        20, comment="Opens the backups. Keep a copy elsewhere: without it they cannot be read."
+    ),
     "openmates_first_invite_code": Secret(
         14, invite_code, "The first account is made with it: the web app asks for it, once."
     ),

@@ -35,6 +35,8 @@ UNUSED = {
         "directus_flows",
     ),
     "sent to Vault as JSON": ("vault_seeds", "vault_pgp_keys"),
+    "kept by systemd, encrypted": ("backup_password", "backup_s3_key_id", "backup_s3_secret", "backup_sftp_key"),
+    "written as JSON, with sftp": ("backup_sftp_known_hosts",),
     "sent to Hetzner's API": (
         *("hcloud_token", "hcloud_server_type", "hcloud_location", "hcloud_image", "hcloud_ssh_keys"),
         "hcloud_reverse_dns",
@@ -56,7 +58,7 @@ ONLY_IN = {
     "openmates_subnet_ipv6": "dev",
 }
 #: What else has to be set for them to have an effect.
-BESIDES = {"openmates_signup_mode": "domain_allowlist"}
+BESIDES = {"openmates_backup_password": "Rt8YuIo5PaKd2NbHs6jFg1Lw", "openmates_signup_mode": "domain_allowlist"}
 #: The file with the logins of registries, which Docker reads.
 DOCKER_LOGINS = "secrets/.docker/config.json"
 #: What the host would report, as far as a template reads it.
@@ -95,6 +97,9 @@ SLOTS = {
     "openmates_trusted_proxies": Slot("203.0.113.49/32", lambda text: [text]),
     "openmates_maintenance_exempt": Slot("203.0.113.50/32", lambda text: [text]),
     "openmates_reboot_time": Slot("04:47"),
+    "openmates_backup_repository": Slot("/mnt/sentinel4790"),
+    "openmates_backup_time": Slot("04:48"),
+    "openmates_metrics_directory": Slot("/var/lib/sentinel4793"),
     "openmates_journal_max_use": Slot("4713M"),
     "openmates_journal_keep_free": Slot("4714M"),
     "openmates_journal_retention": Slot("4715day"),

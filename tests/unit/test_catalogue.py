@@ -62,7 +62,7 @@ def test_compose_takes_user_address_and_state_from_the_catalogue(services: dict[
         mounted = {volume.split(":")[0] for volume in rendered.get("volumes", [])}
         assert set(service["volumes"]) <= mounted, name
         assert (f"./secrets/{name}" in mounted) is bool(service["secrets"]), name
-        assert set(service["volumes"].values()) <= {"image", "chown"}, name
+        assert {about["owner"] for about in service["volumes"].values()} <= {"image", "chown"}, name
     database = merged(files)["cms-database"]["environment"]
     assert services["cms-database"]["databases"] == [database["POSTGRES_DB"]]
 

@@ -24,7 +24,7 @@ ENTRY = """
     container_port: 2525
     host_port: 2526
     secrets: {RELAY_PASSWORD: "{{ openmates_cache_password }}"}
-    volumes: {relay-queue: chown}
+    volumes: {relay-queue: {owner: chown, backup: files}}
     scrape: static
 """
 BLOCK = """

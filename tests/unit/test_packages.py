@@ -19,10 +19,13 @@ def load(name: str) -> dict:
 
 DEFAULTS = {path.parts[-3]: load(str(path.relative_to(ROOT))) for path in ROOT.glob("roles/*/defaults/main.yml")}
 #: Roles with packages of their own. The role base installs its own as well as the others'.
+#: Those of the role backup depend on settings: test_backup.py.
 WITH_PACKAGES = sorted(
-    role for role, data in DEFAULTS.items() if f"{role}_packages" in data and role not in ("base", "packages")
+    role for role, data in DEFAULTS.items() if f"{role}_packages" in data and role not in ("base", "packages", "backup")
 )
-LISTS = {f"{role}_packages": DEFAULTS[role][f"{role}_packages"] for role in WITH_PACKAGES}
+LISTS = {f"{role}_packages": DEFAULTS[role][f"{role}_packages"] for role in WITH_PACKAGES} | {
+    "openmates_backup_needs": []
+}
 WIRING = load("playbooks/group_vars/all/roles.yml")
 
 

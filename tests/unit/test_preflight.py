@@ -111,6 +111,10 @@ def good(environment: str) -> dict:
         "openmates_internal_api_token": "Gd4kSx7BnM1cZq9WvL",
         "openmates_grafana_password": "Pz2yJt6UhR8fCw",
         "openmates_first_invite_code": "K7QX-2MNP-94TR",
+        "openmates_backup_repository": "sftp:backup@backup.example.net:/srv/openmates",
+        "openmates_backup_password": "Rt8YuIo5PaKd2NbHs6jFg1Lw",
+        "openmates_backup_sftp_key": "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaA==\n",
+        "openmates_backup_sftp_known_hosts": ["backup.example.net ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA"],
     }
 
 

@@ -22,7 +22,7 @@ OURS = [
 
 def settings(**more: object) -> dict:
     found = good("prod") | more
-    found["openmates_services"]["cms-database"]["volumes"] = {"postgres-data": "image"}
+    found["openmates_services"]["cms-database"]["volumes"] = {"postgres-data": {"owner": "image"}}
     return found
 
 

@@ -168,6 +168,12 @@ def test_a_service_that_ends_is_run_at_each_call(host: Host) -> None:
     assert host({"name": "once", "state": "run"})[1] == ["restart once"]
 
 
+def test_a_unit_that_others_start_is_only_read_again(host: Host) -> None:
+    assert host({"name": "job", "state": "loaded"}, job={"ActiveState": "inactive", "UnitFileState": "static"})[1] == []
+    changed = {"NeedDaemonReload": "yes", "ActiveState": "activating"}
+    assert host({"name": "job", "state": "loaded"}, job=changed)[1] == ["daemon-reload"], "a run of it goes on"
+
+
 def test_a_failure_is_tried_again_by_the_next_run_and_names_the_command_for_its_log(host: Host, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("new")

@@ -171,7 +171,7 @@ def operator(tmp_path: Path) -> Operator:
     return Operator(tmp_path)
 
 
-@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("verb", [verb for verb in VERBS if declared(verb)])
 def test_a_misspelt_or_missing_argument_ends_a_playbook_before_it_connects(operator: Operator, verb: str) -> None:
     arguments = declared(verb)
     name = next(iter(arguments))

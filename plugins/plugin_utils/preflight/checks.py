@@ -13,6 +13,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight import 
     access,
     addresses,
     backend,
+    backup,
     database,
     directus,
     docker,
@@ -74,6 +75,7 @@ CHECKS = (
     *database.CHECKS,
     *directus.CHECKS,
     *vault.CHECKS,
+    *backup.CHECKS,
     check_worked_out,
 )
 

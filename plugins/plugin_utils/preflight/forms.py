@@ -54,6 +54,16 @@ FORMS = {
         "not a time",
         'Write it in quotation marks, e.g. "04:30": YAML takes 22:30 for a number',
     ),
+    "openmates_backup_time": (
+        r"(\*-\*-\* )?[\d*/,]+(:[\d*/,]+){1,2}( [A-Za-z]+(/[A-Za-z_+-]+)*)?",
+        "not a time of each day",
+        'Write it in quotation marks, e.g. "03:30": YAML takes 22:30 for a number',
+    ),
+    "openmates_metrics_directory": (
+        r"(/[A-Za-z0-9._-]+){2,}",
+        "not a separate directory",
+        "Use an absolute path such as /var/lib/openmates/metrics",
+    ),
     "openmates_hostname": (
         r"[a-z0-9]([a-z0-9.-]{0,62}[a-z0-9])?",
         "not a host name",
@@ -103,8 +113,12 @@ MAY_BE_EMPTY = (
 )
 #: Text that a container gets whatever it is, but for what no argument can hold.
 ARGUMENTS = ("openmates_cms_setup_command", "openmates_directus_schema")
+_COUNT = (0, None, "not a number of backups", "Write it as 7, or 0 for none")
 #: The least and the greatest value, what another one is, and the remedy.
 NUMBERS = {
+    "openmates_backup_keep_daily": _COUNT,
+    "openmates_backup_keep_weekly": _COUNT,
+    "openmates_backup_keep_monthly": _COUNT,
     "openmates_ssh_port": (1, 65535, "not a port", "Set it to the number that sshd listens on, from 1 to 65535"),
     "openmates_signup_limit": (0, None, "not a number of accounts", "Write it as 0 or 1000"),
     "openmates_directus_login_attempts": (

@@ -19,6 +19,8 @@ ENVIRONMENTS = ("dev", "prod")
 SECRETS = {name: secret.shortest for name, secret in operator_secrets.SECRETS.items()}
 #: Settings that hold other secrets, by a name of the operator's.
 SECRET_MAPPINGS = ("openmates_vault_seeds", "openmates_registry_logins")
+#: Secrets that other servers know, so that no run can make them.
+KEYS = ("openmates_backup_s3_secret", "openmates_backup_sftp_key")
 EXAMPLE_DOMAIN = re.compile(
     r"(^|\.)(example(\.(com|net|org))?|invalid|domain\.(com|tld)|your-?domain\..+)$", re.IGNORECASE
 )
@@ -71,7 +73,10 @@ class Preflight:
             return self.places[name]
         if name.partition(".")[0] in self.places:  # a field of a service, besides others that are set
             return self.places[name.partition(".")[0]]
-        if name.split()[0].rstrip(",") in SECRETS or name in SECRET_MAPPINGS:  # several secrets may share a problem
+        if name.split()[0].rstrip(",") in SECRETS or name in (
+            *SECRET_MAPPINGS,
+            *KEYS,
+        ):  # several secrets may share a problem
             return self.files.get("secrets", "the inventory's group_vars")
         if name in ("openmates_exposure", "openmates_environment"):
             return self.files.get("exposure", "playbooks/group_vars")

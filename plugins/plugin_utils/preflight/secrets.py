@@ -19,15 +19,18 @@ PLACEHOLDER = re.compile(
     r"|your[-_. ]?(own|domain|server|secret|password|token|key|e?mail|name)",
     re.IGNORECASE,
 )
-MORE_PASSWORDS = ("openmates_directus_mail_password", "openmates_directus_storage_secret")
+MORE_PASSWORDS = ("openmates_directus_mail_password", "openmates_directus_storage_secret", "openmates_backup_s3_secret")
+OF_BACKUPS = "openmates_backup_password"
 INVITE_CODE = "openmates_first_invite_code"
 # OpenMates' web app accepts no other form.
 INVITE_CODE_FORM = re.compile(r"[A-Z0-9]{4}-[A-Z0-9]{4}-[A-Z0-9]{4}")
 
 
 def _needed(run: Preflight) -> list[str]:
-    """Only OpenMates' own cms-setup stores an invite code."""
-    return [name for name in SECRETS if name != INVITE_CODE or run.get("openmates_cms_setup_image", True)]
+    """Only OpenMates' own cms-setup stores an invite code, and a server may have no backups."""
+    unused = set() if run.get("openmates_cms_setup_image", True) else {INVITE_CODE}
+    unused |= set() if run.get("openmates_backup_repository") else {OF_BACKUPS}
+    return [name for name in SECRETS if name not in unused]
 
 
 def check_encryption(run: Preflight) -> Iterator[str]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ansible_collections.openmates.server.plugins.plugin_utils.verify.backup import problems_of_backup
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.network import (
     problems_of_addresses,
     problems_of_listeners,
@@ -145,5 +146,6 @@ def problems_of(seen: Mapping) -> list[str]:
         _problems_of_readiness,
         _problems_of_services,
         _problems_of_keys,
+        problems_of_backup,
     )
     return [problem for part in parts for problem in part(seen)]

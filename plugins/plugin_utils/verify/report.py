@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ansible_collections.openmates.server.plugins.plugin_utils.verify.backup import lines_of_backup
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.problems import problems_of
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.results import (
     Readiness,
@@ -155,5 +156,5 @@ def report_of(seen: Mapping) -> list[str]:
     verdict = f"{count}, listed below" if problems else fine
     closed = "IN MAINTENANCE, clients get 503; " if Readiness(seen).maintenance is not None else ""
     title = f"{seen.get('host', 'the host')} ({seen.get('environment') or 'unknown environment'}): {closed}{verdict}"
-    parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services, _lines_of_keys)
+    parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services, _lines_of_keys, lines_of_backup)
     return [title, "", *(line for part in parts for line in part(seen))]

@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Start openmates-backup.service, or join one that runs, and wait for its end; print the result as JSON.
+
+Exit status 1: the reason is on standard output.
+"""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import subprocess
+import sys
+import time
+
+UNIT = "openmates-backup.service"
+LAST = pathlib.Path("/var/lib/openmates/backup/last.json")
+LOOK_EVERY = 2.0
+
+
+def journal(begun: float, lines: int) -> list[str]:
+    """The last lines that the unit's program printed."""
+    command = [
+        "journalctl",
+        "--quiet",
+        "--output=cat",
+        f"--since=@{begun:.0f}",
+        f"--lines={lines}",
+        f"_SYSTEMD_UNIT={UNIT}",
+    ]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.splitlines()
+
+
+def main() -> int:
+    before = LAST.stat().st_mtime_ns if LAST.exists() else 0
+    begun = time.time()
+    start = subprocess.Popen(["systemctl", "start", UNIT], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    while start.poll() is None:
+        time.sleep(LOOK_EVERY)
+        for line in journal(begun, 1):
+            print(f"progress: {line}", file=sys.stderr, flush=True)
+    if not LAST.exists() or LAST.stat().st_mtime_ns == before:
+        print("\n".join(["The backup did not begin, or was killed.", start.stdout.read().strip(), *journal(begun, 5)]))
+        return 1
+    result = json.loads(LAST.read_text())
+    print(json.dumps(result) if result["success"] else result["problem"])
+    return 0 if result["success"] else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

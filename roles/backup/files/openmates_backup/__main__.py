@@ -1,0 +1,109 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""openmates-backup: see docs/backup.md. Root only.
+
+openmates-backup run               make a backup now; the timer starts openmates-backup.service, which does the same
+openmates-backup list [--json]     the snapshots of this server, the newest first
+openmates-backup status [--json]   the result of the last backup
+openmates-backup restic ...        restic, with the repository and the password of this server
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import typing as t
+
+from openmates_backup import credentials, restic, run, state
+from openmates_backup.config import CONFIG, Config
+from openmates_backup.problem import Problem
+from openmates_backup.repository import moment
+
+
+def make(config: Config, _options: argparse.Namespace) -> None:
+    result = run.back_up(config)
+    print(f"snapshot {result['snapshot'][:8]}: {size(result['added_bytes'])} added, in {result['duration']:.0f} s")
+
+
+def show_snapshots(config: Config, options: argparse.Namespace) -> None:
+    with restic.opened(config, credentials.secrets(run.LOGIN)) as opened:
+        found = [described(snapshot) for snapshot in reversed(opened.snapshots())]
+    if options.json:
+        print(json.dumps(found))
+        return
+    for one in found:
+        print(f"{one['id']}  {one['time']}  {size(one['bytes'])}, {one['files']} files")
+    if not found:
+        print(f"{config.repository} has no snapshot of {config.host} ({config.environment}) yet")
+
+
+def described(snapshot: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
+    summary = snapshot.get("summary") or {}
+    return {
+        "id": snapshot["short_id"],
+        "time": state.stamp(moment(snapshot["time"])),
+        "bytes": summary.get("total_bytes_processed", 0),
+        "added_bytes": summary.get("data_added_packed", 0),
+        "files": summary.get("total_files_processed", 0),
+    }
+
+
+def show_status(config: Config, options: argparse.Namespace) -> None:
+    found = state.read(config.directory / run.LAST)
+    if options.json:
+        now, good = time.time(), found.get("last_success") or {}
+        age = now - good["seconds"] if good else None
+        print(json.dumps({**found, "age": age, "configured": now - CONFIG.stat().st_mtime}))
+    elif not found:
+        print("There was no backup yet")
+    elif found["success"]:
+        print(f"{found['ended']}: snapshot {found['snapshot'][:8]}, {size(found['added_bytes'])} added")
+    else:
+        good = found["last_success"] or {}
+        print(f"{found['ended']}: failed. {found['problem']}\nLast good backup: {good.get('time', 'none')}")
+
+
+def call_restic(config: Config, options: argparse.Namespace) -> None:
+    with restic.opened(config, credentials.secrets(run.LOGIN)) as opened:
+        print(opened.call(*options.arguments)[1], end="")
+
+
+def size(count: float) -> str:
+    for unit in ("bytes", "KiB", "MiB"):
+        if count < 1024:
+            return f"{count:.0f} {unit}"
+        count /= 1024
+    return f"{count:.1f} GiB"
+
+
+def parsed(arguments: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="openmates-backup", description="Back up this server, and show its backups.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands.add_parser("run", help="make a backup now").set_defaults(work=make)
+    for name, work, meaning in (
+        ("list", show_snapshots, "the snapshots of this server"),
+        ("status", show_status, "the result of the last backup"),
+    ):
+        command = commands.add_parser(name, help=meaning)
+        command.add_argument("--json", action="store_true", help="for programs")
+        command.set_defaults(work=work)
+    command = commands.add_parser("restic", help="restic, with the repository and the password of this server")
+    command.add_argument("arguments", nargs=argparse.REMAINDER, help="restic's own")
+    command.set_defaults(work=call_restic)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    options = parsed(arguments)
+    try:
+        options.work(Config.load(), options)
+    except Problem as problem:
+        print(problem)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,29 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Text files of metrics, which Prometheus' node exporter and monitoring read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+try:
+    from ansible_collections.openmates.server.plugins.module_utils.atomic import write_atomically
+except ImportError:  # on the host it is beside this package
+    from atomic import write_atomically
+
+
+def text(prefix: str, samples: Mapping[str, tuple[float | None, str]]) -> str:
+    """The samples, each with its value and its meaning; those without a value are left out."""
+    lines = []
+    for name, (value, meaning) in samples.items():
+        if value is not None:
+            number = int(value) if float(value).is_integer() else value
+            lines += [f"# HELP {prefix}_{name} {meaning}", f"# TYPE {prefix}_{name} gauge", f"{prefix}_{name} {number}"]
+    return "".join(f"{line}\n" for line in lines)
+
+
+def write(directory: Path, prefix: str, samples: Mapping[str, tuple[float | None, str]]) -> None:
+    """Replace the file of that name as a whole. Raises OSError."""
+    directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_atomically(directory / f"{prefix}.prom", text(prefix, samples).encode(), 0o644)
