@@ -8,6 +8,7 @@ the real program would refuse. STANDIN_SERVICE says which program to stand in fo
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import html
@@ -15,6 +16,7 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import sys
 import urllib.error
 import urllib.request
@@ -91,9 +93,18 @@ def _digest(salt: str, password: str) -> str:
 
 
 def write_password(data: Path, password: str) -> None:
-    """Keep the administrator's password where Grafana keeps its database."""
+    """Keep the administrator's password as Grafana does: in a table of its SQLite database."""
     salt = os.urandom(16).hex()
-    (data / "grafana.db").write_text(json.dumps({"salt": salt, "hash": _digest(salt, password)}), encoding="utf-8")
+    with contextlib.closing(sqlite3.connect(data / "grafana.db")) as database, database:
+        database.execute("CREATE TABLE IF NOT EXISTS user (id INTEGER PRIMARY KEY, password TEXT, salt TEXT)")
+        database.execute("REPLACE INTO user VALUES (1, ?, ?)", (_digest(salt, password), salt))
+
+
+def right_password(data: Path, password: str) -> bool:
+    """Whether it is the administrator's password."""
+    with contextlib.closing(sqlite3.connect(data / "grafana.db")) as database:
+        [(kept, salt)] = database.execute("SELECT password, salt FROM user WHERE id = 1")
+    return hmac.compare_digest(_digest(salt, password), kept)
 
 
 def grafana_cli(arguments: list[str], environment: dict[str, str], password: str) -> str:
@@ -136,9 +147,7 @@ def grafana_routes(environment: dict[str, str]) -> dict[str, Route]:
             name, _, password = base64.b64decode(given, validate=True).decode().partition(":")
         except ValueError:
             name = password = ""
-        kept = json.loads((data / "grafana.db").read_text(encoding="utf-8"))
-        known = hmac.compare_digest(_digest(kept["salt"], password), kept["hash"])
-        if kind.lower() != "basic" or name != user or not known:
+        if kind.lower() != "basic" or name != user or not right_password(data, password):
             return 401, "application/json", '{"message":"Unauthorized"}\n'
         return 200, "application/json", json.dumps(sources) + "\n"
 
