@@ -1,0 +1,117 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""PostgreSQL: a database is restored beside the present one, compared with the manifest, and only then put in its place."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import typing as t
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from pathlib import Path
+
+from openmates_backup import commands
+from openmates_backup.postgres import Databases, digests, session
+from openmates_backup.problem import Problem
+
+BESIDE = "openmates_restoring"  # a restore that is killed leaves it; the next one removes it
+MAINTENANCE = "template1"
+
+
+def identifier(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+def major(databases: Databases) -> int:
+    """The major version of the running server. Raises Problem."""
+    with session(databases.program("psql"), MAINTENANCE) as opened:
+        return int(opened.one("show server_version_num")) // 10000
+
+
+def contents(databases: Databases) -> list[str]:
+    """The names of the databases that have a table. Raises Problem."""
+    found = []
+    for name in databases.names():
+        with session(databases.program("psql"), name) as opened:
+            if opened.ask("select 1 from pg_catalog.pg_class where relkind = 'r' and oid >= 16384 limit 1"):
+                found.append(name)
+    return found
+
+
+def statements(globals_sql: str, present: Collection[str], user: str) -> Iterator[str]:
+    """What makes the roles that are missing. The service's own user and its password are this server's already."""
+    for line in globals_sql.splitlines():
+        made = re.match(r"CREATE ROLE (.+);$", line)
+        changed = re.match(r"ALTER ROLE (\S+) ", line)
+        skipped = (made and unquoted(made[1]) in present) or (changed and unquoted(changed[1]) == user)
+        if line and not line.startswith(("--", "\\")) and not skipped:
+            yield line
+
+
+def unquoted(name: str) -> str:
+    return name[1:-1].replace('""', '"') if name.startswith('"') else name
+
+
+def restore_roles(databases: Databases, globals_sql: str) -> None:
+    """Raises Problem."""
+    with session(databases.program("psql"), MAINTENANCE) as opened:
+        present = {name for [name] in opened.ask("select rolname from pg_catalog.pg_roles")}
+    script = "\n".join(statements(globals_sql, present, databases.user))
+    done = subprocess.run(
+        [*databases.program("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={MAINTENANCE}"],
+        input=script.encode(),
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:  # without the statement, which may have the digest of a password
+        raise Problem(f"The roles of {databases.service} could not be restored: {commands.reason(done.stderr)[:120]}.")
+
+
+def restore(databases: Databases, name: str, about: Mapping[str, t.Any], dump: Path) -> dict[str, int]:
+    """Replace a database by a dump. Raises Problem, and then the present one is as it was."""
+    beside = identifier(BESIDE)
+    with session(databases.program("psql"), MAINTENANCE) as opened:
+        opened.ask(f"drop database if exists {beside} with (force)")
+        opened.ask(
+            f"create database {beside} template template0 owner {identifier(databases.user)}"
+            f" encoding {literal(about['encoding'])} lc_collate {literal(about['collation'])}"
+            f" lc_ctype {literal(about['collation'])}"
+        )
+    # From standard input: the container sees no directory of the host.
+    program = [*databases.program("pg_restore"), "--exit-on-error", "--single-transaction", f"--dbname={BESIDE}"]
+    with dump.open("rb") as file:
+        commands.output(program, f"pg_restore of {name}", source=file)
+    with session(databases.program("psql"), BESIDE) as opened:
+        found = digests(opened)
+    if wrong := different(found, about["tables"]):
+        raise Problem(
+            f"The database {name} was not replaced: what was restored differs from the manifest in {', '.join(wrong)}."
+            " Use another snapshot."
+        )
+    with session(databases.program("psql"), MAINTENANCE) as opened:
+        opened.ask(f"drop database if exists {identifier(name)} with (force)")
+        opened.ask(f"alter database {beside} rename to {identifier(name)}")
+    return {"tables": len(found), "rows": sum(table["rows"] for table in found.values())}
+
+
+def different(found: Mapping[str, t.Any], expected: Mapping[str, t.Any]) -> list[str]:
+    """The tables that are not as expected, with their rows."""
+    return [
+        f"{table} ({rows(found.get(table))} instead of {rows(expected.get(table))} rows)"
+        for table in sorted({*found, *expected})
+        if found.get(table) != expected.get(table)
+    ]
+
+
+def rows(table: Mapping[str, t.Any] | None) -> t.Any:
+    return table["rows"] if table else "no"
+
+
+def joined(results: Iterable[Mapping[str, int]]) -> dict[str, int]:
+    """The sums of several databases."""
+    found = list(results)
+    return {key: sum(one[key] for one in found) for key in ("tables", "rows")}
