@@ -6,6 +6,7 @@ openmates-backup run               make a backup now; the timer starts openmates
 openmates-backup list [--json]     the snapshots of this server, the newest first
 openmates-backup status [--json]   the result of the last backup
 openmates-backup restic ...        restic, with the repository and the password of this server
+openmates-backup restore STEP      one step of a restore, for playbooks/restore.yml
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ from openmates_backup import credentials, restic, run, state
 from openmates_backup.config import CONFIG, Config
 from openmates_backup.problem import Problem
 from openmates_backup.repository import moment
+from openmates_backup.restore import Request, Restore
+from openmates_backup.restore_choice import LATEST
 
 
 def make(config: Config, _options: argparse.Namespace) -> None:
@@ -70,6 +73,29 @@ def call_restic(config: Config, options: argparse.Namespace) -> None:
         print(opened.call(*options.arguments)[1], end="")
 
 
+def take_step(config: Config, options: argparse.Namespace) -> None:
+    restore = Restore(config, lambda text: print(f"progress: {text}", file=sys.stderr, flush=True))
+    request = Request(
+        options.snapshot,
+        tuple(name for name in options.only.split(",") if name),
+        options.origin,
+        options.replace,
+        {name: int(number) for name, _, number in (pair.partition("=") for pair in options.major) if number},
+    )
+    steps = {
+        "plan": lambda: restore.plan(request),
+        "begin": lambda: restore.begin(request),
+        "vault": lambda: restore.note_vault(options.seconds),
+        "put": restore.put,
+        "prove": restore.prove,
+        "end": restore.end,
+    }
+    try:
+        print(json.dumps(steps[options.step]()))
+    except OSError as error:
+        raise Problem(f"{error.filename or 'A file'} cannot be read or written: {error.strerror}.") from None
+
+
 def size(count: float) -> str:
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
@@ -92,6 +118,17 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     command = commands.add_parser("restic", help="restic, with the repository and the password of this server")
     command.add_argument("arguments", nargs=argparse.REMAINDER, help="restic's own")
     command.set_defaults(work=call_restic)
+    command = commands.add_parser("restore", help="one step of a restore, for playbooks/restore.yml")
+    command.add_argument("step", choices=["plan", "begin", "vault", "put", "prove", "end"])
+    command.add_argument("--snapshot", default=LATEST, help="an id")
+    command.add_argument("--only", default="", help="names of parts, separated by commas")
+    command.add_argument(
+        "--from", dest="origin", default="", help="the host whose backup it is, if it is another one's"
+    )
+    command.add_argument("--replace", action="store_true", help="data that the server holds")
+    command.add_argument("--major", action="append", default=[], help="the declared version of Postgres: SERVICE=17")
+    command.add_argument("--seconds", type=float, default=0, help="how long the role vault took")
+    command.set_defaults(work=take_step)
     return parser.parse_args(arguments)
 
 

@@ -60,6 +60,15 @@ class Config:
         return self.directory / "staging"
 
     @property
+    def restoring(self) -> Path:
+        """What a restore keeps as long as it has not ended. No backup is made while its note is there."""
+        return self.directory / "restore"
+
+    @property
+    def restore_note(self) -> Path:
+        return self.restoring / "under-way.json"
+
+    @property
     def change_lock(self) -> Path:
         return self.state / "change.lock"
 

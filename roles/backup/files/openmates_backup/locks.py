@@ -19,14 +19,16 @@ try:
 except ImportError:  # on the host it is beside this package
     from file_lock import locked
 
+PAUSE = 0.5  # seconds between two attempts
+
 
 @contextlib.contextmanager
-def exclusive(path: Path) -> Iterator[None]:
+def exclusive(path: Path, wait: float = 0) -> Iterator[None]:
     """Hold a lock that only one process can have. It ends with the process. Raises Problem if another one has it."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _take(descriptor, wait)
         except BlockingIOError:
             holder = os.pread(descriptor, 200, 0).decode(errors="replace").strip()
             holder = f" ({holder})" if holder else ""
@@ -38,6 +40,18 @@ def exclusive(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _take(descriptor: int, wait: float) -> None:
+    """Raises BlockingIOError if another process has the lock for longer than that."""
+    end = time.monotonic() + wait
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= end:
+                raise
+        time.sleep(PAUSE)
 
 
 def change_under_way(change_lock: Path, rollout_lock: Path) -> str:

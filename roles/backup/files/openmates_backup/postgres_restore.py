@@ -73,42 +73,63 @@ def restore_roles(databases: Databases, globals_sql: str) -> None:
 
 def restore(databases: Databases, name: str, about: Mapping[str, t.Any], dump: Path) -> dict[str, int]:
     """Replace a database by a dump. Raises Problem, and then the present one is as it was."""
-    beside = identifier(BESIDE)
-    with session(databases.program("psql"), MAINTENANCE) as opened:
-        opened.ask(f"drop database if exists {beside} with (force)")
-        opened.ask(
-            f"create database {beside} template template0 owner {identifier(databases.user)}"
-            f" encoding {literal(about['encoding'])} lc_collate {literal(about['collation'])}"
-            f" lc_ctype {literal(about['collation'])}"
-        )
+    administer(
+        databases,
+        f"drop database if exists {BESIDE} with (force)",
+        f"create database {BESIDE} template template0 owner {identifier(databases.user)}"
+        f" encoding {literal(about['encoding'])} lc_collate {literal(about['collation'])}"
+        f" lc_ctype {literal(about['collation'])}",
+    )
+    try:
+        found = restored(databases, name, dump)
+        if wrong := different(found, about["tables"]):
+            raise Problem(
+                f"The database {name} was not replaced, because what was restored is not what the manifest says:"
+                f" {', '.join(wrong)}. Use another snapshot."
+            )
+    except Problem:
+        administer(databases, f"drop database if exists {BESIDE} with (force)")
+        raise
+    administer(
+        databases,
+        f"drop database if exists {identifier(name)} with (force)",
+        f"alter database {BESIDE} rename to {identifier(name)}",
+    )
+    return {"tables": len(found), "rows": sum(table["rows"] for table in found.values())}
+
+
+def restored(databases: Databases, name: str, dump: Path) -> dict[str, dict[str, t.Any]]:
+    """Restore a dump beside the present database; the digests of its tables. Raises Problem."""
     # From standard input: the container sees no directory of the host.
     program = [*databases.program("pg_restore"), "--exit-on-error", "--single-transaction", f"--dbname={BESIDE}"]
     with dump.open("rb") as file:
         commands.output(program, f"pg_restore of {name}", source=file)
     with session(databases.program("psql"), BESIDE) as opened:
-        found = digests(opened)
-    if wrong := different(found, about["tables"]):
-        raise Problem(
-            f"The database {name} was not replaced: what was restored differs from the manifest in {', '.join(wrong)}."
-            " Use another snapshot."
-        )
+        return digests(opened)
+
+
+def administer(databases: Databases, *statements_: str) -> None:
+    """Statements that are outside of any transaction. Raises Problem."""
     with session(databases.program("psql"), MAINTENANCE) as opened:
-        opened.ask(f"drop database if exists {identifier(name)} with (force)")
-        opened.ask(f"alter database {beside} rename to {identifier(name)}")
-    return {"tables": len(found), "rows": sum(table["rows"] for table in found.values())}
+        for statement in statements_:
+            opened.ask(statement)
 
 
 def different(found: Mapping[str, t.Any], expected: Mapping[str, t.Any]) -> list[str]:
-    """The tables that are not as expected, with their rows."""
+    """The tables that are not as expected, each with the difference."""
     return [
-        f"{table} ({rows(found.get(table))} instead of {rows(expected.get(table))} rows)"
+        f"{table} ({difference(found.get(table), expected.get(table))})"
         for table in sorted({*found, *expected})
         if found.get(table) != expected.get(table)
     ]
 
 
-def rows(table: Mapping[str, t.Any] | None) -> t.Any:
-    return table["rows"] if table else "no"
+def difference(found: Mapping[str, t.Any] | None, expected: Mapping[str, t.Any] | None) -> str:
+    if found is None or expected is None:
+        return "missing" if found is None else "not in the manifest"
+    if found["rows"] != expected["rows"]:
+        return f"{found['rows']} rows instead of {expected['rows']}"
+    return "other content"
 
 
 def joined(results: Iterable[Mapping[str, int]]) -> dict[str, int]:

@@ -133,6 +133,21 @@ class Restic:
         """A text file of a snapshot. Raises Problem."""
         return self.call("dump", "--no-lock", snapshot, path)[1]
 
+    def save(self, snapshot: str, path: str, target: Path) -> None:
+        """Write a file of a snapshot to another one, readable by root only. Raises Problem and OSError."""
+        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+            command = ["restic", *self._options, "dump", "--no-lock", snapshot, path]
+            done = subprocess.run(
+                command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+        if done.returncode:
+            raise self._problem("dump", done.returncode, done.stderr.decode(errors="replace"))
+
 
 @contextlib.contextmanager
 def opened(config: Config, secrets: t.Mapping[str, str]) -> Iterator[Restic]:

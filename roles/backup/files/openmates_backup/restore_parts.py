@@ -62,13 +62,13 @@ def chosen(found: Mapping[str, Part], only: Collection[str]) -> dict[str, Part]:
     return {name: part for name, part in found.items() if not only or name in only}
 
 
-def users(parts: Collection[Part], running: Mapping[str, Collection[str]]) -> list[str]:
+def users(parts: Collection[Part], project: str, running: Mapping[str, Collection[str]]) -> list[str]:
     """The running services that must not run while these parts are replaced.
 
     running: the names of the volumes that each of them has mounted.
     """
     stores = any(part.kind != FILES for part in parts)
-    volumes = {part.about["name"] for part in parts if part.kind == FILES}
+    volumes = {f"{project}-{part.name}" for part in parts if part.kind == FILES}
     return sorted(
         service
         for service, mounted in running.items()
