@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""PostgreSQL: a database is restored beside the present one, compared with the manifest, and only then put in its place."""
+"""PostgreSQL: a database is restored beside the present one and compared with the manifest before it replaces it."""
 
 from __future__ import annotations
 

@@ -135,7 +135,8 @@ class Restic:
 
     def save(self, snapshot: str, path: str, target: Path) -> None:
         """Write a file of a snapshot to another one, readable by root only. Raises Problem and OSError."""
-        with open(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        target.touch(0o600)
+        with target.open("wb") as file:
             command = ["restic", *self._options, "dump", "--no-lock", snapshot, path]
             done = subprocess.run(
                 command,

@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A restore, in steps that playbooks/restore.yml calls one after the other: see docs/backup.md.
 
-`plan` checks everything and changes nothing. `begin` fetches and checks the copies, and notes that a restore is under way:
-from there on no backup is made, and the same restore may be repeated. `put` replaces everything but Vault, whose keys
-the controller has. `prove` checks the result once the services run, and `end` removes the note.
+`plan` checks everything and changes nothing. `begin` fetches and checks the copies, and notes that a restore is under
+way: from there on no backup is made, and the same restore may be repeated. `put` replaces everything but Vault, whose
+keys the controller has. `prove` checks the result once the services run, and `end` removes the note.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from openmates_backup.postgres import Databases
 from openmates_backup.problem import Problem
 from openmates_backup.restic import Restic
 from openmates_backup.restore_choice import LATEST, choose, environment_of, manifest_of
-from openmates_backup.restore_parts import CACHE, DATABASE, FILES, VAULT, Part, chosen, parts_of, users
+from openmates_backup.restore_parts import CACHE, DATABASE, VAULT, Part, chosen, parts_of, users
 from openmates_backup.restore_target import SECONDS, Target
 from openmates_backup.run import LOGIN
 from openmates_backup.vault import checked
 
-TOKEN = "secrets/vault-data/api.token"
+TOKEN_FILE = "secrets/vault-data/api.token"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Restore:
     # ------------------------------------------------------------ begin
 
     def begin(self, request: Request) -> dict[str, t.Any]:
-        """Fetch and check the copies, then note that the restore is under way. Raises Problem, and nothing is changed."""
+        """Fetch and check the copies, then note that the restore is under way. Nothing else is changed. Raises Problem."""
         with self.opened() as opened:
             plan, parts = self._plan(opened, request)
             manifest = manifest_of(opened, self.config, {"id": plan["snapshot"], "short_id": plan["snapshot"][:8]})
@@ -287,7 +287,7 @@ class Restore:
     def _decrypt_canary(self, canary: Mapping[str, str]) -> None:
         """With the token that the services have now: so they have one, and the keys are those of the snapshot."""
         try:
-            token = (self.config.stack / TOKEN).read_text().strip()
+            token = (self.config.stack / TOKEN_FILE).read_text().strip()
         except OSError as error:
             raise Problem(f"The services have no token for Vault: {error}. Run site.yml --tags vault.") from None
         connection = http.client.HTTPConnection(self.target.vault_address(), timeout=SECONDS)
@@ -303,8 +303,8 @@ class Restore:
             connection.close()
         if hashlib.sha256(text).hexdigest() != canary["sha256"]:
             raise Problem(
-                f"Vault does not decrypt the snapshot's canary (status {answer.status}): what the services have encrypted"
-                " cannot be read. See the log of vault; run restore.yml again with `-e only=vault`."
+                f"Vault does not decrypt the snapshot's canary (status {answer.status}): what the services have"
+                " encrypted cannot be read. See the log of vault, and run restore.yml again."
             )
 
 

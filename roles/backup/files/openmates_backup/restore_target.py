@@ -53,7 +53,7 @@ class Target:
             return bool(postgres_restore.contents(Databases(self.containers, part.name)))
         if part.kind == CACHE and service_runs:
             return Cache(self.containers, part.name).keys() > 0
-        if part.kind == VAULT and service_runs:
+        if part.kind == VAULT and (service_runs or self.config.vault_address):
             return self.vault_initialised()
         return any(has_files(path) for path in self.data_of(part))
 

@@ -34,8 +34,9 @@ def back_up(config: Config, tell: Callable[[str], None] = say) -> dict[str, t.An
     config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     if restore := state.read(config.restore_note):
         raise Problem(
-            f"A restore of snapshot {restore['snapshot'][:8]} has not ended, so nothing is backed up: it would be half of"
-            f" each. Run restore.yml again, or, if the data is to stay as it is now, remove {config.restore_note}."
+            f"A restore of snapshot {restore['snapshot'][:8]} has not ended, so nothing is backed up: half of the data"
+            " may be another one's. Run restore.yml again, or, if the data is to stay as it is now, remove"
+            f" {config.restore_note}."
         )
     with locks.exclusive(config.directory / "lock"), ended_by_signals():
         begun, found = time.time(), {}
