@@ -11,7 +11,7 @@ from pathlib import Path
 import hvac
 import pytest
 from conftest import Backup, Server
-from openmates_backup import commands, postgres, restore_choice, restore_target
+from openmates_backup import postgres, postgres_restore, restore_choice, restore_files, restore_target
 from openmates_backup.containers import Containers
 from openmates_backup.postgres import Databases
 from openmates_backup.problem import Problem
@@ -252,14 +252,14 @@ def test_a_file_that_is_not_the_samples(made: Backup) -> None:
     altered(made, {"volumes": volumes})
     steps = restore(made)
     steps.begin(Request(only=("cms-uploads",), replace=True))
-    with pytest.raises(Problem, match="The volume cms-uploads is not what the manifest says: cat.jpg"):
+    with pytest.raises(Problem, match=r"The volume cms-uploads is not what the manifest says: cat\.jpg"):
         steps.put()
 
 
 def test_no_backup_and_no_smaller_restore_while_one_has_not_ended(made: Backup) -> None:
     steps = restore(made)
     steps.begin(REPLACE)
-    with pytest.raises(Problem, match="A restore of snapshot .* has not ended, so nothing is backed up"):
+    with pytest.raises(Problem, match=r"A restore of snapshot .* has not ended, so nothing is backed up"):
         made.make()
     with pytest.raises(Problem, match="this one leaves out vault, cms-database, cache"):
         steps.plan(Request(only=("cms-uploads",), replace=True))
@@ -273,28 +273,41 @@ class Killed(BaseException):
     """As by SIGKILL: nothing of the program runs afterwards."""
 
 
-@pytest.mark.parametrize("moment", [0.1, 0.35, 0.55, 0.75, 0.95])
-def test_killed_and_repeated_without_the_word(made: Backup, monkeypatch: pytest.MonkeyPatch, moment: float) -> None:
-    """The second attempt is the same command as the first, on a server that held nothing: a newer backup has no say."""
-    before, count, genuine = contents(made), [0], commands._run
+def between_drop_and_rename(databases: Databases, *statements: str) -> None:
+    genuine_administer(databases, statements[0])
+    if "rename" in statements[-1]:
+        raise Killed
+    genuine_administer(databases, *statements[1:])
+
+
+def killed(*_: object) -> None:
+    raise Killed
+
+
+genuine_administer = postgres_restore.administer
+MOMENTS = {
+    "before the dump is restored": (postgres_restore, "restored", killed),
+    "when the present database is gone": (postgres_restore, "administer", between_drop_and_rename),
+    "before the cache has stopped": (restore_target.Target, "stop", killed),
+    "when the cache has no snapshot": (restore_files, "put_file", killed),
+    "when a volume has not its owner yet": (restore_files, "take_owner", killed),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_killed_and_repeated_without_the_word(made: Backup, monkeypatch: pytest.MonkeyPatch, moment: str) -> None:
+    """The second attempt is the same command as the first on an empty server, and takes the snapshot of the first."""
+    before = contents(made)
     spoil(made.server)
-    monkeypatch.setattr(Restore, "_held", lambda *_: ())  # as on an empty server
     steps = restore(made)
-    first = steps.begin(Request())["snapshot"]
+    with monkeypatch.context() as patched:
+        patched.setattr(Restore, "_held", lambda *_: ())  # as on an empty server
+        first = steps.begin(Request())["snapshot"]
     steps.note_vault(1)
-
-    def killing(*arguments: object) -> object:
-        count[0] += 1
-        if count[0] > moment * 14:
-            raise Killed
-        return genuine(*arguments)
-
-    monkeypatch.setattr(commands, "_run", killing)
-    with pytest.raises(Killed):
-        steps.put()
-    monkeypatch.undo()
-    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(made.folder))
-    monkeypatch.setenv("PATH", f"{Path(__file__).parents[2] / '.lab'}:{os.environ['PATH']}")
+    with monkeypatch.context() as patched:
+        patched.setattr(*MOMENTS[moment])
+        with pytest.raises(Killed):
+            steps.put()
     made.restic().call("backup", "--host=server1", "--tag=openmates,env=prod", str(made.config.stack))
     result = as_operator(made, Request())
     assert result["snapshot"] == first and contents(made) == before

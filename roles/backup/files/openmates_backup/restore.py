@@ -33,7 +33,7 @@ from openmates_backup.restore_target import SECONDS, Target
 from openmates_backup.run import LOGIN
 from openmates_backup.vault import checked
 
-TOKEN_FILE = "secrets/vault-data/api.token"
+LOGGED_IN = "secrets/vault-data/api.token"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -153,7 +153,7 @@ class Restore:
     # ------------------------------------------------------------ begin
 
     def begin(self, request: Request) -> dict[str, t.Any]:
-        """Fetch and check the copies, then note that the restore is under way. Nothing else is changed. Raises Problem."""
+        """Fetch and check the copies, then note that the restore is under way. Raises Problem."""
         with self.opened() as opened:
             plan, parts = self._plan(opened, request)
             manifest = manifest_of(opened, self.config, {"id": plan["snapshot"], "short_id": plan["snapshot"][:8]})
@@ -287,7 +287,7 @@ class Restore:
     def _decrypt_canary(self, canary: Mapping[str, str]) -> None:
         """With the token that the services have now: so they have one, and the keys are those of the snapshot."""
         try:
-            token = (self.config.stack / TOKEN_FILE).read_text().strip()
+            token = (self.config.stack / LOGGED_IN).read_text().strip()
         except OSError as error:
             raise Problem(f"The services have no token for Vault: {error}. Run site.yml --tags vault.") from None
         connection = http.client.HTTPConnection(self.target.vault_address(), timeout=SECONDS)
