@@ -1,0 +1,3 @@
+#!/bin/sh
+# One step of a restore, in the background.
+exec /usr/local/sbin/openmates-backup restore "$@"
