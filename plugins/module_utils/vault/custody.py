@@ -37,12 +37,12 @@ def verdict(*, state: str, marker: str | None, keys_file: str, keys_present: boo
     Raises VaultProblem with the remedy where going on could lose something.
     """
     if marker == RESTORE:
-        raise vault.VaultProblem("A restore was cut off. Run vault_restore.yml again.")
+        raise vault.VaultProblem("A restore was cut off. Run restore.yml or vault_restore.yml again, whichever it was.")
     if state == vault.UNINITIALIZED:
         if keys_present:
             raise vault.VaultProblem(
                 f"Vault is empty (uninitialised), yet {keys_file} holds the keys of an earlier one. Restore its"
-                " data with vault_restore.yml; or, if it is not needed any more, move the keys file away and"
+                " data with restore.yml, or with vault_restore.yml from a snapshot of Vault alone; or, if it is not needed any more, move the keys file away and"
                 " run again."
             )
         return "init"
