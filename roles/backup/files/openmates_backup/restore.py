@@ -283,6 +283,7 @@ class Restore:
                 raise Problem("The restore is not proven, so it has not ended. Run restore.yml again.")
             shutil.rmtree(self.folder / "files", ignore_errors=True)
             self.note.unlink()
+            self.folder.rmdir()
 
     def _decrypt_canary(self, canary: Mapping[str, str]) -> None:
         """With the token that the services have now: so they have one, and the keys are those of the snapshot."""
