@@ -40,8 +40,12 @@ def restore_volume(
 ) -> dict[str, t.Any]:
     """Make a volume what it was, byte by byte, with owners and modes. Raises Problem and OSError."""
     folder, source = have_volume(config, part.name), part.about["path"]
-    opened.call("restore", f"{snapshot}:{source}", f"--target={folder}", "--delete", "--verify", "--no-lock")
-    take_owner(folder, directory_in(opened, snapshot, source))
+    root, empty = directory_in(opened, snapshot, source)
+    if empty:  # restic deletes nothing then
+        remove_contents(folder)
+    else:
+        opened.call("restore", f"{snapshot}:{source}", f"--target={folder}", "--delete", "--verify", "--no-lock")
+    take_owner(folder, root)
     for name, copy in part.about["sqlite"].items():
         put_file(staged[copy["file"]], folder / name, SQLITE_MODE)
     newer = compared(folder, part)
@@ -49,13 +53,21 @@ def restore_volume(
     return {"files": len(found), "bytes": sum(status.st_size for _, status in found), "changed_meanwhile": newer}
 
 
-def directory_in(opened: Restic, snapshot: str, path: str) -> dict[str, t.Any]:
-    """Owner and mode of a directory in a snapshot. Raises Problem."""
-    for line in opened.call("ls", "--json", "--no-lock", snapshot, path)[1].splitlines():
-        node = json.loads(line)
-        if node.get("path") == path:
-            return node
-    raise Problem(f"{path} is not in the snapshot. Use another one.")
+def directory_in(opened: Restic, snapshot: str, path: str) -> tuple[dict[str, t.Any], bool]:
+    """Owner and mode of a directory in a snapshot, and whether it is empty. Raises Problem."""
+    lines = map(json.loads, opened.call("ls", "--json", "--no-lock", snapshot, path)[1].splitlines())
+    nodes = {node["path"]: node for node in lines if "path" in node}
+    if path not in nodes:
+        raise Problem(f"{path} is not in the snapshot. Use another one.")
+    return nodes[path], len(nodes) == 1
+
+
+def remove_contents(folder: Path) -> None:
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
 
 
 def take_owner(folder: Path, node: Mapping[str, t.Any]) -> None:
