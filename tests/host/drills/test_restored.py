@@ -209,7 +209,12 @@ def test_one_part_comes_back_and_the_others_stay(lost: Drill) -> None:
 
 
 #: Vault is restored, and the database or what follows is being replaced.
-KILLED = Moment("restore", "main.yml", "openmates.server.watched_script", command="sleep 1")
+KILLED = Moment(
+    "restore",
+    "main.yml",
+    "openmates.server.watched_script",
+    command="test -e /var/lib/openmates/backup/restore/under-way.json",
+)
 
 
 def test_killed_in_the_middle_and_repeated(lost: Drill) -> None:
