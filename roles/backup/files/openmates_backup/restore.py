@@ -263,7 +263,8 @@ class Restore:
             for part in parts.values():
                 if part.kind == CACHE:
                     note["done"][part.name]["keys_now"] = Cache(self.target.containers, part.name).keys()
-            if set(parts) == set(parts_of(manifest, self.config)):
+            own = (manifest["host"], manifest["environment"]) == (self.config.host, self.config.environment)
+            if own and set(parts) == set(parts_of(manifest, self.config)):
                 restore_files.add_releases(opened, self.config, note["snapshot"], manifest)
             note["proven"] = True
             state.write(self.note, note)
