@@ -104,14 +104,15 @@ class Drill:
         accounts = "select count(*), md5(string_agg(id::text, chr(10) order by id)) from directus_users"
         psql = "docker exec openmates-cms-database-1 psql -U directus -qAtc"
         cache = "REDISCLI_AUTH=$(cat /run/secrets/DRAGONFLY_PASSWORD) redis-cli get order:drill"
-        secret = self.vault("GET", "kv/data/chat-aes-keys/drill", None, self.token())
+        _, secret = self.vault("GET", "kv/data/chat-aes-keys/drill", None, self.token())
+        _, text = self.vault("PUT", "transit/decrypt/drill", {"ciphertext": self.ciphertext}, self.token())
         return {
             "files": self.on_host(f"sha256sum {files} && stat -c '%u %g %a' {files}"),
             "rows": self.on_host(f'{psql} "{ask}"'),
             "accounts": self.on_host(f'{psql} "{accounts}"'),
             "order": self.on_host(f"docker exec openmates-cache-1 sh -c '{cache}'").strip(),
-            "secret": secret[1]["data"]["data"],
-            "ciphertext": self.vault("PUT", "transit/decrypt/drill", {"ciphertext": self.ciphertext}, self.token()),
+            "secret": secret["data"]["data"],
+            "text": text["data"]["plaintext"],
         }
 
     def seed(self) -> None:
