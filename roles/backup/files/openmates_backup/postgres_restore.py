@@ -67,8 +67,9 @@ def restore_roles(databases: Databases, globals_sql: str) -> None:
         capture_output=True,
         check=False,
     )
-    if done.returncode:  # without the statement, which may have the digest of a password
-        raise Problem(f"The roles of {databases.service} could not be restored: {commands.reason(done.stderr)[:120]}.")
+    if done.returncode:  # without the line that psql shows, which may have the digest of a password
+        said = commands.reason(done.stderr.partition(b"LINE ")[0])
+        raise Problem(f"The roles of {databases.service} could not be restored: {said}.")
 
 
 def restore(databases: Databases, name: str, about: Mapping[str, t.Any], dump: Path) -> dict[str, int]:
