@@ -11,7 +11,7 @@ from pathlib import Path
 import hvac
 import pytest
 from conftest import Backup, Server
-from openmates_backup import postgres, postgres_restore, restore_choice, restore_files, restore_target
+from openmates_backup import postgres, postgres_restore, restore_choice, restore_files, restore_target, state
 from openmates_backup.containers import Containers
 from openmates_backup.postgres import Databases
 from openmates_backup.problem import Problem
@@ -263,6 +263,10 @@ def test_no_backup_and_no_smaller_restore_while_one_has_not_ended(made: Backup) 
         made.make()
     with pytest.raises(Problem, match="this one leaves out vault, cms-database, cache"):
         steps.plan(Request(only=("cms-uploads",), replace=True))
+    steps.note.write_text(json.dumps(state.read(steps.note) | {"parts": ["cms-uploads"]}))
+    with pytest.raises(Problem, match=r"holds data that would be replaced: vault, cms-database, cache\. If"):
+        steps.plan(Request())  # what was begun with that word, or without, was less
+    steps.begin(REPLACE)
     with pytest.raises(Problem, match="not proven"):
         steps.end()
     with pytest.raises(Problem, match="These parts were not restored: vault, cms-database, cache, cms-uploads"):

@@ -76,9 +76,8 @@ class Restore:
         manifest = manifest_of(opened, self.config, snapshot)
         parts = chosen(parts_of(manifest, self.config), request.only)
         running = self.target.running()
-        continues = note.get("snapshot") == snapshot["id"] and set(note["parts"]) <= set(parts)
-        proven = continues and note.get("proven", False)
-        held = [] if continues else [name for name, part in parts.items() if self.target.holds(part, running)]
+        begun = note["parts"] if note.get("snapshot") == snapshot["id"] else []  # they need no word again
+        held = [name for name, part in parts.items() if name not in begun and self.target.holds(part, running)]
         problems = [
             *self._unfinished(note, parts),
             *self._majors(parts, running, request),
@@ -96,8 +95,8 @@ class Restore:
             "left_out": sorted(set(self.config.volumes) & self._missing(manifest)) if not request.only else [],
             "replaces": [name for name in parts if name in held],
             "stops": users(parts.values(), self.config.project, running),
-            "continues": continues,
-            "proven": proven,
+            "continues": bool(begun),
+            "proven": begun == list(parts) and note.get("proven", False),
             "images": manifest["images"],
             "stack_differs": restore_files.stack_differences(self.config, manifest["trees"]["stack"]),
             "vault_copy": str(self.folder / "files" / Path(manifest["vault"]["file"]).name) if VAULT in parts else "",
