@@ -160,7 +160,6 @@ class Restore:
             wanted = self._fetch(opened, plan["snapshot"], parts)
             if VAULT in parts:
                 checked(wanted[manifest["vault"]["file"]])
-            done = before.get("done", {}) if plan["continues"] else {}
             begun = before["begun"] if plan["continues"] else state.now()
             state.write(
                 self.note,
@@ -168,7 +167,7 @@ class Restore:
                     "snapshot": plan["snapshot"],
                     "parts": list(parts),
                     "begun": begun,
-                    "done": done,
+                    "done": {},
                     "manifest": manifest,
                 },
             )
