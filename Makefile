@@ -137,7 +137,7 @@ directus: lab-base ## Test cms-setup and the Directus modules against a real Dir
 	$(RUN) pytest -n auto tests/directus
 
 .PHONY: backup-tests
-backup-tests: lab-base ## Test backups of a real database, cache and Vault with the genuine restic
+backup-tests: lab-base ## Test backups and restores of a real database, cache and Vault with the genuine restic
 	$(RUN) python lab/images.py build --no-push cms-database cache
 	lab/test_tools.sh restic
 	$(RUN) pytest tests/backup
