@@ -3,8 +3,9 @@
 """openmates-backup: see docs/backup.md. Root only.
 
 openmates-backup run               make a backup now; the timer starts openmates-backup.service, which does the same
+openmates-backup prove             restore the newest snapshot where nothing can reach it, and compare it
 openmates-backup list [--json]     the snapshots of this server, the newest first
-openmates-backup status [--json]   the result of the last backup
+openmates-backup status [--json]   the result of the last backup and of the last proof
 openmates-backup restic ...        restic, with the repository and the password of this server
 """
 
@@ -16,7 +17,7 @@ import sys
 import time
 import typing as t
 
-from openmates_backup import credentials, restic, run, state
+from openmates_backup import credentials, proof, proof_result, restic, run, state
 from openmates_backup.config import CONFIG, Config
 from openmates_backup.problem import Problem
 from openmates_backup.repository import moment
@@ -25,6 +26,17 @@ from openmates_backup.repository import moment
 def make(config: Config, _options: argparse.Namespace) -> None:
     result = run.back_up(config)
     print(f"snapshot {result['snapshot'][:8]}: {size(result['added_bytes'])} added, in {result['duration']:.0f} s")
+
+
+def prove(config: Config, _options: argparse.Namespace) -> None:
+    result = proof.prove(config)
+    print(
+        f"snapshot {result['snapshot'][:8]} {result['state']} in {result['duration']:.0f} s. {result['unproven']}".strip()
+    )
+
+
+def clean(config: Config, _options: argparse.Namespace) -> None:
+    proof.clean_up(config)
 
 
 def show_snapshots(config: Config, options: argparse.Namespace) -> None:
@@ -51,11 +63,12 @@ def described(snapshot: t.Mapping[str, t.Any]) -> dict[str, t.Any]:
 
 
 def show_status(config: Config, options: argparse.Namespace) -> None:
-    found = state.read(config.directory / run.LAST)
+    found, proven = (state.read(config.directory / name) for name in (run.LAST, proof_result.RECORD))
     if options.json:
         now, good = time.time(), found.get("last_success") or {}
         age = now - good["seconds"] if good else None
-        print(json.dumps({**found, "age": age, "configured": now - CONFIG.stat().st_mtime}))
+        proven = {**proven, "age": now - proven["seconds"]} if proven else {}
+        print(json.dumps({**found, "age": age, "configured": now - CONFIG.stat().st_mtime, "proof": proven}))
     elif not found:
         print("There was no backup yet")
     elif found["success"]:
@@ -82,6 +95,8 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="openmates-backup", description="Back up this server, and show its backups.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     commands.add_parser("run", help="make a backup now").set_defaults(work=make)
+    commands.add_parser("prove", help="prove that the newest snapshot can be restored").set_defaults(work=prove)
+    commands.add_parser("clean", help="remove what a proof left that was killed").set_defaults(work=clean)
     for name, work, meaning in (
         ("list", show_snapshots, "the snapshots of this server"),
         ("status", show_status, "the result of the last backup"),

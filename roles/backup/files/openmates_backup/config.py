@@ -32,6 +32,7 @@ class Config:
     metrics: Path = Path("/var/lib/openmates/metrics")
     rollout_lock: Path = Path("/run/openmates/rollout.lock")
     vault_engine: str = "vault"  # or openbao
+    vault_unseal: str = "host"  # or operator: then the server cannot open Vault
     vault_address: str = ""  # host:port; empty: that of the container
     run_wait: float = 7200  # seconds to wait for a run of site.yml or deploy.yml
     lock_wait: float = 900  # seconds to wait for another program that has locked the repository

@@ -57,8 +57,8 @@ def wait_for_runs(change_lock: Path, rollout_lock: Path, wait: float, every: flo
     while run := change_under_way(change_lock, rollout_lock):
         if time.monotonic() >= end:
             raise Problem(
-                f"The server is still being changed after {wait / 60:.0f} minutes: {run}. Nothing was backed up. Run"
-                " backup.yml when that has ended."
+                f"The server is still being changed after {wait / 60:.0f} minutes: {run}. Nothing was done. Run"
+                " this again when that has ended."
             )
         if run != said:
             say(f"waiting for a run that changes the server: {run}")

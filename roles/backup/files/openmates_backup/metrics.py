@@ -15,15 +15,18 @@ except ImportError:  # on the host it is beside this package
 
 def text(prefix: str, samples: Mapping[str, tuple[float | None, str]]) -> str:
     """The samples, each with its value and its meaning; those without a value are left out."""
-    lines = []
+    lines, described = [], set()
     for name, (value, meaning) in samples.items():
         if value is not None:
-            number = int(value) if float(value).is_integer() else value
-            lines += [f"# HELP {prefix}_{name} {meaning}", f"# TYPE {prefix}_{name} gauge", f"{prefix}_{name} {number}"]
+            metric = f"{prefix}_{name.partition('{')[0]}"
+            if metric not in described:  # once, however many labels it has
+                lines += [f"# HELP {metric} {meaning}", f"# TYPE {metric} gauge"]
+                described.add(metric)
+            lines.append(f"{prefix}_{name} {int(value) if float(value).is_integer() else value}")
     return "".join(f"{line}\n" for line in lines)
 
 
-def write(directory: Path, prefix: str, samples: Mapping[str, tuple[float | None, str]]) -> None:
-    """Replace the file of that name as a whole. Raises OSError."""
+def write(directory: Path, prefix: str, samples: Mapping[str, tuple[float | None, str]], name: str = "") -> None:
+    """Replace the file of that name, by default the prefix, as a whole. Raises OSError."""
     directory.mkdir(mode=0o755, parents=True, exist_ok=True)
-    write_atomically(directory / f"{prefix}.prom", text(prefix, samples).encode(), 0o644)
+    write_atomically(directory / f"{name or prefix}.prom", text(prefix, samples).encode(), 0o644)
