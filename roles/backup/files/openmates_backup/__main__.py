@@ -30,9 +30,7 @@ def make(config: Config, _options: argparse.Namespace) -> None:
 
 def prove(config: Config, _options: argparse.Namespace) -> None:
     result = proof.prove(config)
-    print(
-        f"snapshot {result['snapshot'][:8]} {result['state']} in {result['duration']:.0f} s. {result['unproven']}".strip()
-    )
+    print(f"snapshot {result['snapshot'][:8]}: {result['state']}, in {result['duration']:.0f} s", result["unproven"])
 
 
 def clean(config: Config, _options: argparse.Namespace) -> None:

@@ -30,12 +30,12 @@ def prove(project: Project, service: str, about: Mapping[str, t.Any], place: Cal
     snapshot = place(about["file"])
     if about["bytes"] > LARGEST:
         return f"{about['bytes']} bytes as they were; too many to be loaded with the proof's memory"
-    folder = snapshot.parent  # below a directory for root alone; the cache's user reads it through the mount
-    folder.chmod(0o755)
+    folder = snapshot.parent  # below a directory for root alone; the cache's user reaches it through the mount
+    folder.chmod(0o777)
     snapshot.chmod(0o644)
     command = ["dragonfly", "--dir=/data", f"--dbfilename={snapshot.stem}", "--nodf_snapshot_format", *LIMITS]
     command += ["--logtostderr", "--version_check=false"]
-    with project.started(service, command, {"/data": f"{folder}:ro"}) as containers:
+    with project.started(service, command, {"/data": str(folder)}) as containers:
         project.wait(service, lambda: program(containers, service, "redis-cli", "ping")[1].strip() == "PONG")
         keys = Loaded(containers, service).keys()
     if about["keys"] and not keys:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import typing as t
 from collections.abc import Callable, Mapping
@@ -27,8 +28,11 @@ SHOWN = 5  # tables in a message
 
 def prove(project: Project, service: str, about: Mapping[str, t.Any], place: Callable[[str], Path]) -> str:
     """What was proven. `place`: where the file of a path in the manifest was restored. Raises Problem."""
-    environment = (f"POSTGRES_USER={about['user']}", f"POSTGRES_DB={MAINTENANCE}", "POSTGRES_HOST_AUTH_METHOD=trust")
-    options = [f"--env={pair}" for pair in (*environment, "POSTGRES_INITDB_ARGS=--no-sync")]
+    environment = (
+        *(f"POSTGRES_USER={about['user']}", f"POSTGRES_DB={MAINTENANCE}", "POSTGRES_INITDB_ARGS=--no-sync"),
+        f"POSTGRES_PASSWORD={secrets.token_hex()}",  # which the image asks for; nothing uses it
+    )
+    options = [f"--env={pair}" for pair in environment]
     options += ["--tmpfs=/var/run/postgresql:mode=1777", "--shm-size=64m"]
     command = ["postgres", *(part for option in OPTIONS for part in ("-c", option))]
     with project.started(service, command, {DATA: "database"}, options) as containers:

@@ -34,7 +34,7 @@ class Project:
     ) -> Iterator[Containers]:
         """A service that runs in a network of its own with nothing in it, until the end of the block. Raises Problem.
 
-        `volumes`: what to mount, by the path in the container: a name for a new volume, or `/directory:ro`.
+        `volumes`: what to mount, by the path in the container: a name for a new volume, or a directory.
         """
         user = self._user(service)
         name = f"{self.name}-{service}-1"
@@ -42,12 +42,12 @@ class Project:
         run += ["--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=256"]
         run += [f"--memory={MEMORY}", f"--memory-swap={MEMORY}", "--cpu-shares=20", "--blkio-weight=10"]
         run += [f"--label={PROJECT}={self.name}", f"--label={SERVICE}={service}", "--log-opt=max-size=1m"]
-        run += [f"--user={user}"] if user else [f"--cap-add={name}" for name in AS_ROOT]
+        run += [f"--user={user}"] if user else [f"--cap-add={one}" for one in AS_ROOT]
         for path, source in volumes.items():
             if not source.startswith("/"):
                 source = f"{self.name}_{source}"
                 self._docker("volume", "create", f"--label={PROJECT}={self.name}", source)
-            run.append(f"--volume={source.removesuffix(':ro')}:{path}" + (":ro" if source.endswith(":ro") else ""))
+            run.append(f"--volume={source}:{path}")
         try:
             commands.output([*run, *options, self._image(service), *command], f"Starting {service} for the proof")
             yield Containers(self.name)
