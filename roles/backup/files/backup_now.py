@@ -3,7 +3,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Start openmates-backup.service, or join one that runs, and wait for its end; print the result as JSON.
 
-Exit status 1: the reason is on standard output.
+With the argument `prove` it is openmates-backup-proof.service. Exit status 1: the reason is on standard output.
 """
 
 from __future__ import annotations
@@ -14,8 +14,9 @@ import subprocess
 import sys
 import time
 
-UNIT = "openmates-backup.service"
-LAST = pathlib.Path("/var/lib/openmates/backup/last.json")
+PROOF = sys.argv[1:] == ["prove"]
+UNIT = "openmates-backup-proof.service" if PROOF else "openmates-backup.service"
+LAST = pathlib.Path("/var/lib/openmates/backup") / ("proof.json" if PROOF else "last.json")
 LOOK_EVERY = 2.0
 
 
@@ -41,11 +42,11 @@ def main() -> int:
         for line in journal(begun, 1):
             print(f"progress: {line}", file=sys.stderr, flush=True)
     if not LAST.exists() or LAST.stat().st_mtime_ns == before:
-        print("\n".join(["The backup did not begin, or was killed.", start.stdout.read().strip(), *journal(begun, 5)]))
+        print("\n".join([f"{UNIT} did not begin, or was killed.", start.stdout.read().strip(), *journal(begun, 5)]))
         return 1
     result = json.loads(LAST.read_text())
-    print(json.dumps(result) if result["success"] else result["problem"])
-    return 0 if result["success"] else 1
+    print(result["problem"] or json.dumps(result))
+    return 1 if result["problem"] else 0
 
 
 if __name__ == "__main__":

@@ -131,9 +131,8 @@ class Parts:
         """What is inside the paths and not stored: what is copied otherwise, and what is of no use elsewhere."""
         config = self.config
         live = {path.with_name(path.name + end) for path in self._sqlite_files() for end in SQLITE_BESIDE}
-        own = {
-            config.directory / name for name in ("cache", "lock", "last.json", "proof", "proof.json", "proof.running")
-        }
+        names = ("cache", "lock", "last.json", "proof", "proof.json", "proof.running")
+        own = {config.directory / name for name in names}
         return {*live, *own, config.metrics, config.change_lock}
 
     @property
