@@ -14,7 +14,7 @@ from openmates_backup.containers import Containers
 from openmates_backup.problem import Problem
 
 MEMORY = "256m"  # with the 250 MB of the unit: 512 MiB in all
-SECONDS = 300  # for a service to get ready: the proof has the lowest priority
+SECONDS = 600  # for a service to get ready: the proof has the lowest priority
 PAUSE = 0.5
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 #: What an image's entrypoint needs that begins as root and goes on as another user.
@@ -41,7 +41,7 @@ class Project:
         run = ["docker", "run", "--detach", "--pull=never", f"--name={name}", "--network=none", "--read-only"]
         run += ["--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=256"]
         run += [f"--memory={MEMORY}", f"--memory-swap={MEMORY}", "--cpu-shares=20", "--blkio-weight=10"]
-        run += [f"--label={PROJECT}={self.name}", f"--label={SERVICE}={service}", "--log-opt=max-size=1m"]
+        run += [f"--label={PROJECT}={self.name}", f"--label={SERVICE}={service}", "--log-driver=local"]
         run += [f"--user={user}"] if user else [f"--cap-add={one}" for one in AS_ROOT]
         for path, source in volumes.items():
             if not source.startswith("/"):
