@@ -119,7 +119,7 @@ def test_a_deleted_pack_is_found(server: Server, proven: str) -> None:
     pack = server.run(packs).strip()
     server.run(f"mv {pack} /srv/pack")
     try:
-        fails(server, "snapshot", "`restic restore` failed")
+        fails(server, "snapshot", "no such file or directory")
     finally:
         server.run(f"mv /srv/pack {pack}")
 
