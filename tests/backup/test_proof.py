@@ -396,26 +396,31 @@ def test_a_backup_and_a_proof_exclude_each_other(case: Case) -> None:
 
 
 def test_it_gives_way_to_a_change_of_the_server_and_begins_again(case: Case) -> None:
-    note = {"verb": "deploy", "who": "operator@laptop", "begun": "2026-11-27T03:00:00Z"}
-    said, databases = [], proof.Proof.databases
+    note = {"verb": "restore", "who": "operator@laptop", "begun": "2026-11-27T03:00:00Z"}
+    began, free = [], []
+
+    def other_work() -> None:
+        with locks.exclusive(case.config.directory / "lock"):
+            free.extend([True, *case.left()])
+        fcntl.flock(held, fcntl.LOCK_UN)
+
+    def change(*_: object) -> str:
+        if not began:
+            began.append(time.monotonic())
+            held.write(json.dumps(note))
+            held.flush()
+            fcntl.flock(held, fcntl.LOCK_EX)
+            threading.Timer(3, other_work).start()
+            time.sleep(60)  # ends at once: whatever the proof waits for is interrupted
+        return "proven after it"
+
+    case.patch.setattr(proof.Proof, "databases", change)
     with case.config.change_lock.open("w+") as held:
-
-        def deploy(self: proof.Proof, *arguments: object) -> str:
-            if not said:
-                said.append("deploy")
-                held.write(json.dumps(note))
-                held.flush()
-                fcntl.flock(held, fcntl.LOCK_EX)
-                threading.Timer(3, lambda: fcntl.flock(held, fcntl.LOCK_UN)).start()
-                time.sleep(60)  # ends at once: what runs is interrupted
-            return "proven after it"
-
-        case.patch.setattr(proof.Proof, "databases", deploy)
-        begun = time.monotonic()
         record = case.prove("database")
-    assert databases and record["state"] == "proven" and record["parts"]["database"]["text"] == "proven after it"
-    assert 3 <= time.monotonic() - begun < 50
     case.config.change_lock.unlink()
+    assert record["state"] == "proven" and record["parts"]["database"]["text"] == "proven after it"
+    assert 3 <= time.monotonic() - began[0] < 50
+    assert free == [True], "while it waits, a restore has the lock, and nothing of the proof is left"
     case.leaves_nothing()
 
 

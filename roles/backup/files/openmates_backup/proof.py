@@ -47,32 +47,37 @@ def prove(config: Config, tell: Callable[[str], None] = say) -> dict[str, t.Any]
     Nothing is recorded if a backup, restore or another proof is under way.
     """
     config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locks.exclusive(config.directory / "lock"), interrupted_by_signals():
-        result = Result(config)
-        result.begin()
-        try:
-            while not attempt(config, result, tell):
-                tell("a run that changes the server has begun: what was restored is removed")
-        except (Problem, OSError, KeyError, ValueError) as error:
-            result.fail(reason(error))
-        except Interrupted as interrupted:
-            result.fail(str(interrupted))
-        record = result.write()
+    record = None
+    with interrupted_by_signals():
+        while record is None:
+            record = attempt(config, tell)
     if record["problem"]:
         raise Problem(record["problem"])
     return record
 
 
-def attempt(config: Config, result: Result, tell: Callable[[str], None]) -> bool:
-    """Whether the proof came to its end, be it good or not. Raises Problem and OSError."""
-    locks.wait_for_runs(config.change_lock, config.rollout_lock, config.run_wait, config.look_every, tell)
+def attempt(config: Config, tell: Callable[[str], None]) -> dict[str, t.Any] | None:
+    """The record, be it good or not; None if the proof gave way. Raises Problem if another one is under way."""
+    result = Result(config)
     try:
-        with giving_way(config), cleaned(config):
-            Proof(config, result, tell).run()
-    except GivesWay:
-        result.forget()
-        return False
-    return True
+        locks.wait_for_runs(config.change_lock, config.rollout_lock, config.run_wait, config.look_every, tell)
+    except (Problem, Interrupted) as problem:
+        result.fail(str(problem))
+        return result.write()
+    with locks.exclusive(config.directory / "lock"):
+        result.begin()
+        try:
+            with giving_way(config), cleaned(config):
+                Proof(config, result, tell).run()
+        except GivesWay:
+            tell("a run that changes the server has begun: what was restored is removed")
+            result.forget()
+            return None
+        except Interrupted as interrupted:
+            result.fail(str(interrupted))
+        except (Problem, OSError, KeyError, ValueError) as error:
+            result.fail(reason(error))
+        return result.write()
 
 
 @contextlib.contextmanager

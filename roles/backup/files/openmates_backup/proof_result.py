@@ -26,6 +26,7 @@ class Result:
 
     def begin(self) -> None:
         """Note that a proof runs, so that one that is killed is not taken for the one before it."""
+        self.begun = time.time()
         state.write(self.config.directory / RUNNING, {"begun": self.begun})
 
     def running(self) -> bool:
@@ -38,8 +39,8 @@ class Result:
         self.parts[part] = {"state": verdict, "text": text}
 
     def forget(self) -> None:
-        """Begin anew."""
-        self.parts, self.snapshot = {}, ""
+        """Take back that a proof runs."""
+        (self.config.directory / RUNNING).unlink(missing_ok=True)
 
     def fail(self, text: str) -> None:
         """What was not reached fails as well."""
@@ -89,7 +90,7 @@ class Result:
         for write in (
             lambda: state.write(self.config.directory / RECORD, record),
             lambda: metrics.write(self.config.metrics, PREFIX, samples, FILE),
-            lambda: (self.config.directory / RUNNING).unlink(missing_ok=True),
+            self.forget,
         ):
             try:
                 write()
