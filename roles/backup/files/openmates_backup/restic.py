@@ -72,6 +72,10 @@ class Restic:
 
     def call(self, *arguments: str, accept: t.Collection[int] = (0,)) -> tuple[int, str]:
         """The exit code, if it is one of those, and the output. Raises Problem."""
+        done = self._run(arguments, accept)
+        return done.returncode, done.stdout
+
+    def _run(self, arguments: t.Sequence[str], accept: t.Collection[int]) -> subprocess.CompletedProcess[str]:
         done = subprocess.run(
             ["restic", *self._options, *arguments],
             env=self._environment,
@@ -84,7 +88,7 @@ class Restic:
         if done.returncode not in accept:
             said = Path(self._ssh_log).read_text(errors="replace") if self._ssh_log else ""
             raise self._problem(arguments[0], done.returncode, (done.stderr or done.stdout) + said)
-        return done.returncode, done.stdout
+        return done
 
     def _problem(self, verb: str, code: int, output: str) -> Problem:
         address = self.config.repository
@@ -104,17 +108,17 @@ class Restic:
         return Problem(f"`restic {verb}` failed at {address} ({SETTING}): {reason(output)}.")
 
     def lines(self, *arguments: str, accept: t.Collection[int] = (0,)) -> tuple[int, list[dict[str, t.Any]]]:
-        """The exit code, and restic's messages in JSON, one a line. Raises Problem."""
-        code, output = self.call("--json", *arguments, accept=accept)
+        """The exit code, and restic's messages in JSON, one per line; errors are on standard error. Raises Problem."""
+        done = self._run([arguments[0], "--json", *arguments[1:]], accept)
         found = []
-        for line in output.splitlines():
+        for line in (done.stdout + done.stderr).splitlines():
             with contextlib.suppress(ValueError):
                 found.append(json.loads(line))
-        return code, found
+        return done.returncode, found
 
     def json(self, *arguments: str) -> t.Any:
         """The answer of a command that gives one. Raises Problem."""
-        _, output = self.call("--json", *arguments)
+        _, output = self.call(arguments[0], "--json", *arguments[1:])
         try:
             return json.loads(output)
         except ValueError:
