@@ -74,7 +74,7 @@ check: setup ## Check style and run the unit tests: within five minutes, without
 test: setup ## Run every test, two parts at a time, each line with its part's name; removes the lab hosts, except with KEEP=1
 	@rm -rf $(FAILURES)
 	FAILURES=$(FAILURES) $(MAKE) --jobs=2 --no-print-directory PARTS=1 \
-	  scenario-prod lint unit integration scenario-dev directus backup-tests queues scenario-interrupted \
+	  scenario-prod lint unit integration scenario-dev directus backup-drill queues scenario-interrupted \
 	  || { $(SHOW_FAILURES); exit 1; } # the longest first
 	@echo "Everything passed: lint, unit and integration tests, Directus, backups, queues, and the scenarios prod, interrupted and dev."
 
@@ -136,11 +136,23 @@ directus: lab-base ## Test cms-setup and the Directus modules against a real Dir
 	$(RUN) python lab/images.py build --no-push directus cms-database cache
 	$(RUN) pytest -n auto tests/directus
 
-.PHONY: backup-tests
-backup-tests: lab-base ## Test backups and restores of a real database, cache and Vault with the genuine restic
+.PHONY: backup-drill
+backup-drill: backup-tools ## Test a backup of a real database, cache and Vault with the genuine restic, and three sabotages
+	$(RUN) pytest -m drill tests/backup
+
+.PHONY: backup-proof
+backup-proof: backup-tools ## Prove backups: as backup-drill, with all sabotages, restores, nightly proofs and repositories on other machines
+	lab/progress.py backup-proof lab/proofs.py run 'backup' -- pytest -v tests/backup
+
+.PHONY: restore-drill
+restore-drill: lab-base ## Prove restores: lab host HOST=prod2 is provisioned, backed up, lost, and restored on a new one
+	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2)
+	lab/progress.py restore-drill lab/proofs.py run 'restore drill' -- pytest -v --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/restore
+
+.PHONY: backup-tools
+backup-tools: lab-base
 	$(RUN) python lab/images.py build --no-push cms-database cache
 	lab/test_tools.sh restic
-	$(RUN) pytest tests/backup
 
 .PHONY: queues
 queues: lab-base ## Test the readiness probe against a real cache and real Celery workers

@@ -47,6 +47,7 @@ def fails(backup: Backup, words: str, **changes: object) -> str:
     return str(problem.value)
 
 
+@pytest.mark.drill
 def test_a_wrong_password(good: Backup) -> None:
     right = good.secrets["password"]
     before = good.last()
@@ -113,6 +114,7 @@ def largest_pack(backup: Backup) -> Path:
     return max(packs, key=lambda path: path.stat().st_size)
 
 
+@pytest.mark.drill
 def test_a_deleted_pack(good: Backup) -> None:
     pack = max(
         (Path(good.config.repository) / "data").rglob("*"), key=lambda path: path.stat().st_size * path.is_file()
@@ -167,6 +169,7 @@ def test_a_service_that_does_not_run(good: Backup) -> None:
     fails(good, "No container of the service other-database runs", databases={"other-database": ["x"]})
 
 
+@pytest.mark.drill
 def test_a_dump_that_is_cut_short_or_lacks_a_table(good: Backup, tmp_path: Path) -> None:
     databases = Databases(Containers(good.config.project), "cms-database")
     dump = tmp_path / "x.dump"

@@ -20,6 +20,8 @@ from openmates_backup import files, postgres
 from openmates_backup.containers import Containers
 from openmates_backup.postgres import Databases
 
+pytestmark = pytest.mark.drill
+
 
 def manifest(backup: Backup, snapshot: str = "latest") -> dict:
     return json.loads(backup.restic().dump(snapshot, str(backup.config.staging / "manifest.json")))
