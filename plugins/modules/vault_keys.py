@@ -77,6 +77,10 @@ sentence:
   description: The state as one sentence.
   returned: success
   type: str
+reason:
+  description: What the sentence says after the state.
+  returned: success
+  type: str
 due:
   description: Whether there are shares that could be proven and are not.
   returned: success
@@ -108,18 +112,18 @@ def proven(module: AnsibleModule) -> dict:
     params = module.params
     directory, shares = Path(params["state_directory"]), params["shares"]
     cluster = keys_proof.identify(Api(params["url"])).cluster
-    wrong = unknown = ""
+    refused, unknown = False, ""
     try:
         with tokens.network_of(module, params["root_container"]):
             api = Api(params["root_url"] or params["url"], params["deadline"])
             keys_proof.prove(api, shares, markers.markers_of(params, False).root, custody.with_pad)
-    except keys_proof.NotOurs as problem:
-        wrong = str(problem)
+    except keys_proof.NotOurs:
+        refused = True
     except VaultProblem as problem:
         unknown = str(problem).rstrip(".")
     if not unknown:
-        keys_proof.record(directory, cluster, shares, params["by"], proven=not wrong)
-    return {**looked_at(module), "changed": not unknown, "wrong": wrong, "unknown": unknown}
+        keys_proof.record(directory, cluster, shares, params["by"], proven=not refused)
+    return {**looked_at(module), "changed": not unknown, "unknown": unknown}
 
 
 def main() -> None:

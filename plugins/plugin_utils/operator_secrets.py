@@ -35,7 +35,7 @@ TAIL = """
 # Where backups go to (openmates_backup_repository), with s3 or sftp:
 # openmates_backup_s3_secret: ...
 # openmates_backup_sftp_key: |
-#   -----BEGIN OPENSSH PRIVATE KEY-----
+#   (the lines of the file, indented like this one)
 
 # Logins of registries whose images are not public:
 # openmates_registry_logins:

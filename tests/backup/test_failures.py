@@ -15,7 +15,7 @@ from pathlib import Path
 import hvac
 import pytest
 from conftest import Backup
-from openmates_backup import parts, repository, run
+from openmates_backup import parts, repository, room, run
 from openmates_backup.containers import Containers
 from openmates_backup.postgres import Databases
 from openmates_backup.problem import Problem
@@ -142,7 +142,7 @@ def test_a_snapshot_from_the_future(good: Backup) -> None:
 
 
 def test_a_full_disk_is_refused_before_anything_is_written(good: Backup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "SPARE", 1 << 50)
+    monkeypatch.setattr(room, "SPARE", 1 << 50)
     fails(good, "MiB free, and a backup needs")
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 import hvac
 import pytest
 from conftest import RESTIC, Backup, Server
-from openmates_backup import locks, proof, proof_vault, run, state
+from openmates_backup import locks, proof, proof_vault, room, run, state
 from openmates_backup.containers import Containers
 from openmates_backup.parts import Parts
 from openmates_backup.postgres import Databases
@@ -229,7 +229,7 @@ def test_a_missing_table(case: Case) -> None:
         about |= described(file)
 
     case.store(lose)
-    case.fails("database", "public.customers is missing", "database")
+    case.fails("database", "public.customers (missing)", "database")
 
 
 def test_rows_that_are_lost_or_changed(case: Case) -> None:
@@ -239,8 +239,8 @@ def test_rows_that_are_lost_or_changed(case: Case) -> None:
         about["tables"]['"odd.schema"."A table"']["digest"] = "1.1"
 
     case.store(change)
-    record = case.fails("database", "public.customers has 500 rows instead of 501", "database")
-    assert '"odd.schema"."A table" has other values' in record["problem"]
+    record = case.fails("database", "public.customers (500 rows instead of 501)", "database")
+    assert '"odd.schema"."A table" (other content)' in record["problem"]
 
 
 @pytest.mark.parametrize("noticed", [True, False])
@@ -339,7 +339,7 @@ def test_the_snapshot_of_another_host(case: Case) -> None:
 
 
 def test_a_disk_without_room_is_refused(case: Case) -> None:
-    case.patch.setattr(proof, "SPARE", 1 << 50)
+    case.patch.setattr(room, "SPARE", 1 << 50)
     record = case.fails("snapshot", "MiB free, and a proof needs")
     assert {found["state"] for found in record["parts"].values()} == {"failed"}
 

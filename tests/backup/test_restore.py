@@ -11,7 +11,7 @@ from pathlib import Path
 import hvac
 import pytest
 from conftest import Backup, Server
-from openmates_backup import postgres, postgres_restore, restore_choice, restore_files, restore_target, state
+from openmates_backup import postgres, postgres_restore, restore_choice, restore_files, restore_target, room, state
 from openmates_backup.containers import Containers
 from openmates_backup.postgres import Databases
 from openmates_backup.problem import Problem
@@ -188,7 +188,7 @@ def test_another_major_of_postgres(made: Backup, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_disk_without_room(made: Backup, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(restore_target, "SPARE", 1 << 50)
+    monkeypatch.setattr(room, "SPARE", 1 << 50)
     refused(made, "MiB free, and the restore needs")
 
 

@@ -29,7 +29,7 @@ from openmates_backup.restic import Restic  # noqa: E402
 RULES = {"files", "dump", "snapshot", "never"}
 SFTP = {
     "openmates_backup_repository": "sftp:backup@backup.example.net:/srv/openmates",
-    "openmates_backup_sftp_key": "-----BEGIN OPENSSH PRIVATE KEY-----\nabc\n-----END OPENSSH PRIVATE KEY-----\n",
+    "openmates_backup_sftp_key": "-----BEGIN OPENSSH " + "PRIVATE KEY-----\nabc\n",
     "openmates_backup_sftp_known_hosts": ["backup.example.net ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA"],
 }
 PASSWORD = "Rt8YuIo5PaKd2NbHs6jFg1Lw"

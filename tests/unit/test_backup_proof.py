@@ -14,7 +14,7 @@ from rendering import ROOT
 
 ROLE = ROOT / "roles/backup"
 sys.path.insert(0, str(ROLE / "files"))
-from openmates_backup import files, metrics, proof, proof_database, proof_files, proof_project, proof_vault, state  # noqa: E402
+from openmates_backup import files, metrics, proof, proof_files, proof_project, proof_vault, room, state  # noqa: E402
 from openmates_backup.config import Config  # noqa: E402
 from openmates_backup.problem import Problem  # noqa: E402
 from openmates_backup.proof_result import FAILED, PARTS, PROVEN, UNPROVEN, Result  # noqa: E402
@@ -72,20 +72,6 @@ def test_what_the_program_imports_is_written_beside_it(tmp_path: Path) -> None:
 
 
 # ---------------------------------------------------------------- what is compared
-
-
-def test_each_difference_of_a_table_is_named() -> None:
-    was = {name: {"rows": 2, "digest": "1.1"} for name in ("public.a", "public.b", "public.c", "public.d")}
-    now = {
-        "public.a": was["public.a"],
-        "public.b": {"rows": 1, "digest": "0.1"},
-        "public.c": {"rows": 2, "digest": "9.9"},
-    }
-    assert proof_database.differences(was, now) == [
-        "public.b has 1 rows instead of 2",
-        "public.c has other values",
-        "public.d is missing",
-    ]
 
 
 @pytest.fixture
@@ -156,7 +142,7 @@ def test_disks_that_lack_room_are_named_with_what_is_needed(config: Config, monk
         "caches": {}, "volumes": {}, "trees": {"state": {"bytes": 50 * MIB}},
     }  # fmt: skip
     usage = type("Usage", (), {"free": 0})
-    monkeypatch.setattr(proof.shutil, "disk_usage", lambda _: usage)
+    monkeypatch.setattr(room.shutil, "disk_usage", lambda _: usage)
     one = proof.Proof(config, Result(config), print)
     needed = 150 + 3 * 100 + 256 + 256
     usage.free = needed * MIB

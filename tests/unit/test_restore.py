@@ -14,7 +14,16 @@ from rendering import ROOT, templar
 
 ROLE = ROOT / "roles/restore"
 sys.path.insert(0, str(ROOT / "roles/backup/files"))
-from openmates_backup import postgres_restore, restore_choice, restore_files, restore_parts, restore_target, state  # noqa: E402
+from openmates_backup import (  # noqa: E402
+    postgres,
+    postgres_restore,
+    restore_choice,
+    restore_files,
+    restore_parts,
+    restore_target,
+    room,
+    state,
+)
 from openmates_backup.config import Config  # noqa: E402
 from openmates_backup.problem import Problem  # noqa: E402
 
@@ -98,8 +107,8 @@ def test_the_services_own_user_keeps_the_password_of_this_server() -> None:
 def test_a_difference_of_tables_is_told_by_name() -> None:
     expected = {"a": {"rows": 1, "digest": "x"}, "b": {"rows": 2, "digest": "y"}, "c": {"rows": 0, "digest": "0.0"}}
     found = {"a": {"rows": 1, "digest": "z"}, "b": {"rows": 3, "digest": "y"}, "d": {"rows": 0, "digest": "0.0"}}
-    assert postgres_restore.different(expected, expected) == []
-    assert postgres_restore.different(found, expected) == [
+    assert postgres.different(expected, expected) == []
+    assert postgres.different(found, expected) == [
         *("a (other content)", "b (3 rows instead of 2)", "c (missing)", "d (not in the manifest)")
     ]
 
@@ -154,10 +163,10 @@ def test_a_disk_needs_room_for_copies_and_for_the_database_beside_the_present_on
     (uploads / "a").write_bytes(bytes(4000))
     parts = restore_parts.parts_of(MANIFEST, config).values()
     target = restore_target.Target(config)
-    monkeypatch.setattr(restore_target, "SPARE", 0)
+    monkeypatch.setattr(room, "SPARE", 0)
     needed = (10 + 101 + 20) + (10 + 2 * 101 + 20) + (5000 - 4000)
     for free, fits in ((needed, True), (needed - 1, False)):
-        monkeypatch.setattr(restore_target.shutil, "disk_usage", lambda _, free=free: type("Usage", (), {"free": free}))
+        monkeypatch.setattr(room.shutil, "disk_usage", lambda _, free=free: type("Usage", (), {"free": free}))
         if fits:
             target.check_room(parts)
         else:

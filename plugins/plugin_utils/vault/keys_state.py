@@ -71,7 +71,7 @@ class State(t.NamedTuple):
 
 
 def state_of(held: Held, seen: Mapping[str, t.Any]) -> State:
-    """What is known of the keys; `seen` is the host's part: record, state, cluster, threshold, wrong and unknown."""
+    """What is known of the keys; `seen` is the host's part: record, state, cluster, threshold and unknown."""
     record = seen.get("record") or {}
     shares = list(dict.fromkeys(held.shares))
     if seen.get("unknown"):

@@ -22,11 +22,12 @@ LOOK_EVERY = 2.0
 
 def journal(begun: float, lines: int) -> list[str]:
     """The last lines that the unit's program printed."""
+    subprocess.run(["journalctl", "--sync"], check=False)  # or lines of a program that has just ended may be missing
     command = [
         "journalctl",
         "--quiet",
         "--output=cat",
-        f"--since=@{begun:.0f}",
+        f"--since=@{int(begun)}",
         f"--lines={lines}",
         f"_SYSTEMD_UNIT={UNIT}",
     ]

@@ -9,7 +9,7 @@ import hashlib
 import os
 import sqlite3
 import typing as t
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from openmates_backup.problem import Problem
@@ -96,3 +96,19 @@ def copy_sqlite(source: Path, target: Path) -> None:
         raise Problem(f"The database {source} cannot be copied: {error}.") from None
     if verdict != "ok":
         raise Problem(f"The database {source} is damaged: {verdict}. Its service shows the reason in its log.")
+
+
+def difference(file: Path, sample: Mapping[str, t.Any]) -> str:
+    """How a file differs from its sample; empty if it does not. A log may have grown since."""
+    if not file.is_file():
+        return "is missing"
+    if file.stat().st_size < sample["bytes"]:
+        return "is cut short"
+    return "" if sha256(file, sample["bytes"]) == sample["sha256"] else "has other content"
+
+
+def changed_since(path: Path, moment: float) -> bool:
+    """Whether a file, or the directory that lost it, was changed at that time or later."""
+    while not path.exists():
+        path = path.parent
+    return path.stat().st_mtime >= moment

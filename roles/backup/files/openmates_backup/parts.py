@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 import typing as t
 from collections.abc import Callable
 from pathlib import Path
 
-from openmates_backup import commands, files, state
+from openmates_backup import commands, files, room, state
 from openmates_backup.cache import Cache
 from openmates_backup.config import Config
 from openmates_backup.containers import Containers
@@ -22,7 +21,6 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 VAULT, VAULT_PORT, VAULT_LOGIN = "vault", 8200, "openmates-vault-backup"
 FILES, SNAPSHOT = "files", "snapshot"
-SPARE = 256 << 20  # bytes that stay free on the disk of the staging directory
 SQLITE_BESIDE = ("", "-wal", "-shm", "-journal")
 
 
@@ -39,16 +37,10 @@ class Parts:
 
     def check_space(self) -> None:
         """Raises Problem if the copies would fill the disk."""
-        needed = sum(databases.sizes() for databases in self.databases.values()) + SPARE
+        needed = sum(databases.sizes() for databases in self.databases.values())
         needed += sum(files.size(self.config.volume_path(name)) for name in self.volumes(SNAPSHOT))
         needed += sum(path.stat().st_size for path in self._sqlite_files() if path.exists())
-        free = shutil.disk_usage(self.config.directory).free
-        if free < needed:
-            raise Problem(
-                f"The disk of {self.config.directory} has {free >> 20} MiB free, and a backup needs {needed >> 20} MiB"
-                " there while it runs. Nothing was written. Free some space or use a larger disk: `sudo du -xh"
-                " --max-depth=2 / | sort -h | tail` shows what takes most."
-            )
+        room.check({self.config.directory: needed}, "a backup needs", " while it runs. Nothing was written")
 
     def collect(self) -> dict[str, t.Any]:
         """Fill the staging directory and write the manifest, last of all. Raises Problem and OSError."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import typing as t
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from openmates_backup import commands, files, state
@@ -177,3 +177,20 @@ class Databases:
             raise Problem(f"{dump.name} lacks the data of {', '.join(lacking)}. Nothing was stored.")
         with dump.open("rb") as file:
             commands.output([*restore, "--file=/dev/null"], f"Reading {dump.name} to its end", source=file)
+
+
+def different(found: Mapping[str, t.Any], expected: Mapping[str, t.Any]) -> list[str]:
+    """The tables that are not as expected, each with the difference."""
+    return [
+        f"{table} ({difference(found.get(table), expected.get(table))})"
+        for table in sorted({*found, *expected})
+        if found.get(table) != expected.get(table)
+    ]
+
+
+def difference(found: Mapping[str, t.Any] | None, expected: Mapping[str, t.Any] | None) -> str:
+    if found is None or expected is None:
+        return "missing" if found is None else "not in the manifest"
+    if found["rows"] != expected["rows"]:
+        return f"{found['rows']} rows instead of {expected['rows']}"
+    return "other content"

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
 from openmates_backup import commands
-from openmates_backup.postgres import Databases, digests, session
+from openmates_backup.postgres import Databases, different, digests, session
 from openmates_backup.problem import Problem
 
 BESIDE = "openmates_restoring"  # a restore that is killed leaves it; the next one removes it
@@ -114,23 +114,6 @@ def administer(databases: Databases, *statements_: str) -> None:
     with session(databases.program("psql"), MAINTENANCE) as opened:
         for statement in statements_:
             opened.ask(statement)
-
-
-def different(found: Mapping[str, t.Any], expected: Mapping[str, t.Any]) -> list[str]:
-    """The tables that are not as expected, each with the difference."""
-    return [
-        f"{table} ({difference(found.get(table), expected.get(table))})"
-        for table in sorted({*found, *expected})
-        if found.get(table) != expected.get(table)
-    ]
-
-
-def difference(found: Mapping[str, t.Any] | None, expected: Mapping[str, t.Any] | None) -> str:
-    if found is None or expected is None:
-        return "missing" if found is None else "not in the manifest"
-    if found["rows"] != expected["rows"]:
-        return f"{found['rows']} rows instead of {expected['rows']}"
-    return "other content"
 
 
 def joined(results: Iterable[Mapping[str, int]]) -> dict[str, int]:

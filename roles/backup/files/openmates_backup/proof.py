@@ -16,9 +16,19 @@ import typing as t
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from openmates_backup import credentials, locks, proof_cache, proof_database, proof_files, proof_vault, restic
+from openmates_backup import (
+    credentials,
+    locks,
+    proof_cache,
+    proof_database,
+    proof_files,
+    proof_vault,
+    restic,
+    room,
+    signals,
+)
 from openmates_backup.config import Config
-from openmates_backup.parts import MANIFEST, SPARE
+from openmates_backup.parts import FORMAT, MANIFEST
 from openmates_backup.problem import Problem
 from openmates_backup.proof_project import Project
 from openmates_backup.proof_result import FAILED, PROVEN, UNPROVEN, Result
@@ -27,7 +37,6 @@ from openmates_backup.repository import CLOCK_TOLERANCE, moment
 from openmates_backup.restic import Restic
 from openmates_backup.run import LOGIN, reason, say
 
-FORMAT = 1
 STALE = 26 * 3600  # seconds: a day, and two hours for which a backup waits for a run
 DATABASE_FACTOR = 3  # a database with its indexes and its log takes more than its dump
 DATABASE_BASE = 256 << 20
@@ -48,7 +57,7 @@ def prove(config: Config, tell: Callable[[str], None] = say) -> dict[str, t.Any]
     """
     config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     record = None
-    with interrupted_by_signals():
+    with signals.raising(Interrupted, "The proof"):
         while record is None:
             record = attempt(config, tell)
     if record["problem"]:
@@ -78,21 +87,6 @@ def attempt(config: Config, tell: Callable[[str], None]) -> dict[str, t.Any] | N
         except (Problem, OSError, KeyError, ValueError) as error:
             result.fail(reason(error))
         return result.write()
-
-
-@contextlib.contextmanager
-def interrupted_by_signals() -> Iterator[None]:
-    """Signals that end a process raise Interrupted."""
-
-    def end(number: int, _frame: object) -> None:
-        raise Interrupted(f"The proof was ended by {signal.Signals(number).name}.")
-
-    former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
@@ -242,19 +236,11 @@ class Proof:
             self.config.directory: proof_files.size(manifest),
             self.config.docker_root: sum(dumps) * DATABASE_FACTOR + DATABASE_BASE,
         }
-        disks: dict[int, list[Path]] = {}
-        for folder in needs:
-            disks.setdefault(folder.stat().st_dev, []).append(folder)
-        for folders in disks.values():
-            needed = sum(needs[folder] for folder in folders) + SPARE
-            free = shutil.disk_usage(folders[0]).free
-            if free < needed:
-                raise Problem(
-                    f"The disk of {' and '.join(map(str, folders))} has {free >> 20} MiB free, and a proof needs"
-                    f" {needed >> 20} MiB there while it runs, about the size of the backup. Nothing was restored, so"
-                    " nothing is proven. Free some space or use a larger disk: `sudo du -xh --max-depth=2 / | sort -h"
-                    " | tail` shows what takes most."
-                )
+        room.check(
+            needs,
+            "a proof needs",
+            " while it runs, about the size of the backup. Nothing was restored, so nothing is proven",
+        )
 
     def databases(self, project: Project, manifest: dict[str, t.Any]) -> str:
         for about in manifest["databases"].values():

@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import secrets
-import subprocess
 import typing as t
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from openmates_backup import commands
-from openmates_backup.postgres import Databases, digests, session
+from openmates_backup.postgres import Databases, different, digests, session
+from openmates_backup.postgres_restore import restore_roles
 from openmates_backup.problem import Problem
 from openmates_backup.proof_project import Project, program
 
@@ -40,30 +40,19 @@ def prove(project: Project, service: str, about: Mapping[str, t.Any], place: Cal
         ready = ("pg_isready", "-q", "-h", "127.0.0.1", f"--username={about['user']}")
         project.wait(service, lambda: program(containers, service, *ready)[0] == 0)
         databases = Databases(containers, service)
-        restore_roles(databases, place(about["globals"]["file"]))
+        restore_roles(databases, place(about["globals"]["file"]).read_text())
         for name, dump in about["databases"].items():
             restore(databases, name, place(dump["file"]))
             with session(databases.program("psql"), name) as opened:
-                different = differences(dump["tables"], digests(opened))
-            if different:
-                more = f" and {len(different) - SHOWN} more" if len(different) > SHOWN else ""
+                wrong = different(digests(opened), dump["tables"])
+            if wrong:
+                more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
                 raise Problem(
                     f"The database {name} of {service} is restored with other content than it had:"
-                    f" {', '.join(different[:SHOWN])}{more}."
+                    f" {', '.join(wrong[:SHOWN])}{more}."
                 )
     tables = [table for dump in about["databases"].values() for table in dump["tables"].values()]
     return f"{len(tables)} tables with {sum(table['rows'] for table in tables)} rows"
-
-
-def restore_roles(databases: Databases, file: Path) -> None:
-    """Make the roles that the dumps refer to. Raises Problem."""
-    own = {f"CREATE ROLE {databases.user};", f'CREATE ROLE "{databases.user}";'}  # there from the start
-    text = "\n".join(line for line in file.read_text().splitlines() if line not in own)
-    psql = [*databases.program("psql"), "--no-psqlrc", "--quiet", "--set=ON_ERROR_STOP=1", f"--dbname={MAINTENANCE}"]
-    done = subprocess.run(psql, input=text.encode(), capture_output=True, check=False)
-    if done.returncode:  # without the statement, which may have the digest of a password
-        why = done.stderr.decode(errors="replace").splitlines()[:1]
-        raise Problem(f"The roles of {databases.service} cannot be restored: {commands.reason(' '.join(why))}.")
 
 
 def restore(databases: Databases, name: str, dump: Path) -> None:
@@ -72,17 +61,3 @@ def restore(databases: Databases, name: str, dump: Path) -> None:
     program_ = [*databases.program("pg_restore"), "--exit-on-error", *target]
     with dump.open("rb") as file:
         commands.output(program_, f"Restoring {dump.name} of {databases.service}", source=file)
-
-
-def differences(expected: Mapping[str, t.Any], found: Mapping[str, t.Any]) -> list[str]:
-    """The tables that are not as they were, each with the difference."""
-    different = []
-    for table, was in sorted(expected.items()):
-        now = found.get(table)
-        if now is None:
-            different.append(f"{table} is missing")
-        elif now["rows"] != was["rows"]:
-            different.append(f"{table} has {now['rows']} rows instead of {was['rows']}")
-        elif now["digest"] != was["digest"]:
-            different.append(f"{table} has other values")
-    return different

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from openmates_backup import files
+from openmates_backup.parts import FILES
 from openmates_backup.problem import Problem
 
-FILES = "files"
 SHOWN = 5
 
 
@@ -62,9 +62,9 @@ def prove(manifest: Mapping[str, t.Any], place: Callable[[str], Path]) -> str:
             wrong.append(f"{name} is empty, and had {about['files']} files")
             continue
         for sample in about["sample"]:
-            problem = difference(folder / sample["path"], sample)
+            problem = files.difference(folder / sample["path"], sample)
             compared += not problem
-            if problem and changed_since(folder / sample["path"], folder, begun):
+            if problem and files.changed_since(folder / sample["path"], begun):
                 changed += 1
             elif problem:
                 wrong.append(f"{name}: {sample['path']} {problem}")
@@ -74,22 +74,3 @@ def prove(manifest: Mapping[str, t.Any], place: Callable[[str], Path]) -> str:
         more = f" and {len(wrong) - SHOWN} more" if len(wrong) > SHOWN else ""
         raise Problem(f"Restored files are not what they were: {'; '.join(wrong[:SHOWN])}{more}.")
     return f"{compared} files compared, {changed} had changed while the backup was made"
-
-
-def difference(file: Path, sample: Mapping[str, t.Any]) -> str:
-    """How a file differs from its sample; empty if it does not. A log may have grown since."""
-    if not file.is_file():
-        return "is missing"
-    if file.stat().st_size < sample["bytes"]:
-        return "is cut short"
-    return "" if files.sha256(file, sample["bytes"]) == sample["sha256"] else "has other content"
-
-
-def changed_since(file: Path, folder: Path, begun: float) -> bool:
-    """Whether a service wrote to a file, or removed it, between its sample and the snapshot: its time says so.
-
-    That of a directory is the time at which a file in it came or went.
-    """
-    while not file.exists() and file != folder:
-        file = file.parent
-    return file.exists() and file.stat().st_mtime >= begun

@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import typing as t
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from openmates_backup import commands, files
@@ -95,29 +95,15 @@ def put_cache(folder: Path, about: Mapping[str, t.Any], source: Path) -> None:
 
 def compared(folder: Path, part: Part) -> list[str]:
     """The files of the sample that changed while the backup was made. Raises Problem for one that differs otherwise."""
-    differing = list(_differing(folder, part))
-    taken = moment(part.time)
-    wrong = [path for path in differing if not changed_since(folder / path, taken)]
+    differing = [one["path"] for one in part.about["sample"] if files.difference(folder / one["path"], one)]
+    taken = moment(part.time) - 1  # it has whole seconds
+    wrong = [path for path in differing if not files.changed_since(folder / path, taken)]
     if wrong:
         raise Problem(
             f"The volume {part.name} is not what the manifest says: {', '.join(wrong[:5])}"
             f"{f' and {len(wrong) - 5} more' if len(wrong) > 5 else ''}. Use another snapshot."
         )
     return differing
-
-
-def _differing(folder: Path, part: Part) -> Iterator[str]:
-    for one in part.about["sample"]:
-        path = folder / one["path"]
-        if not path.is_file() or files.sha256(path, one["bytes"]) != one["sha256"]:
-            yield one["path"]
-
-
-def changed_since(path: Path, taken: float) -> bool:
-    """Whether a file, or the directory that lost it, was changed after that time. It has whole seconds."""
-    while not path.exists():
-        path = path.parent
-    return path.stat().st_mtime >= taken - 1
 
 
 def stack_differences(config: Config, about: Mapping[str, t.Any]) -> list[str]:

@@ -6,17 +6,15 @@ from __future__ import annotations
 
 import http.client
 import json
-import shutil
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from openmates_backup import commands, files, postgres_restore
+from openmates_backup import commands, files, postgres_restore, room
 from openmates_backup.cache import Cache
 from openmates_backup.config import Config
 from openmates_backup.containers import Containers
-from openmates_backup.parts import SPARE, VAULT_PORT
+from openmates_backup.parts import VAULT_PORT
 from openmates_backup.postgres import Databases
-from openmates_backup.problem import Problem
 from openmates_backup.restore_parts import CACHE, DATABASE, FILES, VAULT, Part
 
 SNAPSHOTS = ("*.rdb", "*.dfs")  # of the cache
@@ -99,18 +97,7 @@ class Target:
             copied = sum(copy["bytes"] for copy in part.copies)
             needs[staged] = needs.get(staged, 0) + copied
             needs[data] = needs.get(data, 0) + self.needed_beside(part, copied)
-        by_disk: dict[int, list[Path]] = {}
-        for path in needs:
-            by_disk.setdefault(path.stat().st_dev, []).append(path)
-        for paths in by_disk.values():
-            needed = sum(needs[path] for path in paths) + SPARE
-            free = shutil.disk_usage(paths[0]).free
-            if free < needed:
-                raise Problem(
-                    f"The disk of {' and '.join(map(str, paths))} has {free >> 20} MiB free, and the restore needs"
-                    f" {needed >> 20} MiB there. Free some space or use a larger disk: `sudo du -xh --max-depth=2 / |"
-                    " sort -h | tail` shows what takes most."
-                )
+        room.check(needs, "the restore needs", "")
 
     def needed_beside(self, part: Part, copied: int) -> int:
         """The bytes that a part needs in Docker's directory, beside what it replaces."""

@@ -6,12 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import signal
 import time
 import typing as t
 from collections.abc import Callable, Iterator
 
-from openmates_backup import credentials, locks, metrics, restic, state
+from openmates_backup import credentials, locks, metrics, restic, signals, state
 from openmates_backup.config import Config
 from openmates_backup.parts import VAULT_LOGIN, Parts
 from openmates_backup.problem import Problem
@@ -38,7 +37,7 @@ def back_up(config: Config, tell: Callable[[str], None] = say) -> dict[str, t.An
             " may be another one's. Run restore.yml again, or, if the data is to stay as it is now, remove"
             f" {config.restore_note}."
         )
-    with locks.exclusive(config.directory / "lock"), ended_by_signals():
+    with locks.exclusive(config.directory / "lock"), signals.raising(Problem, "The backup"):
         begun, found = time.time(), {}
         try:
             steps(config, found, tell)
@@ -84,21 +83,6 @@ def staging(config: Config) -> Iterator[None]:
         yield
     finally:
         shutil.rmtree(config.staging, ignore_errors=True)
-
-
-@contextlib.contextmanager
-def ended_by_signals() -> Iterator[None]:
-    """A signal that ends the process is a problem like others, so that it is recorded and the staging emptied."""
-
-    def end(number: int, _frame: object) -> None:
-        raise Problem(f"The backup was ended by {signal.Signals(number).name}.")
-
-    former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def reason(error: Exception) -> str:
