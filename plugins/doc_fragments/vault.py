@@ -62,6 +62,19 @@ options:
     type: path
 """
 
+    # It makes root tokens from the shares.
+    ROOT = r"""
+options:
+  root_url:
+    description: Where Vault makes a root token from the shares, if not at O(url).
+    type: str
+    default: ""
+  root_container:
+    description: The container in whose network O(root_url) is. Empty for the host's own.
+    type: str
+    default: ""
+"""
+
     # It works as the managing identity.
     MANAGED = r"""
 options:

@@ -31,14 +31,6 @@ options:
     description: What the managing identity may do, as HCL.
     type: str
     required: true
-  root_url:
-    description: Where Vault makes a root token from the shares, if not at O(url).
-    type: str
-    default: ""
-  root_container:
-    description: The container in whose network O(root_url) is. Empty for the host's own.
-    type: str
-    default: ""
   engines:
     description: Secrets engines to have.
     type: list
@@ -141,6 +133,7 @@ extends_documentation_fragment:
   - openmates.server.vault
   - openmates.server.vault.custody
   - openmates.server.vault.managed
+  - openmates.server.vault.root
   - openmates.server.vault.state
 attributes:
   check_mode:

@@ -35,16 +35,12 @@ options:
   vault_password_file:
     description: The file with the ansible-vault password of the keys file, if it is not that of the run.
     type: str
-  root_url:
-    description: Where Vault makes a root token from the shares.
-    type: str
-    default: ""
-  root_container:
-    description: The container in whose network O(root_url) is. Empty for the host's own.
-    type: str
-    default: ""
 author: [The openmates.server contributors]
-extends_documentation_fragment: [openmates.server.vault, openmates.server.vault.custody, openmates.server.vault.state]
+extends_documentation_fragment:
+  - openmates.server.vault
+  - openmates.server.vault.custody
+  - openmates.server.vault.root
+  - openmates.server.vault.state
 attributes:
   check_mode:
     description: Compares, and reports a change where O(prove) would prove shares.
