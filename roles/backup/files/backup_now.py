@@ -43,7 +43,8 @@ def main() -> int:
         for line in journal(begun, 1):
             print(f"progress: {line}", file=sys.stderr, flush=True)
     if not LAST.exists() or LAST.stat().st_mtime_ns == before:
-        print("\n".join([f"{UNIT} did not begin, or was killed.", start.stdout.read().strip(), *journal(begun, 5)]))
+        last = journal(begun, 5) or [start.stdout.read().strip()]
+        print("\n".join([f"{UNIT} ended without a result:", *last]))
         return 1
     result = json.loads(LAST.read_text())
     print(result["problem"] or json.dumps(result))
