@@ -46,8 +46,13 @@ REMEDIES = {
 
 
 def _problems_of_maintenance(seen: Mapping) -> Iterator[str]:
-    flag = Readiness(seen).maintenance
-    if flag is None or seen.get("maintenance_allowed"):
+    if not seen.get("maintenance_allowed"):
+        yield from problems_of_flag(Readiness(seen).maintenance)
+
+
+def problems_of_flag(flag: Mapping | None) -> Iterator[str]:
+    """The problem of a server with this flag of maintenance, which is None while clients are served."""
+    if flag is None:
         return
     words = [f"since {flag.get('since') or 'an unknown time'}", f"by {flag.get('by') or 'an unknown operator'}"]
     words += [str(flag["reason"])] if flag.get("reason") else []
@@ -83,7 +88,7 @@ def _caddy_hint(seen: Mapping, answer: Mapping) -> str:
     )
 
 
-def _problems_of_readiness(seen: Mapping) -> Iterator[str]:
+def problems_of_readiness(seen: Mapping) -> Iterator[str]:
     readiness = Readiness(seen)
     if not readiness.wanted or readiness.ok:
         return
@@ -143,7 +148,7 @@ def problems_of(seen: Mapping) -> list[str]:
         problems_of_listeners,
         _problems_of_maintenance,
         _problems_of_web,
-        _problems_of_readiness,
+        problems_of_readiness,
         _problems_of_services,
         _problems_of_keys,
         problems_of_backup,

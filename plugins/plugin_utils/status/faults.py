@@ -1,0 +1,184 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What is wrong with a server, each fault with its remedy; the one that may explain others comes first."""
+
+from __future__ import annotations
+
+import typing as t
+from collections.abc import Iterator, Mapping
+
+from ansible_collections.openmates.server.plugins.plugin_utils.status import services
+from ansible_collections.openmates.server.plugins.plugin_utils.status.times import duration, gigabytes, mebibytes
+from ansible_collections.openmates.server.plugins.plugin_utils.verify.backup import problems_of_backup
+from ansible_collections.openmates.server.plugins.plugin_utils.verify.problems import (
+    problems_of_flag,
+    problems_of_readiness,
+)
+
+DAY = 86400
+TOKEN_SECONDS = 3 * DAY  # it is renewed at half of its time, which is 16 days
+ACTIVE, SEALED, EMPTY = "active", "sealed", "uninitialized"
+#: Where the explanation of other faults is looked for first. Services come in the order of their dependencies.
+RANKS = ("docker", "disk", "memory", "vault", "service", "maintenance", "ready", "units", "certificate", "backup")
+RANKS += ("reboot",)
+
+
+class Fault(t.NamedTuple):
+    """A fault, with the line of the table that it belongs to: `service api`, `disk`."""
+
+    kind: str
+    line: str
+    text: str
+
+
+def line_of(service: str) -> str:
+    return f"service {service}"
+
+
+def faults_of(seen: Mapping) -> list[Fault]:
+    """All faults of a server, the cause first."""
+    parts = (_docker, _services, _vault, _disks, _maintenance, _ready, _units, _certificate, _backup, _reboot)
+    found = [fault for part in parts for fault in part(seen)]
+    return sorted(found, key=lambda fault: RANKS.index(fault.kind))  # stable: services stay in their order
+
+
+def _command(seen: Mapping, verb: str) -> str:
+    return f"`{(seen.get('commands') or {}).get(verb) or f'{verb}.yml'}`"
+
+
+def _docker(seen: Mapping) -> Iterator[Fault]:
+    if problem := seen["info"].get("services_problem"):
+        yield Fault(
+            "docker",
+            "services",
+            f"{problem}. `sudo systemctl start docker` starts it, and `sudo journalctl "
+            "-u docker` on the host says why it ended",
+        )
+
+
+def _services(seen: Mapping) -> Iterator[Fault]:
+    if seen["info"].get("services_problem"):
+        return
+    for name, container in services.containers(seen).items():
+        trouble = services.trouble(seen, name, container)
+        if services.killed(seen, container):
+            yield Fault("memory", line_of(name), _killed(name, container, trouble))
+        elif trouble:
+            if name == "vault" and container["state"] == "running":
+                continue  # it is sealed, or does not answer, which is reported with the remedy
+            yield Fault("service", line_of(name), _stopped(seen, name, container, trouble))
+        elif services.restarted(seen, container):
+            age = duration(seen["info"]["time"] - container["started"])
+            yield Fault(
+                "service",
+                line_of(name),
+                f"Service {name} ended by itself and was restarted, {container['restarts']} times since it was made, "
+                f"the last time {age} ago. `sudo docker compose logs {name}` on the host shows why",
+            )
+
+
+def _killed(name: str, container: Mapping, trouble: str) -> str:
+    limit = f" of {mebibytes(container['memory_limit'])}M" if container.get("memory_limit") else ""
+    count = container.get("restarts") or 0
+    now = f", and {trouble}" if trouble else f", and was restarted {count} times" if count else ""
+    return (
+        f"Service {name} ran out of memory at its limit{limit}{now}. Set more in "
+        f"openmates_services.{name}.memory and run site.yml"
+    )
+
+
+def _stopped(seen: Mapping, name: str, container: Mapping, trouble: str) -> str:
+    began = services.since(container)
+    age = f", for {duration(seen['info']['time'] - began)}" if began else ""
+    if container["state"] == "paused":
+        return f"Service {name}: it is paused. `sudo docker compose unpause {name}` on the host lets it go on"
+    if container["state"] == "running" or container.get("one_shot"):
+        return f"Service {name}: {trouble}{age}. See `sudo docker compose logs {name}` on the host"
+    return (
+        f"Service {name}: {trouble}{age}. See `sudo docker compose logs {name}` on the host; "
+        f"{_command(seen, 'site')} starts it"
+    )
+
+
+def _vault(seen: Mapping) -> Iterator[Fault]:
+    vault = seen["info"].get("vault") or {}
+    state, seconds = vault.get("state"), vault.get("token_seconds")
+    runs = services.containers(seen).get("vault", services.MISSING)["state"] == "running"
+    text = ""
+    if not runs:
+        return  # reported as a service
+    if state == SEALED:
+        text = f"Vault is sealed, so no secret can be read. {(seen.get('hints') or {}).get('vault', '')}"
+    elif state == EMPTY:
+        text = f"Vault is not initialised. {_command(seen, 'site')} initialises it, or restore a backup"
+    elif vault.get("problem") or state != ACTIVE:
+        reason = vault.get("problem") or f"its state is {state}"
+        text = f"Vault does not work: {reason}. See `sudo docker compose logs vault` on the host"
+    elif vault.get("token_problem"):
+        text = f"Vault: {vault['token_problem']}. `sudo journalctl -u openmates-vault-token` on the host says why"
+    elif seconds is not None and seconds < TOKEN_SECONDS:
+        text = (
+            f"Vault: the services' token ends in {duration(seconds)} and was not renewed. "
+            "`sudo journalctl -u openmates-vault-token` on the host says why"
+        )
+    if text:
+        yield Fault("vault", "vault", text.strip())
+
+
+def _disks(seen: Mapping) -> Iterator[Fault]:
+    limit = seen["limits"]["disk_percent"]
+    for disk in seen["info"].get("disks") or []:
+        if disk["percent"] >= limit:
+            yield Fault(
+                "disk",
+                "disk",
+                f"The file system of {disk['path']} is {disk['percent']} % full, {gigabytes(disk['free'])} are free "
+                f"(limit: {limit} %). `sudo docker system df` and `sudo journalctl --disk-usage` on the host show what "
+                "may go",
+            )
+
+
+def _maintenance(seen: Mapping) -> Iterator[Fault]:
+    for text in problems_of_flag(seen["info"].get("maintenance")):
+        yield Fault("maintenance", "ready", text)
+
+
+def _ready(seen: Mapping) -> Iterator[Fault]:
+    if not seen["info"].get("services_problem"):
+        for text in problems_of_readiness({"ready": seen["info"].get("ready"), "hints": seen.get("hints")}):
+            yield Fault("ready", "ready", text)
+
+
+def _units(seen: Mapping) -> Iterator[Fault]:
+    for unit in seen["info"].get("failed_units") or []:
+        yield Fault(
+            "units",
+            "units",
+            f"The unit {unit} has failed. `sudo journalctl -u {unit}` on the host says why; "
+            f"`sudo systemctl restart {unit}` tries again",
+        )
+
+
+def _certificate(seen: Mapping) -> Iterator[Fault]:
+    found, limit = seen["info"].get("certificate") or {}, seen["limits"]["certificate_days"]
+    if found.get("problem"):
+        text = f"The certificate of {seen['domain']}: {found['problem']}"
+    elif found and found["ends"] - seen["info"]["time"] < limit * DAY:
+        left = found["ends"] - seen["info"]["time"]
+        when = f"ends in {duration(left)}" if left > 0 else f"ended {duration(-left)} ago"
+        text = f"The certificate of {seen['domain']} {when} and was not renewed (limit: {limit} d)"
+    else:
+        return
+    yield Fault("certificate", "certificate", f"{text}. `sudo journalctl -u caddy` on the host says why")
+
+
+def _backup(seen: Mapping) -> Iterator[Fault]:
+    for text in problems_of_backup({"backup": seen["info"].get("backup")}):
+        yield Fault("backup", "backups", text)
+
+
+def _reboot(seen: Mapping) -> Iterator[Fault]:
+    reboot = seen["info"].get("reboot") or {}
+    if reboot.get("required"):
+        packages = f" by {', '.join(reboot['packages'])}" if reboot.get("packages") else ""
+        yield Fault("reboot", "updates", f"A reboot is required{packages}. {_command(seen, 'upgrade')} does it")
