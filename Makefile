@@ -44,6 +44,18 @@ new: setup ## Create a project for servers of your own: DIR=../operations ENV=pr
 	  -e "$$named" -e new_environment=$(ENV) $(if $(ADDRESS),-e new_address=$(ADDRESS)) $(if $(HOST),-e new_host=$(HOST)) \
 	  $(if $(DOMAIN),-e openmates_domain=$(DOMAIN)) $(if $(EMAIL),-e openmates_admin_email=$(EMAIL)) $(ARGS)
 
+# Prints what the playbook reports, without the names of its tasks.
+REPORT = @ANSIBLE_STDOUT_CALLBACK=openmates.server.report ansible-playbook
+LIMIT = $(if $(HOST),--limit $(HOST))
+
+.PHONY: status
+status: $(VENV)/.complete ## Show the state of the servers of an inventory: ENV=prod HOST= FORMAT=json ARGS='-e name=value'
+	$(REPORT) playbooks/status.yml -i $(ENV) $(LIMIT) $(if $(FORMAT),-e format=$(FORMAT)) $(ARGS)
+
+.PHONY: tunnel
+tunnel: $(VENV)/.complete ## Open a tunnel to an internal tool until Ctrl-C: SERVICE=grafana (vault, cms, prometheus) ENV=prod HOST= PORT=
+	$(REPORT) playbooks/tunnel.yml -i $(ENV) $(LIMIT) -e service=$(SERVICE) $(if $(PORT),-e local_port=$(PORT)) $(ARGS)
+
 .PHONY: lab
 lab: lab-ready ## Provision a lab host with the real playbook: ENV=prod (prod1) or ENV=dev (dev1); ARGS='-e name=value'
 	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit 'localhost,$(ENV)1' $(ARGS)

@@ -30,6 +30,7 @@ import time
 from ansible.plugins.callback import CallbackBase
 from ansible.utils.display import Display
 
+ENDLESS = ("openmates.server.tunnel",)  # an operator ends it
 LOOK_EVERY = 1.0  # seconds; waking up costs next to nothing
 
 
@@ -95,7 +96,8 @@ class CallbackModule(CallbackBase):
         self.running.announce(task._uuid, task.get_name().strip())
 
     def v2_runner_on_start(self, host, task) -> None:
-        self.running.start(task._uuid, host.get_name(), time.monotonic())
+        if task.action not in ENDLESS:
+            self.running.start(task._uuid, host.get_name(), time.monotonic())
 
     def _task_ended(self, result) -> None:
         self.running.end(result.task._uuid, result.host.get_name())

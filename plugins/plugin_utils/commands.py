@@ -27,10 +27,20 @@ def playbook(verb: str) -> str:
 
 def command(verb: str, variables: Mapping[str, t.Any]) -> str:
     """The whole command, with the inventories of this run. ``variables``: those of the task or the template."""
+    return shlex.join(["ansible-playbook", playbook(verb), *inventories(variables)])
+
+
+def show_variable(name: str, variables: Mapping[str, t.Any]) -> str:
+    """The command that shows the value of a variable of a host, such as a secret, to an operator who may decrypt it."""
+    host = variables["inventory_hostname"]
+    return shlex.join(["ansible", host, *inventories(variables), "-m", "debug", "-a", f"var={name}"])
+
+
+def inventories(variables: Mapping[str, t.Any]) -> list[str]:
+    """The options that name the inventories of this run."""
     sources = [str(source) for source in variables.get("ansible_inventory_sources") or ()]
     # Those of ansible.cfg or the environment need no option.
-    inventories = [("-i", shown(source)) for source in sources if source not in (C.DEFAULT_HOST_LIST or ())]
-    return shlex.join(["ansible-playbook", playbook(verb), *(part for pair in inventories for part in pair)])
+    return [part for source in sources if source not in (C.DEFAULT_HOST_LIST or ()) for part in ("-i", shown(source))]
 
 
 def shown(path: str | Path) -> str:

@@ -218,7 +218,7 @@ def test_failed_units_and_a_reboot_are_read(tmp_path: Path) -> None:
 @pytest.mark.parametrize("group", ["/docker/{}", "/system.slice/docker-{}.scope"])
 def test_a_container_in_which_the_kernel_killed_for_memory_is_found(group: str) -> None:
     place = group.format("0a" * 32)
-    line = f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg={place},task_memcg={place},task=python3,pid=9\n"
+    line = f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg={place},task_memcg={place},task=a,pid=9\n"
     assert system.killed_containers(answer(line + "oom-kill:constraint=CONSTRAINT_NONE,task=x\n")) == ["0a" * 32]
 
 
