@@ -47,10 +47,16 @@ new: setup ## Create a project for servers of your own: DIR=../operations ENV=pr
 # Prints what the playbook reports, without the names of its tasks.
 REPORT = @ANSIBLE_STDOUT_CALLBACK=openmates.server.report ansible-playbook
 LIMIT = $(if $(HOST),--limit $(HOST))
+export GREP
 
 .PHONY: status
 status: $(VENV)/.complete ## Show the state of the servers of an inventory: ENV=prod HOST= FORMAT=json ARGS='-e name=value'
 	$(REPORT) playbooks/status.yml -i $(ENV) $(LIMIT) $(if $(FORMAT),-e format=$(FORMAT)) $(ARGS)
+
+.PHONY: logs
+logs: $(VENV)/.complete ## Show the log of a service: SERVICE=api SINCE=10m GREP='a regular expression' ENV=prod HOST= LINES=
+	$(REPORT) playbooks/logs.yml -i $(ENV) $(LIMIT) -e service=$(SERVICE) $(if $(SINCE),-e since=$(SINCE)) \
+	  $(if $(GREP),-e "$$(python -c 'import json, os; print(json.dumps({"grep": os.environ["GREP"]}))')") $(if $(LINES),-e lines=$(LINES)) $(ARGS)
 
 .PHONY: tunnel
 tunnel: $(VENV)/.complete ## Open a tunnel to an internal tool until Ctrl-C: SERVICE=grafana (vault, cms, prometheus) ENV=prod HOST= PORT=

@@ -23,6 +23,7 @@ SERVICES = {
     *("prometheus", "loki", "promtail", "cadvisor", "vault-setup", "cms-setup"),
 }
 ONE_SHOTS = {"vault-setup", "cms-setup"}
+LOG_OPTIONS = {"max-size": "10m", "max-file": "3", "labels": "com.docker.compose.service"}
 PORTS = {
     "prod": {"api": ["127.0.0.1:8000-8001:8000"]},
     "dev": {
@@ -49,7 +50,7 @@ def test_every_service_is_well_behaved(environment: str, tmp_path: Path) -> None
     for name, service in merged(render(environment, tmp_path)).items():
         assert "container_name" not in service, name
         assert list(service["networks"]) == ["openmates"], name
-        assert service["logging"]["options"] == {"max-size": "10m", "max-file": "3"}, name
+        assert service["logging"]["options"] == LOG_OPTIONS, name
         assert service["restart"] == ("no" if name in ONE_SHOTS else "unless-stopped"), name
         assert ("healthcheck" in service) is (name not in ONE_SHOTS), name
         assert not any("docker.sock" in volume for volume in service.get("volumes", [])), name

@@ -32,6 +32,15 @@ def test_promtail_ships_to_loki_alone() -> None:
     ]
 
 
+def test_promtail_labels_each_line_with_its_service_and_container() -> None:
+    (job,) = config("promtail/promtail.yml")["scrape_configs"]
+    stages = [next(iter(stage)) for stage in job["pipeline_stages"]]
+    assert stages.index("json") < stages.index("docker"), "the latter drops what the former reads"
+    by_name = {name: stage[name] for name, stage in zip(stages, job["pipeline_stages"], strict=True)}
+    assert by_name["json"]["expressions"] == {"service": 'attrs."com.docker.compose.service"'}
+    assert set(by_name["labels"]) == {"service", "container_id"} and by_name["labeldrop"] == ["filename"]
+
+
 @pytest.mark.parametrize("target", ["api:8000", CADVISOR])
 def test_prometheus_scrapes(target: str, tmp_path: Path) -> None:
     jobs = yaml.safe_load(render("prod", tmp_path)["config/prometheus/prometheus.yml"])["scrape_configs"]
