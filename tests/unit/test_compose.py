@@ -241,7 +241,8 @@ def test_a_run_without_a_change_recreates_nothing(tmp_path: Path) -> None:
 def test_an_upgrade_recreates_what_is_listed_here_and_no_more(tmp_path: Path) -> None:
     """From before secrets took part in labels by keyed digests, when each label was made from one secret of all.
 
-    Every label is another one, once, and every line of a log names its service. A change of a definition is added here, and to CHANGELOG.md.
+    Every label is another one, once, and every line of a log names its service. A change of a definition is added
+    here, and to CHANGELOG.md.
     """
     before = json.loads((Path(__file__).parent / "before/services.json").read_text())
     after = json.loads(json.dumps(definitions(tmp_path, openmates_apps=WORKER_APPS)))
