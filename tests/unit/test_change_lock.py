@@ -24,7 +24,16 @@ from ansible_collections.openmates.server.plugins.plugin_utils.origin import pro
 ROOT = Path(__file__).parents[2]
 LOCK = "openmates.server.change_lock"
 #: The verbs that change no server. Each other playbook takes the lock.
-READ_ONLY = {"verify.yml", "history.yml", "new.yml", "secrets.yml", "backups.yml"}
+READ_ONLY = {
+    "verify.yml",
+    "status.yml",
+    "logs.yml",
+    "tunnel.yml",
+    "history.yml",
+    "new.yml",
+    "secrets.yml",
+    "backups.yml",
+}
 #: Starts what waits for the lock to be free by itself, and changes nothing that a run changes.
 WAITS = {"backup.yml"}
 #: Ends with bootstrap.yml, which takes it: before, there is no server.

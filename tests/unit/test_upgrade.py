@@ -60,8 +60,8 @@ def state(name: str, folder: Path) -> dict:
     }
 
 
-# What has changed since then: the backend logs in to Directus with an account of its own, and Directus survives a fault
-# of its client of the cache.
+# What has changed since then: the backend logs in to Directus with an account of its own, Directus survives a fault of
+# its client of the cache, and each line of a log names its service.
 ACCOUNT = "operator+openmates@openmates.org"
 SETUP = {"CMS_SETUP_ACCOUNT": ACCOUNT, "CMS_SETUP_ACCOUNT_SECRET": "/run/secrets/ACCOUNT_PASSWORD"}
 
@@ -71,13 +71,15 @@ def logs_in(part: dict) -> bool:
     return bool({"DATABASE_ADMIN_EMAIL", "ADMIN_EMAIL"} & set(part.get("environment", {})))
 
 
-def with_the_account(before: dict) -> dict:
-    """The definitions of before, with the account."""
+def with_what_is_new(before: dict) -> dict:
+    """The definitions of before, with the account and the service's name in log lines."""
     parts = json.loads(json.dumps(before))
     for environment in (
         part["environment"] for name, part in parts.items() if name[:8] == "service " and logs_in(part)
     ):
         environment |= SETUP if "ADMIN_EMAIL" in environment else {"DATABASE_ADMIN_EMAIL": ACCOUNT}
+    for part in (part for name, part in parts.items() if name[:8] == "service "):
+        part["logging"]["options"]["labels"] = "com.docker.compose.service"
     command = parts["service cms"].get("command", [])
     command[:] = [word.replace("node cli.js", "node --import /openmates/subscriber.mjs cli.js") for word in command]
     return parts
@@ -105,7 +107,7 @@ def with_text_marked(parts: dict) -> dict:
 @pytest.mark.parametrize("name", SERVERS)
 def test_the_definitions_are_those_of_before(name: str, tmp_path: Path) -> None:
     before, after = json.loads(BEFORE.read_text())[name], state(name, tmp_path)
-    assert without_labels(after) == with_text_marked(without_labels(with_the_account(before)))
+    assert without_labels(after) == with_text_marked(without_labels(with_what_is_new(before)))
 
 
 @pytest.mark.parametrize("name", SERVERS)
