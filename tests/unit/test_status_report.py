@@ -99,7 +99,7 @@ def test_a_healthy_server_has_no_faults_and_fits_one_screen(seen: dict) -> None:
 
 
 def test_a_line_says_since_when_by_which_run_and_with_how_much_memory_a_service_runs(seen: dict) -> None:
-    assert " ".join(line(seen, "api ").split()) == "api healthy 2 h site 11-27 13:20 500/1088 46 % 0 api:v0.14.0-alpha"
+    assert " ".join(line(seen, "api ").split()) == "api healthy 2 h site 13:20 500/1088 46 % 0 api:v0.14.0-alpha"
     assert "done" in line(seen, "cms-setup ")
 
 
@@ -108,14 +108,13 @@ def test_the_rest_of_the_server_is_one_line_each(seen: dict) -> None:
     assert "active; the services' token is valid for 30 d" in line(seen, "vault")
     assert "api.prod1.example.test, 80 d left" in line(seen, "certificate")
     assert "the last good one is 60 min old; a restore was proven 30 min ago" in line(seen, "backups")
-    assert "/ 41 % used, 22 GB free, full: —" in line(seen, "disk")
-    assert "3 packages, 1 for security; no reboot required" in line(seen, "updates")
-    assert "none failed" in line(seen, "units")
+    assert "/ 41 %, 22 GB free, full in: —" in line(seen, "disk")
+    assert "no failed units; no reboot required; 3 updates, 1 for security" in line(seen, "system")
 
 
 def test_the_days_until_the_disk_is_full_are_shown_when_they_are_known(seen: dict) -> None:
     seen["info"]["disks"][0]["days_left"] = 12.4
-    assert "full: in 12 d" in line(seen, "disk")
+    assert "full in: 12 d" in line(seen, "disk")
 
 
 FAULTS = {
@@ -206,7 +205,7 @@ def test_what_a_deploy_replaces_is_no_fault(seen: dict) -> None:
     assert texts(seen) == []
     assert table_of(seen)[0].endswith("deploy by root@controller has been running for 80 s")
     seen["info"]["services"]["api"] = [new]
-    assert texts(seen) == [] and "deploy 11-27 15:22" in line(seen, "api ")
+    assert texts(seen) == [] and "deploy 15:22" in line(seen, "api ")
     new["started"] -= HOUR
     assert texts(seen) == ["Service api: it is starting, for 60 min. See `sudo docker compose logs api` on the host"]
 
@@ -218,7 +217,8 @@ def test_an_old_restart_is_no_fault(seen: dict) -> None:
 def test_a_run_that_was_cut_off_made_nothing_later(seen: dict) -> None:
     info = {"time": NOW, "runs": {"ended": [{**SITE, "ended": "", "result": "interrupted"}]}}
     assert runs.run_at(info, NOW) == {}
-    assert runs.name(runs.run_at(info, runs.moment(SITE["begun"]))) == "site 11-27 13:20"
+    run = runs.run_at(info, runs.moment(SITE["begun"]))
+    assert runs.name(run, NOW) == "site 13:20" and runs.name(run, NOW + DAY) == "site 11-27"
 
 
 def test_without_domain_and_repository_their_lines_say_so(seen: dict) -> None:

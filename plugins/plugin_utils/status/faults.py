@@ -153,7 +153,7 @@ def _units(seen: Mapping) -> Iterator[Fault]:
     for unit in seen["info"].get("failed_units") or []:
         yield Fault(
             "units",
-            "units",
+            "system",
             f"The unit {unit} has failed. `sudo journalctl -u {unit}` on the host says why; "
             f"`sudo systemctl restart {unit}` tries again",
         )
@@ -181,4 +181,4 @@ def _reboot(seen: Mapping) -> Iterator[Fault]:
     reboot = seen["info"].get("reboot") or {}
     if reboot.get("required"):
         packages = f" by {', '.join(reboot['packages'])}" if reboot.get("packages") else ""
-        yield Fault("reboot", "updates", f"A reboot is required{packages}. {_command(seen, 'upgrade')} does it")
+        yield Fault("reboot", "system", f"A reboot is required{packages}. {_command(seen, 'upgrade')} does it")

@@ -13,6 +13,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.change.history im
 
 #: The engine's clock and that of the history are the same, but the history has whole seconds.
 ROUNDING = 1
+DAY = 86400
 
 
 def moment(text: object) -> float | None:
@@ -43,8 +44,9 @@ def run_at(info: Mapping, when: float | None) -> Mapping:
     return {}
 
 
-def name(run: Mapping) -> str:
-    """A run in a few words: `deploy 11-27 15:04`, as history.yml dates it."""
-    if not run:
+def name(run: Mapping, now: float) -> str:
+    """A run in a few words, with the time of the last day or the date: `deploy 15:04`, `site 11-27`."""
+    begun = moment(run.get("begun"))
+    if begun is None:
         return "-"
-    return f"{run.get('verb', '?')} {str(run.get('begun', ''))[5:16].replace('T', ' ')}"
+    return f"{run.get('verb', '?')} {time.strftime('%H:%M' if now - begun < DAY else '%m-%d', time.gmtime(begun))}"

@@ -68,7 +68,7 @@ def _row(seen: Mapping, name: str, container: Mapping, faults: list[Fault]) -> t
         name,
         state,
         duration(seen["info"]["time"] - began) if began else "-",
-        runs.name(runs.run_at(seen["info"], container.get("created"))),
+        runs.name(runs.run_at(seen["info"], container.get("created")), seen["info"]["time"]),
         _memory(container),
         str(container.get("restarts", "-")),
         str(container.get("image", "")).rpartition("/")[2],
@@ -92,10 +92,8 @@ def _server(seen: Mapping, faults: list[Fault]) -> Iterator[str]:
         "certificate": _certificate(seen),
         "backups": _backups(info),
         "disk": _disk(info),
-        "updates": _updates(info),
-        "units": f"{len(info.get('failed_units') or []) or 'none'} failed",
+        "system": _system(info),
     }
-    yield ""
     for name, text in rows.items():
         yield f"{'NOT OK' if any(fault.line == name for fault in faults) else 'ok':<7} {name:<12} {text}"
         yield from _remedies(faults, name)
@@ -150,14 +148,14 @@ def _backups(info: Mapping) -> str:
 def _disk(info: Mapping) -> str:
     texts = []
     for disk in info.get("disks") or []:
-        full = "—" if disk["days_left"] is None else f"in {disk['days_left']:.0f} d"
-        texts.append(f"{disk['path']} {disk['percent']} % used, {gigabytes(disk['free'])} free, full: {full}")
+        full = "—" if disk["days_left"] is None else f"{disk['days_left']:.0f} d"
+        texts.append(f"{disk['path']} {disk['percent']} %, {gigabytes(disk['free'])} free, full in: {full}")
     return "; ".join(texts)
 
 
-def _updates(info: Mapping) -> str:
-    updates, reboot = info.get("updates") or {}, info.get("reboot") or {}
-    due = "REBOOT REQUIRED" if reboot.get("required") else "no reboot required"
-    if updates.get("problem"):
-        return f"not known: {updates['problem']}; {due}"
-    return f"{updates.get('packages')} packages, {updates.get('security')} for security; {due}"
+def _system(info: Mapping) -> str:
+    updates, units = info.get("updates") or {}, info.get("failed_units") or []
+    reboot = "REBOOT REQUIRED" if (info.get("reboot") or {}).get("required") else "no reboot required"
+    count = f"{updates.get('packages')} updates, {updates.get('security')} for security"
+    failed = f"{len(units)} FAILED UNITS" if units else "no failed units"
+    return f"{failed}; {reboot}; {'updates not known: ' + updates['problem'] if updates.get('problem') else count}"

@@ -45,7 +45,7 @@ def test_a_healthy_server_fits_one_screen(server: Server) -> None:
     lines = run.stdout.splitlines()
     assert len(lines) <= SCREEN[0] and max(map(len, lines)) <= SCREEN[1], run.stdout
     assert lines[0].startswith(f"{server.name} ({server.environment}): no faults; last run: ")
-    assert re.search(r"^api +healthy +\d+ \w+ +site \d\d-\d\d \d\d:\d\d +\d+/640 \d+ % +0 ", run.stdout, re.MULTILINE)
+    assert re.search(r"^api +healthy +\d+ \w+ +\w+ \d\d[:-]\d\d +\d+/640 \d+ % +0 ", run.stdout, re.MULTILINE)
     assert re.search(r"^ok +vault +active; the services' token is valid for \d+ d", run.stdout, re.MULTILINE)
     assert re.search(rf"^ok +certificate +{server.domain}, \d+ d left", run.stdout, re.MULTILINE)
 
@@ -133,7 +133,7 @@ def test_each_of_nine_faults_is_named_with_its_remedy_the_cause_first(server: Se
         "grafana +EXITED",
         "promtail +HEALTHY",
         "NOT OK +disk",
-        "NOT OK +units",
+        "NOT OK +system",
         "NOT OK +backups",
     ):
         assert re.search(f"^{line}", run.stdout, re.MULTILINE), run.stdout
