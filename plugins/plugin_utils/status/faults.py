@@ -88,7 +88,9 @@ def _killed(name: str, container: Mapping, trouble: str) -> str:
 
 
 def _stopped(seen: Mapping, name: str, container: Mapping, trouble: str) -> str:
-    began = services.since(container)
+    began = (
+        services.since(container) if container["state"] != "running" else None
+    )  # when it turned unhealthy is not noted
     age = f", for {duration(seen['info']['time'] - began)}" if began else ""
     if container["state"] == "paused":
         return f"Service {name}: it is paused. `sudo docker compose unpause {name}` on the host lets it go on"
