@@ -103,7 +103,7 @@ failed_units:
   elements: str
   returned: always
 killed_containers:
-  description: The containers in which the kernel killed a process for memory in the last day, once per kill.
+  description: The containers in which the kernel killed a process for memory in the last day, as far as it is known.
   type: list
   elements: str
   returned: always

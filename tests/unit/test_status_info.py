@@ -219,7 +219,10 @@ def test_failed_units_and_a_reboot_are_read(tmp_path: Path) -> None:
 def test_a_container_in_which_the_kernel_killed_for_memory_is_found(group: str) -> None:
     place = group.format("0a" * 32)
     line = f"oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),oom_memcg={place},task_memcg={place},task=a,pid=9\n"
-    assert system.killed_containers(answer(line + "oom-kill:constraint=CONSTRAINT_NONE,task=x\n")) == ["0a" * 32]
+    logged = line + "oom-kill:constraint=CONSTRAINT_NONE,task=x\n"
+    said = {"journalctl": logged, "docker": "0a0a\n0b0b\n0b0b\n"}
+    found = system.killed_containers(lambda program, *_: {"rc": 0, "stdout": said[program], "stderr": ""})
+    assert found == ["0a0a", "0a" * 32, "0b0b"]
 
 
 # --- runs ---------------------------------------------------------------------------------------------------------

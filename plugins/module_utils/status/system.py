@@ -40,8 +40,12 @@ def reboot(run_directory: Path = Path("/run")) -> dict[str, t.Any]:
 
 
 def killed_containers(command: Callable[..., Answer] = run) -> list[str]:
-    """The ids of containers in which the kernel killed a process for memory in the last day, once per kill."""
-    read = command(
+    """The ids of containers in which the kernel killed a process for memory in the last day.
+
+    Docker notes it in the container's state, but only until the container starts again. It remembers the last 256
+    events, those of health checks included. The kernel's log reaches back further, on a host that has it.
+    """
+    logged = command(
         *(
             "journalctl",
             "--dmesg",
@@ -52,4 +56,5 @@ def killed_containers(command: Callable[..., Answer] = run) -> list[str]:
             "--no-pager",
         )
     )
-    return [match["container"] for match in _KILLED.finditer(read["stdout"])]
+    events = command(*("docker", "events", "--since=24h", "--until=0s", "--filter=event=oom", "--format={{.Actor.ID}}"))
+    return sorted({match["container"] for match in _KILLED.finditer(logged["stdout"])} | set(events["stdout"].split()))

@@ -42,6 +42,10 @@ def faults_of(seen: Mapping) -> list[Fault]:
     return sorted(found, key=lambda fault: RANKS.index(fault.kind))  # stable: services stay in their order
 
 
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
+
+
 def _command(seen: Mapping, verb: str) -> str:
     return f"`{(seen.get('commands') or {}).get(verb) or f'{verb}.yml'}`"
 
@@ -72,7 +76,7 @@ def _services(seen: Mapping) -> Iterator[Fault]:
             yield Fault(
                 "service",
                 line_of(name),
-                f"Service {name} ended by itself and was restarted, {container['restarts']} times since it was made, "
+                f"Service {name} ended by itself and was restarted, {_times(container['restarts'])} since it was made, "
                 f"the last time {age} ago. `sudo docker compose logs {name}` on the host shows why",
             )
 
@@ -80,7 +84,7 @@ def _services(seen: Mapping) -> Iterator[Fault]:
 def _killed(name: str, container: Mapping, trouble: str) -> str:
     limit = f" of {mebibytes(container['memory_limit'])}M" if container.get("memory_limit") else ""
     count = container.get("restarts") or 0
-    now = f", and {trouble}" if trouble else f", and was restarted {count} times" if count else ""
+    now = f", and {trouble}" if trouble else f", and was restarted {_times(count)}" if count else ""
     return (
         f"Service {name} ran out of memory at its limit{limit}{now}. Set more in "
         f"openmates_services.{name}.memory and run site.yml"
