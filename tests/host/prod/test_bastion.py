@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import urllib.request
 from pathlib import Path
 
 import pytest
 from outside import LAB
+from tunnels import left, tunnel
+
+from lab import wait_until
 
 
 @pytest.fixture
@@ -39,3 +43,11 @@ def test_a_server_behind_a_bastion_is_provisioned_and_verified(server, ssh, neig
     finally:
         run = server.playbook("site.yml", "--tags", "ssh,firewall", "-e", json.dumps(through_the_bastion))
     assert run.returncode == 0 and ssh.works(), run.stdout[-3000:]
+
+
+def test_a_tunnel_goes_through_the_bastion(server, neighbour, through_the_bastion):
+    with tunnel(server, "grafana", "-e", json.dumps(through_the_bastion)) as (_, port, _):
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/health", timeout=20) as answer:
+            assert answer.status == 200
+        assert neighbour.addresses[0] in server.run("ss -Htn state established sport = :22")
+    wait_until(lambda: not left(), "the tunnel's processes have ended", 5)
