@@ -42,4 +42,5 @@ class CallbackModule(CallbackBase):
 
     @staticmethod
     def _message(result) -> str:
-        return f"{result.task.get_name()}: {result.result.get('msg') or 'failed'}"
+        failed = [item for item in result.result.get("results") or () if item.get("failed")] or [result.result]
+        return "\n".join(f"{result.task.get_name()}: {item.get('msg') or 'failed'}" for item in failed)

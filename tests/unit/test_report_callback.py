@@ -20,7 +20,8 @@ PLAY = """\
       ansible.builtin.debug:
         msg: "{{ '{' ~ '\\"ok\\": false}' }}"
     - name: Check it
-      ansible.builtin.assert: {that: false, fail_msg: "it has faults:\\n- one"}
+      ansible.builtin.assert: {that: "{{ item == 1 }}", fail_msg: "it has faults:\\n- {{ item }}"}
+      loop: [1, 2]
 """
 
 
@@ -36,4 +37,4 @@ def test_only_the_report_is_on_standard_output_and_errors_are_on_standard_error(
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert json.loads(done.stdout) == {"ok": False}
-    assert "Check it: it has faults:\n- one\n" in done.stderr
+    assert "Check it: it has faults:\n- 2\n" in done.stderr and "- 1" not in done.stderr
