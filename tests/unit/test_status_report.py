@@ -130,7 +130,7 @@ FAULTS = {
     "killed": ("services.api.0", {"out_of_memory": True, "restarts": 4}, "limit of 1088M, and was restarted 4 times"),
     "killed, by the kernel's log": ("", {"killed_containers": ["id-of-cms"]}, "Service cms ran out of memory"),
     "restarted": ("services.cms.0", {"restarts": 2, "started": NOW - 60}, "Service cms ended by itself"),
-    "sealed": ("vault", {"state": "sealed"}, "Vault is sealed, so no secret can be read. site.yml unseals it"),
+    "sealed": ("vault", {"state": "sealed"}, "Vault is sealed, so no secret can be read, and has to be unsealed: "),
     "empty": ("vault", {"state": "uninitialized"}, "Vault is not initialised"),
     "silent": ("vault", {"state": "", "problem": "Nothing answers"}, "Vault does not work: Nothing answers"),
     "token": ("vault", {"token_seconds": HOUR}, "the services' token ends in 60 min"),
@@ -184,13 +184,28 @@ def test_the_cause_comes_first(seen: dict) -> None:
     for name in ("reboot", "not ready", "maintenance", "sealed", "disk", "paused"):
         seen = broken(seen, *FAULTS[name][:2])
     kinds = [fault.kind for fault in faults_of(seen)]
-    assert kinds == ["disk", "vault", "service", "maintenance", "ready", "reboot"]
+    assert kinds == ["disk", "service", "vault", "maintenance", "ready", "reboot"]
 
 
 def test_services_come_in_the_order_of_their_dependencies(seen: dict) -> None:
     for name in ("grafana", "api", "cms-database"):
         seen = broken(seen, f"services.{name}.0", {"state": "exited", "exit_code": 1})
     assert [fault.line for fault in faults_of(seen)] == ["service cms-database", "service api", "service grafana"]
+
+
+def test_a_vault_that_ran_out_of_memory_is_the_cause_of_being_sealed(seen: dict) -> None:
+    seen = broken(broken(seen, "vault", {"state": "sealed"}), "services.vault.0", {"out_of_memory": True})
+    assert [fault.kind for fault in faults_of(seen)] == ["memory", "vault"]
+
+
+def test_a_sealed_vault_names_who_has_to_unseal_it(seen: dict) -> None:
+    seen = broken(seen, "vault", {"state": "sealed"})
+    assert "`ansible-playbook site.yml -i prod` does it" in texts(seen)[0]
+    assert "`unseal.yml` does it, by those who hold the shares" in texts(seen | {"unsealed_by": "operator"})[0]
+
+
+def test_an_active_vault_can_be_unhealthy(seen: dict) -> None:
+    assert "it is unhealthy" in texts(broken(seen, "services.vault.0", {"health": "unhealthy"}))[0]
 
 
 def test_a_sealed_vault_is_one_fault(seen: dict) -> None:

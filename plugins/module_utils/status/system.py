@@ -13,7 +13,7 @@ from ansible_collections.openmates.server.plugins.module_utils.status.commands i
 
 #: What the kernel logs of a process that it killed for a control group's limit, with the container that it was in.
 _KILLED = re.compile(r"oom-kill:constraint=CONSTRAINT_MEMCG.*?task_memcg=\S*?(?P<container>[0-9a-f]{64})")
-_INSTALL = re.compile(r"^Inst (?P<name>\S+) .*\((?P<new>\S+) (?P<origins>[^\[)]*)", re.MULTILINE)
+_INSTALL = re.compile(r"^Inst (?P<name>\S+) .*\(\S+ (?P<origins>[^\[)]*)", re.MULTILINE)
 
 
 def failed_units(command: Callable[..., Answer] = run) -> list[str]:
@@ -23,9 +23,8 @@ def failed_units(command: Callable[..., Answer] = run) -> list[str]:
 
 def updates(command: Callable[..., Answer] = run) -> dict[str, t.Any]:
     """How many packages have an update by the lists that are on the host, those held included, and for security."""
-    simulated = command(
-        *("apt-get", "--simulate", "--option", "Debug::NoLocking=true", "--ignore-hold", "--with-new-pkgs", "upgrade")
-    )
+    options = ("--simulate", "--option", "Debug::NoLocking=true", "--ignore-hold", "--with-new-pkgs")
+    simulated = command("apt-get", *options, "upgrade")
     if simulated["rc"]:
         return {"packages": None, "security": None, "problem": " ".join(simulated["stderr"].split())[-300:]}
     found = {match["name"]: "security" in match["origins"].lower() for match in _INSTALL.finditer(simulated["stdout"])}
@@ -45,16 +44,7 @@ def killed_containers(command: Callable[..., Answer] = run) -> list[str]:
     Docker notes it in the container's state, but only until the container starts again. It remembers the last 256
     events, those of health checks included. The kernel's log reaches back further, on a host that has it.
     """
-    logged = command(
-        *(
-            "journalctl",
-            "--dmesg",
-            "--since=-24h",
-            "--grep=oom-kill:constraint",
-            "--output=cat",
-            "--quiet",
-            "--no-pager",
-        )
-    )
-    events = command(*("docker", "events", "--since=24h", "--until=0s", "--filter=event=oom", "--format={{.Actor.ID}}"))
+    shown = ("--output=cat", "--quiet", "--no-pager")
+    logged = command("journalctl", "--dmesg", "--since=-24h", "--grep=oom-kill:constraint", *shown)
+    events = command("docker", "events", "--since=24h", "--until=0s", "--filter=event=oom", "--format={{.Actor.ID}}")
     return sorted({match["container"] for match in _KILLED.finditer(logged["stdout"])} | set(events["stdout"].split()))

@@ -18,9 +18,11 @@ from ansible_collections.openmates.server.plugins.plugin_utils.verify.problems i
 DAY = 86400
 TOKEN_SECONDS = 3 * DAY  # it is renewed at half of its time, which is 16 days
 ACTIVE, SEALED, EMPTY = "active", "sealed", "uninitialized"
-#: Where the explanation of other faults is looked for first. Services come in the order of their dependencies.
-RANKS = ("docker", "disk", "memory", "vault", "service", "maintenance", "ready", "units", "certificate", "backup")
-RANKS += ("reboot",)
+#: Where the explanation of other faults is looked for first. Those of services are in the order of their dependencies.
+RANKS = {
+    **{"docker": 0, "disk": 1, "memory": 2, "vault": 2, "service": 2, "maintenance": 3, "ready": 4},
+    **{"units": 5, "certificate": 6, "backup": 7, "reboot": 8},
+}
 
 
 class Fault(t.NamedTuple):
@@ -37,9 +39,9 @@ def line_of(service: str) -> str:
 
 def faults_of(seen: Mapping) -> list[Fault]:
     """All faults of a server, the cause first."""
-    parts = (_docker, _services, _vault, _disks, _maintenance, _ready, _units, _certificate, _backup, _reboot)
+    parts = (_docker, _services, _disks, _maintenance, _ready, _units, _certificate, _backup, _reboot)
     found = [fault for part in parts for fault in part(seen)]
-    return sorted(found, key=lambda fault: RANKS.index(fault.kind))  # stable: services stay in their order
+    return sorted(found, key=lambda fault: RANKS[fault.kind])  # stable: services stay in their order
 
 
 def _times(count: int) -> str:
@@ -64,21 +66,23 @@ def _services(seen: Mapping) -> Iterator[Fault]:
     if seen["info"].get("services_problem"):
         return
     for name, container in services.containers(seen).items():
-        trouble = services.trouble(seen, name, container)
+        vault = list(_vault(seen)) if name == "vault" and container["state"] == "running" else []
+        trouble = "" if vault else services.trouble(seen, name, container)  # its health check fails for that reason
         if services.killed(seen, container):
             yield Fault("memory", line_of(name), _killed(name, container, trouble))
         elif trouble:
-            if name == "vault" and container["state"] == "running":
-                continue  # it is sealed, or does not answer, which is reported with the remedy
             yield Fault("service", line_of(name), _stopped(seen, name, container, trouble))
         elif services.restarted(seen, container):
-            age = duration(seen["info"]["time"] - container["started"])
-            yield Fault(
-                "service",
-                line_of(name),
-                f"Service {name} ended by itself and was restarted, {_times(container['restarts'])} since it was made, "
-                f"the last time {age} ago. `sudo docker compose logs {name}` on the host shows why",
-            )
+            yield Fault("service", line_of(name), _restarted(seen, name, container))
+        yield from vault
+
+
+def _restarted(seen: Mapping, name: str, container: Mapping) -> str:
+    age = duration(seen["info"]["time"] - container["started"])
+    return (
+        f"Service {name} ended by itself and was restarted, {_times(container['restarts'])} since it was made, the "
+        f"last time {age} ago. `sudo docker compose logs {name}` on the host shows why"
+    )
 
 
 def _killed(name: str, container: Mapping, trouble: str) -> str:
@@ -92,29 +96,28 @@ def _killed(name: str, container: Mapping, trouble: str) -> str:
 
 
 def _stopped(seen: Mapping, name: str, container: Mapping, trouble: str) -> str:
-    began = (
-        services.since(container) if container["state"] != "running" else None
-    )  # when it turned unhealthy is not noted
-    age = f", for {duration(seen['info']['time'] - began)}" if began else ""
     if container["state"] == "paused":
         return f"Service {name}: it is paused. `sudo docker compose unpause {name}` on the host lets it go on"
-    if container["state"] == "running" or container.get("one_shot"):
-        return f"Service {name}: {trouble}{age}. See `sudo docker compose logs {name}` on the host"
-    return (
-        f"Service {name}: {trouble}{age}. See `sudo docker compose logs {name}` on the host; "
-        f"{_command(seen, 'site')} starts it"
-    )
+    logs = f"See `sudo docker compose logs {name}` on the host"
+    if container["state"] == "running" or container.get("one_shot"):  # since when it is unhealthy is not noted
+        return f"Service {name}: {trouble}. {logs}"
+    ended = services.since(container)
+    age = f", for {duration(seen['info']['time'] - ended)}" if ended else ""
+    return f"Service {name}: {trouble}{age}. {logs}; {_command(seen, 'site')} starts it"
 
 
 def _vault(seen: Mapping) -> Iterator[Fault]:
+    """What is wrong with Vault although its container runs."""
     vault = seen["info"].get("vault") or {}
     state, seconds = vault.get("state"), vault.get("token_seconds")
-    runs = services.containers(seen).get("vault", services.MISSING)["state"] == "running"
     text = ""
-    if not runs:
-        return  # reported as a service
     if state == SEALED:
-        text = f"Vault is sealed, so no secret can be read. {(seen.get('hints') or {}).get('vault', '')}"
+        remedy = (
+            f"`sudo journalctl -u openmates-vault-unseal` on the host says why, and {_command(seen, 'site')} does it"
+        )
+        if seen.get("unsealed_by") == "operator":
+            remedy = f"{_command(seen, 'unseal')} does it, by those who hold the shares"
+        text = f"Vault is sealed, so no secret can be read, and has to be unsealed: {remedy}"
     elif state == EMPTY:
         text = f"Vault is not initialised. {_command(seen, 'site')} initialises it, or restore a backup"
     elif vault.get("problem") or state != ACTIVE:
@@ -128,7 +131,7 @@ def _vault(seen: Mapping) -> Iterator[Fault]:
             "`sudo journalctl -u openmates-vault-token` on the host says why"
         )
     if text:
-        yield Fault("vault", "vault", text.strip())
+        yield Fault("vault", "vault", text)
 
 
 def _disks(seen: Mapping) -> Iterator[Fault]:
