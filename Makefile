@@ -167,6 +167,14 @@ restore-drill: lab-base ## Prove restores: lab host HOST=prod2 is provisioned, b
 	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2)
 	lab/progress.py restore-drill lab/proofs.py run 'restore drill' -- pytest -v --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/restore
 
+.PHONY: backup-load
+backup-load: setup ## Prove that a backup and its proof do not slow down the api, on lab host HOST=prod2, which must be provisioned
+	lab/progress.py backup-load python tests/load/backup.py --host $(or $(HOST),prod2)
+
+.PHONY: disk-full
+disk-full: lab-ready ## Prove that a full disk stops every verb and loses nothing, on lab host HOST=prod2, which must be provisioned
+	lab/progress.py disk-full lab/proofs.py run 'disk full' -- pytest -v --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/full_disk
+
 .PHONY: backup-tools
 backup-tools: lab-base
 	$(RUN) python lab/images.py build --no-push cms-database cache

@@ -142,6 +142,7 @@ class Server:
             vault_address=self.bao.url.removeprefix("http://"),
             run_wait=1,
             lock_wait=1,
+            give_way=10,
             look_every=0.1,
         )
 

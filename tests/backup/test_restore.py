@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import sqlite3
+import threading
 from pathlib import Path
 
 import hvac
@@ -254,6 +256,15 @@ def test_a_file_that_is_not_the_samples(made: Backup) -> None:
     steps.begin(Request(only=("cms-uploads",), replace=True))
     with pytest.raises(Problem, match=r"The volume cms-uploads is not what the manifest says: cat\.jpg"):
         steps.put()
+
+
+def test_a_proof_that_gives_way_is_waited_for(made: Backup) -> None:
+    with (made.config.directory / "lock").open("r+") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Problem, match="Another backup, proof or restore is under way"):
+            restore(made, give_way=0.1).plan(REPLACE)
+        threading.Timer(1, lambda: fcntl.flock(held, fcntl.LOCK_UN)).start()
+        assert restore(made).plan(REPLACE)["parts"]
 
 
 def test_no_backup_and_no_smaller_restore_while_one_has_not_ended(made: Backup) -> None:

@@ -28,7 +28,9 @@ def _load(*names: str) -> list:
         sys.modules.pop("run", None)
 
 
-load, tasks, proof, without, cases, runner = _load("load", "tasks", "proof", "without", "cases", "run")
+load, tasks, proof, without, cases, runner, backup = _load(
+    "load", "tasks", "proof", "without", "cases", "run", "backup"
+)
 
 
 def measured(**changes: object) -> dict:
@@ -51,6 +53,18 @@ def test_the_cases_are_those_of_the_agreement() -> None:
     assert len(killed) == 10
     assert set(cases.CASES) == seven | rest | killed
     assert set(cases.CASES) >= cases.FROM_INVENTORY | cases.LEAVES_OTHERS
+
+
+def test_a_backup_that_slows_down_the_api_or_fails_a_request_fails() -> None:
+    quiet = measured(milliseconds={"p99": 10})
+    for result, passes in (
+        (measured(milliseconds={"p99": 11}), True),
+        (measured(milliseconds={"p99": 11.2}), False),
+        (measured(milliseconds={"p99": 9}, failed=1), False),
+    ):
+        noisy = measured(milliseconds={"p99": 90})
+        assert backup.judged([(result, quiet), (result, quiet), (noisy, quiet)])[0] == passes
+    assert backup.judged([(measured(), measured())])[1] == "p99 x 1.00 (20 -> 20 ms), 0 of 18000 requests failed"
 
 
 def test_a_failed_request_or_a_websocket_that_was_cut_is_harm() -> None:

@@ -645,6 +645,15 @@ def test_bad_settings_are_refused(environment: str, change: dict, place: str, wo
             ["/var/lib/docker"],
         ),
         ({"mounts": [{"mount": "/", "size_total": 80 * 10**9, "size_available": 10**9}]}, ["only 1.0 GB are free"]),
+        (
+            {
+                "mounts": [
+                    FACTS["mounts"][0] | {"size_available": 4 * 10**8},
+                    FACTS["mounts"][0] | {"mount": "/var/lib/docker"},
+                ]
+            },
+            ["only 400 MB are free on the disk at /"],
+        ),
     ],
 )
 def test_hosts_that_cannot_work_are_refused(change: dict, words: list[str]) -> None:

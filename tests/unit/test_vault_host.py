@@ -101,6 +101,22 @@ def test_shares_of_another_vault_are_said_to_be_and_never_shown(run, tmp_path):
     assert code == 1 and "missing or damaged" in said and "site.yml" in said
 
 
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_vault_initialised_a_moment_ago_is_opened_although_it_stays_sealed_for_seconds(run, number):
+    """Twelve attempts without success: shares that it takes and stays sealed, or answers with an error."""
+    vault = FakeVault(api.SEALED, opens_with=SHARES)
+    call, early = vault.call, iter(range(12))
+
+    def call_early(method, path, body=None, token=""):
+        if path == "sys/unseal" and body.get("key") == SHARES[-1] and next(early, None) is not None:
+            return [(200, {"sealed": True, "nonce": "of this attempt"}), (500, {})][number]
+        return call(method, path, body, token)
+
+    vault.call = call_early
+    code, said, _ = run(vault, "unseal")
+    assert (code, vault.now) == (0, api.ACTIVE), said
+
+
 def test_an_unexpected_answer_to_a_share_is_reported(run):
     vault = FakeVault(api.SEALED)
     vault.call = lambda method, path, body=None, token="": (502, {})

@@ -17,8 +17,10 @@ import urllib.parse
 
 CALL_SECONDS = 10
 
-# Any other unsealing, usually by the host's own unit, ends our attempt, so there are several.
-UNSEAL_TRIES = 5
+# Any other unsealing, usually by the host's own unit, ends our attempt; and a Vault that was initialised a moment ago
+# takes shares and stays sealed until it has elected itself, which takes up to ten seconds. So there are many attempts.
+UNSEAL_TRIES = 40
+REFUSED_TRIES = 5
 UNSEAL_PAUSE_SECONDS = 0.5
 
 UNINITIALIZED = "uninitialized"
@@ -106,7 +108,7 @@ def submit_shares(api: Api, shares: list[str]) -> None:
 
     Raises VaultProblem if they do not unseal it, and resets the attempt then.
     """
-    refusals = 0
+    refused = clearly_refused = 0
     for number in range(UNSEAL_TRIES):
         if number:
             time.sleep(UNSEAL_PAUSE_SECONDS)
@@ -121,15 +123,17 @@ def submit_shares(api: Api, shares: list[str]) -> None:
                 )
                 # Refused at the last share, and no other attempt began or ended before it. Only one that came just
                 # then would not show here, so it takes two such refusals.
-                refusals += len(nonces) == len(shares) - 1 and len(set(nonces)) <= 1
+                refused += 1
+                clearly_refused += len(nonces) == len(shares) - 1 and len(set(nonces)) <= 1
                 break
             if status > _REFUSED:
-                raise VaultProblem(f"Vault at {api.url} answers an unseal share with status {status}.")
+                problem = VaultProblem(f"Vault at {api.url} answers an unseal share with status {status}.")
+                break
             if "key" in step:
                 nonces.append(answer.get("nonce"))
-        if not _sealed(api):
+        if status <= _REFUSED and not _sealed(api):
             return
-        if refusals == 2:
+        if clearly_refused == 2 or refused == REFUSED_TRIES:
             break
     if api.call("PUT", "sys/unseal", {"reset": True})[0] == _REFUSED:
         return  # it was unsealed by another one just now

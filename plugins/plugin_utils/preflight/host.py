@@ -10,6 +10,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.docker 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, integer
 
 ARCHITECTURES = ("x86_64", "aarch64")
+WRITTEN = ("/etc", "/opt/openmates", "/usr/local", "/var/lib/openmates")
 
 
 def check_operating_system(run: Preflight) -> Iterator[str]:
@@ -30,12 +31,9 @@ def check_architecture(run: Preflight) -> Iterator[str]:
 
 
 def check_disk(run: Preflight) -> Iterator[str]:
+    """The disk of Docker's data, and those that configuration and state are written to."""
     minimum = run.get("openmates_min_disk_gb", 20)
-    directory = root_of(run)
-    mounts = [mount for mount in run.facts.get("mounts") or [] if _holds(mount.get("mount", ""), directory)]
-    if not mounts:  # an overlay root, as in a container, has no entry
-        return
-    mount = max(mounts, key=lambda entry: len(entry["mount"]))
+    mount = _disk_of(run, root_of(run))
     size, free = (integer(mount.get(key)) for key in ("size_total", "size_available"))
     if size is not None and size < minimum * 10**9:
         yield run.host_problem(
@@ -48,6 +46,21 @@ def check_disk(run: Preflight) -> Iterator[str]:
             "Make room for at least 2 GB, e.g. with `sudo docker image prune`. With --all it removes the images that a"
             " rollback needs, too",
         )
+    others = {disk["mount"]: disk for disk in (_disk_of(run, directory) for directory in WRITTEN) if disk}
+    others.pop(mount.get("mount"), None)
+    for disk in others.values():
+        free = integer(disk.get("size_available"))
+        if free is not None and free < 10**9 // 2:
+            yield run.host_problem(
+                f"only {free / 10**6:.0f} MB are free on the disk at {disk['mount']}",
+                "Make room for at least 500 MB: `sudo du -xh --max-depth=2 / | sort -h | tail` shows what takes most",
+            )
+
+
+def _disk_of(run: Preflight, directory: str) -> dict:
+    """Ansible's facts of the disk that holds a directory; empty for an overlay, as a container's root is."""
+    mounts = [mount for mount in run.facts.get("mounts") or [] if _holds(mount.get("mount", ""), directory)]
+    return max(mounts, key=lambda mount: len(mount["mount"]), default={})
 
 
 def _holds(mount: str, directory: str) -> bool:

@@ -96,7 +96,7 @@ def test_the_hosts_units_are_well_and_run_by_their_timers(server, unit):
 def test_what_opens_vault_is_encrypted_and_for_root_only(server):
     listed = server.run("stat -c '%a %U %n' /etc/credstore.encrypted/openmates-vault-*").split("\n")
     folder = "/etc/credstore.encrypted/openmates-vault-"
-    backup = ["backup"] if server.host.file("/etc/openmates/backup.json").exists else []  # its own login: snapshots only
+    backup = ["backup"] if server.host.file("/etc/openmates/backup.json").exists else []  # a login of its own
     names = ["api", *backup, "shares"]
     assert listed == [f"600 root {folder}{name}" for name in names]
     for name in names:

@@ -36,6 +36,7 @@ class Config:
     vault_address: str = ""  # host:port; empty: that of the container
     run_wait: float = 7200  # seconds to wait for a run of site.yml or deploy.yml
     lock_wait: float = 900  # seconds to wait for another program that has locked the repository
+    give_way: float = 120  # seconds in which a proof ends when a run changes the server; it takes a few
     look_every: float = 5
 
     @classmethod

@@ -36,11 +36,12 @@ class Parts:
         return {name: volume for name, volume in self.config.volumes.items() if volume["rule"] == rule}
 
     def check_space(self) -> None:
-        """Raises Problem if the copies would fill the disk."""
-        needed = sum(databases.sizes() for databases in self.databases.values())
-        needed += sum(files.size(self.config.volume_path(name)) for name in self.volumes(SNAPSHOT))
+        """Raises Problem if the copies would fill a disk. The caches write their snapshots on Docker's."""
+        snapshots = sum(files.size(self.config.volume_path(name)) for name in self.volumes(SNAPSHOT))
+        needed = sum(databases.sizes() for databases in self.databases.values()) + snapshots
         needed += sum(path.stat().st_size for path in self._sqlite_files() if path.exists())
-        room.check({self.config.directory: needed}, "a backup needs", " while it runs. Nothing was written")
+        needs = {self.config.directory: needed, self.config.docker_root: snapshots}
+        room.check(needs, "a backup needs", " while it runs. Nothing was written")
 
     def collect(self) -> dict[str, t.Any]:
         """Fill the staging directory and write the manifest, last of all. Raises Problem and OSError."""

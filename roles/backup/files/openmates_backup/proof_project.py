@@ -40,7 +40,7 @@ class Project:
         name = f"{self.name}-{service}-1"
         run = ["docker", "run", "--detach", "--pull=never", f"--name={name}", "--network=none", "--read-only"]
         run += ["--tmpfs=/tmp", "--cap-drop=ALL", "--security-opt=no-new-privileges", "--pids-limit=256"]
-        run += [f"--memory={MEMORY}", f"--memory-swap={MEMORY}", "--cpu-shares=20"]
+        run += [f"--memory={MEMORY}", f"--memory-swap={MEMORY}", "--cpu-shares=2"]
         run += [f"--label={PROJECT}={self.name}", f"--label={SERVICE}={service}", "--log-driver=local"]
         run += [f"--user={user}"] if user else [f"--cap-add={one}" for one in AS_ROOT]
         for path, source in volumes.items():

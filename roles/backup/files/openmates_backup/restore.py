@@ -56,9 +56,9 @@ class Restore:
 
     @contextlib.contextmanager
     def opened(self) -> Iterator[Restic]:
-        """The repository, while no backup is made. A step of this restore that was left running is waited for."""
+        """The repository, while no backup is made. A proof, and a step of this restore left running, are waited for."""
         (self.config.directory / "cache").mkdir(mode=0o700, parents=True, exist_ok=True)
-        wait = self.config.lock_wait if self.note.exists() else 0
+        wait = self.config.lock_wait if self.note.exists() else self.config.give_way
         lock = locks.exclusive(self.config.directory / "lock", wait)
         with lock, restic.opened(self.config, credentials.secrets(LOGIN)) as found:
             yield found
