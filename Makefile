@@ -149,6 +149,15 @@ restore-drill: lab-base ## Prove restores: lab host HOST=prod2 is provisioned, b
 	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2)
 	lab/progress.py restore-drill lab/proofs.py run 'restore drill' -- pytest -v --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/restore
 
+.PHONY: move-drill
+move-drill: lab-base ## Prove moves: lab hosts HOST=prod2 and MOVE_TO=real1 are made anew, and one moves to the other and back
+	ansible-playbook lab/playbooks/destroy.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2),$(or $(MOVE_TO),real1)
+	-docker volume rm --force openmates-lab-move
+	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2),$(or $(MOVE_TO),real1) \
+	  -e lab_backup_volume=openmates-lab-move
+	MOVE_TO=$(or $(MOVE_TO),real1) lab/progress.py move-drill lab/proofs.py run 'move drill' -- \
+	  pytest -v --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/move
+
 .PHONY: backup-tools
 backup-tools: lab-base
 	$(RUN) python lab/images.py build --no-push cms-database cache

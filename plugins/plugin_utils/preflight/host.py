@@ -57,7 +57,8 @@ def _holds(mount: str, directory: str) -> bool:
 
 def check_moved(run: Preflight) -> Iterator[str]:
     """A server that forwards to another one, or whose data is incomplete. The lock refuses it too, in real runs."""
-    if not run.host.get("moving_now") and (moved := move.refusal("it", run.host.get("move") or {})):
+    name, record = str(run.host.get("name", "this server")), run.host.get("move") or {}
+    if not run.host.get("moving_now") and (moved := move.refusal(name, record)):
         yield run.host_problem(moved, "See docs/move.md")
 
 
