@@ -29,8 +29,8 @@ def refusal(host: str, record: Mapping[str, t.Any], verb: str = "") -> str:
     pair = f"-e move_from={old} -e move_to={new}"
     again, back = f"move.yml {pair}", f"move_back.yml {pair}"
     return {
-        MOVING: f"{host} is being moved to {peer}, and writes nothing since {since}. Run this to go on: {again}. Or this"
-        f" to serve from {host} again: {back}",
+        MOVING: f"{host} is being moved to {peer}, and writes nothing since {since}. Run this to go on: {again}. Or"
+        f" this to serve from {host} again: {back}",
         MOVED: f"{host} was moved to {peer} on {since} and forwards requests to it. If it started its services, two"
         f" servers would write. Name {peer} with --limit, and remove {host} from the inventory once DNS leads to"
         f" {peer}. The way back: {back}",
@@ -67,8 +67,8 @@ def _settings(old: Mapping[str, t.Any], new: Mapping[str, t.Any]) -> Iterator[st
     for name, setting in (("environment", "the group"), ("domain", "openmates_domain"), ("repository", REPOSITORY)):
         if old[name] != new[name]:
             yield (
-                f"{setting} differs: {old[name] or 'empty'} for {old['name']}, {new[name] or 'empty'} for {new['name']}."
-                " Set it for both, in the group_vars of their group"
+                f"{setting} differs: {old[name] or 'empty'} for {old['name']}, {new[name] or 'empty'} for"
+                f" {new['name']}. Set it for both, in the group_vars of their group"
             )
     if not old["domain"]:
         yield f"openmates_domain of {old['name']} is empty. Only a public name can be forwarded: set it"
@@ -79,7 +79,8 @@ def _settings(old: Mapping[str, t.Any], new: Mapping[str, t.Any]) -> Iterator[st
 def _old(old: Mapping[str, t.Any], new: Mapping[str, t.Any]) -> Iterator[str]:
     state, peer = old["record"].get("state", ""), old["record"].get("peer", "")
     if state in (MOVING, MOVED) and peer != new["name"]:
-        yield f"{old['name']} is moved to {peer}. Go back first: move_back.yml -e move_from={old['name']} -e move_to={peer}"
+        pair = f"-e move_from={old['name']} -e move_to={peer}"
+        yield f"{old['name']} is moved to {peer}. Go back first: move_back.yml {pair}"
     elif state in (ARRIVING, RETURNED):
         yield f"{old['name']} does not serve, {peer} does. Name that in move_from"
     elif old["problem"] and state != MOVED:

@@ -50,7 +50,7 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
     found = [major for major in INSTALLED if major < newest]
     if not found:
         pytest.skip(f"this machine has no PostgreSQL older than {newest}")
-    folder = Path("/tmp") / f"openmates-older-{secrets.token_hex(4)}"  # noqa: S108 - a socket's path has to be short
+    folder = Path("/tmp") / f"openmates-older-{secrets.token_hex(4)}"
     folder.mkdir(mode=0o700)
     subprocess.run(["chown", OWNER, folder], check=True)
     server = Installed(INSTALLED[max(found)], folder)
@@ -60,7 +60,9 @@ def older(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
         server.run("pg_ctl", "start", "--wait", f"--pgdata={data}", f"--log={folder}/log", "-o", f"-k {folder} -h ''")
         yield server
     finally:
-        subprocess.run([server.programs / "pg_ctl", "stop", "-m", "immediate", "-D", data], user=OWNER, cwd="/", check=False)
+        subprocess.run(
+            [server.programs / "pg_ctl", "stop", "-m", "immediate", "-D", data], user=OWNER, cwd="/", check=False
+        )
         subprocess.run(["rm", "-r", folder], check=True)
 
 

@@ -18,9 +18,9 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.checks 
 from rendering import ROOT, templar
 
 sys.path.insert(0, str(ROOT / "roles/backup/files"))
-from openmates_backup import locks, run  # noqa: E402
-from openmates_backup.config import Config  # noqa: E402
-from openmates_backup.problem import Problem  # noqa: E402
+from openmates_backup import locks, run
+from openmates_backup.config import Config
+from openmates_backup.problem import Problem
 
 
 def side(name: str, state: str = "", peer: str = "", problem: str = "", **record: str) -> dict:

@@ -51,7 +51,8 @@ def main() -> int:
         note(lock, run)
         outcome, rebooting = INTERRUPTED, False
         with contextlib.suppress(Ended, ValueError):
-            emit("locked", left=left, move=record_of_move(Path(request["lock"])))
+            moved = record_of_move(Path(request["lock"]))
+            emit("locked", left=left, **({"move": moved} if moved else {}))
             line = json.loads(sys.stdin.buffer.readline())
             if line == REBOOT:
                 rebooting = True
