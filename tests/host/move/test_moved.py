@@ -166,13 +166,13 @@ def test_killed_in_the_pause_nobody_writes(both: Both) -> None:
     assert json.loads(both.old.on_host(f"cat {RECORD}"))["state"] == "moving"
 
 
-def test_the_way_back_from_the_pause(both: Both) -> None:
-    both.run("playbooks/move_back.yml", *both.pair)
+def test_the_way_back_from_the_pause_without_the_new_server(both: Both) -> None:
+    refused = both.run("playbooks/move_back.yml", *both.pair, "-e", f"move_lost={both.old.name}", good=False)
+    assert "Nothing was changed" in refused
+    both.run("playbooks/move_back.yml", *both.pair, "-e", f"move_lost={both.new.name}")
     assert both.ask(both.old)[0] == 200
     assert both.old.works("openmates-ready --wait 60")
     assert both.old.held() == both.before
-    refused = both.site(both.new, "-e", f"move_from={both.old.name}", good=False)
-    assert "was given up" in refused
 
 
 def test_everything_moves_while_a_client_asks(both: Both) -> None:
@@ -212,6 +212,19 @@ def test_nothing_starts_the_old_server_again(both: Both) -> None:
         assert not both.old.works(f"systemctl is-enabled {timer}")
 
 
+def test_a_websocket_is_passed_on(both: Both) -> None:
+    context = ssl.create_default_context(cafile=ROOT / ".lab/acme-root.crt")
+    opened = socket.create_connection((both.addresses[both.old.name], 443), 20)
+    with context.wrap_socket(opened, server_hostname=both.domain) as connection:
+        key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13"
+        upgrade = "Connection: Upgrade\r\nUpgrade: websocket"
+        head = f"GET /sample/websocket HTTP/1.1\r\nHost: {both.domain}\r\n{upgrade}\r\n{key}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(1000).startswith(b"HTTP/1.1 101 ")
+        connection.sendall(b"\x81\x82\0\0\0\0hi")  # a frame of text, masked with zeros
+        assert connection.recv(100) == b"\x81\x02hi"
+
+
 def test_challenges_reach_the_new_server(both: Both) -> None:
     challenge = "/.well-known/acme-challenge/of-the-new-server"
     client = http.client.HTTPConnection(both.addresses[both.old.name], 80, timeout=20)
@@ -233,4 +246,24 @@ def test_the_way_back_with_what_the_old_server_had(both: Both) -> None:
     assert both.ask(both.old)[0] == 200
     assert both.ask(both.new)[0] == 503
     assert both.new.on_host(CONTAINERS) == ""
+    assert "was given up" in both.site(both.new, good=False)
     assert "changed=0" in both.site(both.old)
+
+
+#: The new server has all data and is recorded as the one that serves; the old one is about to forward, or does.
+FORWARDING = Moment("caddy", "main.yml", "openmates.server.host_files", command=f"grep -q moved {RECORD}")
+
+
+def test_killed_after_the_restore_nothing_is_restored_again(both: Both) -> None:
+    refused = both.run("playbooks/move.yml", *both.pair, good=False)
+    assert f"-e restore_replace={both.new.name}" in refused and "serves as before" in refused
+    assert both.ask(both.old)[0] == 200
+    command = both.command("playbooks/move.yml", *both.pair, "-e", f"restore_replace={both.new.name}")
+    kill_at(FORWARDING, command, partial(Drill.works, both.old), ROOT, ENVIRONMENT)
+    both.new.on_host("docker exec openmates-cms-database-1 psql -U directus -qc 'delete from drill where id > 7'")
+    written = both.new.held()
+    assert written != both.before
+    shown = both.run("playbooks/move.yml", *both.pair)
+    assert "The data was moved by an earlier run" in shown
+    assert both.new.held() == written
+    assert both.ask(both.old)[0] == 200 and both.old.on_host(CONTAINERS) == ""
