@@ -175,6 +175,15 @@ backup-load: setup ## Prove that a backup and its proof do not slow down the api
 disk-full: lab-ready ## Prove that a full disk stops every verb and loses nothing, on lab host HOST=prod2, which must be provisioned
 	lab/progress.py disk-full lab/proofs.py run 'disk full' -- pytest -v --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/full_disk
 
+.PHONY: move-drill
+move-drill: lab-base ## Prove moves: lab hosts HOST=prod2 and MOVE_TO=real1 are made anew, and one moves to the other and back
+	ansible-playbook lab/playbooks/destroy.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2),$(or $(MOVE_TO),real1)
+	-docker volume rm --force openmates-lab-move
+	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2),$(or $(MOVE_TO),real1) \
+	  -e lab_backup_volume=openmates-lab-move
+	MOVE_TO=$(or $(MOVE_TO),real1) lab/progress.py move-drill lab/proofs.py run 'move drill' -- \
+	  pytest -v --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/move
+
 .PHONY: backup-tools
 backup-tools: lab-base
 	$(RUN) python lab/images.py build --no-push cms-database cache

@@ -19,6 +19,7 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 from ansible_collections.openmates.server.plugins.modules.change_lock import ARGUMENTS
+from ansible_collections.openmates.server.plugins.plugin_utils import move
 from ansible_collections.openmates.server.plugins.plugin_utils.change import holder
 from ansible_collections.openmates.server.plugins.plugin_utils.change.lifelines import LIFELINES, events
 from ansible_collections.openmates.server.plugins.plugin_utils.login import connection_as
@@ -69,6 +70,8 @@ class ActionModule(ActionBase):
             Display().warning(
                 f"{host}: an earlier run did not end: {told(event['left'])}. The history has it as interrupted."
             )
+        if moved := move.refusal(host, event.get("move") or {}, verb(self._task.get_path())):
+            return result | {"failed": True, "msg": f"{host} was not changed: {moved}"}
         return result | {"changed": False, "locked": True}
 
     def _request(self, arguments: dict) -> dict:

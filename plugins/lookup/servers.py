@@ -16,6 +16,7 @@ description:
   - Fails if Ansible ignores the ansible.cfg of the present directory, because any user may write to the directory.
   - Fails if the inventory has no server, or if C(--limit) selects none. A play without hosts would be green.
   - The limit itself is applied by Ansible.
+  - A playbook that imports another one for some of the servers names them in the variable C(servers_only).
 """
 
 EXAMPLES = r"""
@@ -63,6 +64,12 @@ class LookupModule(LookupBase):
                 f"The inventory {_sources(variables)} has a server named {odd[0]!r}. Name it with letters, digits, "
                 "dots, hyphens and underscores, and set its address in ansible_host"
             )
+        only = self._templar.template(variables.get("servers_only") or [])
+        if unknown := [name for name in only if name not in servers]:
+            raise AnsibleError(
+                f"The inventory {_sources(variables)} has no server {', '.join(unknown)}. Its servers are "
+                f"{', '.join(servers)}"
+            )
         # Before a play has its hosts, these are all hosts that the limit leaves.
         left = set(variables.get("ansible_play_batch", servers))
         if not left.intersection(servers):
@@ -70,7 +77,7 @@ class LookupModule(LookupBase):
                 f"--limit {variables.get('ansible_limit', '')} selects no server. "
                 f"The servers of the inventory {_sources(variables)} are {', '.join(servers)}"
             )
-        return servers
+        return list(only) or servers
 
 
 def _ignored_configuration() -> str:

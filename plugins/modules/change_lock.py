@@ -14,6 +14,8 @@ description:
   - When the run ends, a line with its outcome is added to the history. The callback plugin C(openmates_changes), beside
     this project's playbooks, reports the outcome. A run that is killed is recorded as C(interrupted).
   - Fails if another run has the lock, with who has it and since when.
+  - Fails on a server that was moved to another one, or whose move has not ended, in any playbook but those that go on
+    with it or start nothing. The server's own record says so, C(move.json) beside the lock.
   - Uses one more session of the SSH connection for as long as the run lasts.
   - A module of our own because a lock that a task leaves behind would outlive a run that is killed.
 options:

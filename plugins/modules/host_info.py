@@ -165,6 +165,12 @@ release:
     - Its C(overwritten) is whether the project has other files by now, which a run that did not end has left.
   type: dict
   returned: always
+move:
+  description:
+    - What the server has recorded of a move to or from another one, with C(state), C(peer) and C(addresses).
+    - Empty without a move.
+  type: dict
+  returned: always
 rollout:
   description: Whether containers are being replaced, by a run that is under way or was killed.
   type: bool
@@ -279,6 +285,15 @@ def newest_release(folder: Path, project: Path) -> dict:
     return {}
 
 
+def record(file: Path) -> dict:
+    """The content of a JSON file; empty if there is none."""
+    try:
+        found = json.loads(file.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """The files of the project, or of a release of it, by their path; what openmates-release leaves out is no part."""
     names = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
@@ -326,6 +341,7 @@ def main() -> None:
         timezone=zone.partition("zoneinfo/")[2],
         sysctl_later=sysctl.set_later(),
         backups=Path("/etc/systemd/system/openmates-backup.timer").exists(),
+        move=record(Path("/var/lib/openmates/move.json")),
         rollout=locked(Path("/run/openmates/rollout.lock")),
         release=newest_release(Path("/var/lib/openmates/releases"), Path(given["project_src"])),
         can=capabilities(),

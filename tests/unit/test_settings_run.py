@@ -628,9 +628,8 @@ ON_CONTROLLER = {"ansible.builtin.set_fact", "ansible.builtin.assert"}
 @pytest.mark.parametrize("verb", VERBS, ids=lambda path: path.name)
 def test_a_verb_is_for_the_servers_and_reads_the_settings_first(verb: Path) -> None:
     plays = [play for play in yaml.safe_load(verb.read_text()) if "ansible.builtin.import_playbook" not in play]
-    assert plays
-    for play in plays:
-        assert play["hosts"] == "{{ query('openmates.server.servers') }}"
+    assert plays and {play["hosts"] for play in plays} == {"{{ query('openmates.server.servers') }}"}
+    for play in plays[:1]:  # a later one goes on, after a playbook that is imported
         arguments, settings, *others = [task for task in play["tasks"] if not ON_CONTROLLER & task.keys()]
         assert settings["ansible.builtin.import_role"] == {
             "name": "settings",
@@ -644,7 +643,7 @@ def test_a_verb_is_for_the_servers_and_reads_the_settings_first(verb: Path) -> N
 @pytest.mark.parametrize("verb", VERBS, ids=lambda path: path.name)
 def test_a_verb_finds_the_login_user_before_it_connects(verb: Path) -> None:
     """Which also says why a server lets no one in. Ansible's own message is `UNREACHABLE`, with ssh's last words."""
-    for play in yaml.safe_load(verb.read_text()):
+    for play in yaml.safe_load(verb.read_text())[:1]:
         if not play.get("become"):
             continue
         assert play["gather_facts"] is False

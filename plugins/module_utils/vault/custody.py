@@ -42,8 +42,9 @@ def verdict(*, state: str, marker: str | None, keys_file: str, keys_present: boo
         if keys_present:
             raise vault.VaultProblem(
                 f"Vault is empty (uninitialised), yet {keys_file} holds the keys of an earlier one. Restore its"
-                " data with restore.yml, or with vault_restore.yml from a snapshot of Vault alone; or, if it is not"
-                " needed any more, move the keys file away and run again."
+                " data with restore.yml, have move.yml bring it from the server that has it, or, from a snapshot of"
+                " Vault alone, use vault_restore.yml. If it is not needed any more, move the keys file away and run"
+                " again."
             )
         return "init"
     if keys_present:

@@ -51,7 +51,8 @@ def main() -> int:
         note(lock, run)
         outcome, rebooting = INTERRUPTED, False
         with contextlib.suppress(Ended, ValueError):
-            emit("locked", left=left)
+            moved = record_of_move(Path(request["lock"]))
+            emit("locked", left=left, **({"move": moved} if moved else {}))
             line = json.loads(sys.stdin.buffer.readline())
             if line == REBOOT:
                 rebooting = True
@@ -109,6 +110,15 @@ def running(lock: int) -> dict:
     try:
         found = json.loads(os.pread(lock, 1 << 16, 0) or b"{}")
     except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def record_of_move(lock: Path) -> dict:
+    """What this server has recorded of a move to or from another one, beside its lock; empty without a move."""
+    try:
+        found = json.loads(lock.with_name("move.json").read_bytes())
+    except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
 

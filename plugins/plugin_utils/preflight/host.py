@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from ansible_collections.openmates.server.plugins.plugin_utils import move
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.docker import root_of
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, integer
 
@@ -67,7 +68,15 @@ def _holds(mount: str, directory: str) -> bool:
     return mount == "/" or directory == mount or directory.startswith(f"{mount.rstrip('/')}/")
 
 
+def check_moved(run: Preflight) -> Iterator[str]:
+    """A server that forwards to another one, or whose data is incomplete. The lock refuses it too, in real runs."""
+    name, record = str(run.host.get("name", "this server")), run.host.get("move") or {}
+    if not run.host.get("moving_now") and (moved := move.refusal(name, record)):
+        yield run.host_problem(moved, "See docs/move.md")
+
+
 CHECKS = (
+    check_moved,
     check_operating_system,
     check_architecture,
     check_disk,

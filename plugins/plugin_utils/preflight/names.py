@@ -44,7 +44,8 @@ def check_resolution(run: Preflight) -> Iterator[str]:
                 f"{name} does not resolve",
                 "Add an A record (and an AAAA record) that points to this host, then wait for it",
             )
-        elif not run.get("openmates_domain_elsewhere", False):
+        # A new server is provisioned while DNS still leads to the one that it replaces; move.yml compares the two.
+        elif not run.get("openmates_domain_elsewhere", False) and not run.host.get("replaces_another"):
             yield from _check_leads_here(run, setting, name, resolved)
 
 
@@ -52,7 +53,9 @@ def _check_leads_here(run: Preflight, setting: str, name: str, resolved: list[st
     own = {
         address_of(text) for key in ("all_ipv4_addresses", "all_ipv6_addresses") for text in run.facts.get(key) or []
     }
-    elsewhere = sorted({text for text in resolved if address_of(text) not in own})
+    # In a move, and until DNS has followed, the other server forwards requests to the one that serves.
+    forwarding = {address_of(text) for text in run.host.get("forwarding") or []}
+    elsewhere = sorted({text for text in resolved if address_of(text) not in own | forwarding})
     if elsewhere:
         mine = ", ".join(str(address) for address in sorted(own - {None}, key=str) if _is_public(address)) or "none"
         yield run.problem(

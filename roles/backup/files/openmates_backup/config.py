@@ -75,6 +75,11 @@ class Config:
         return self.state / "change.lock"
 
     @property
+    def move(self) -> Path:
+        """What playbooks/move.yml has recorded of this server."""
+        return self.state / "move.json"
+
+    @property
     def tags(self) -> str:
         """The tags of this environment's snapshots, as restic takes them for all of them."""
         return f"openmates,env={self.environment}"

@@ -19,6 +19,7 @@ try:
 except ImportError:  # on the host it is beside this package
     from file_lock import locked
 
+MOVE = "move"  # the playbook that has a backup made, and waits for it, so it changes nothing meanwhile
 PAUSE = 0.5  # seconds between two attempts
 
 
@@ -54,21 +55,28 @@ def _take(descriptor: int, wait: float) -> None:
         time.sleep(PAUSE)
 
 
-def change_under_way(change_lock: Path, rollout_lock: Path) -> str:
-    """What changes the server at the moment, empty if nothing does.
+def change_under_way(change_lock: Path, rollout_lock: Path, apart_from: str = "") -> str:
+    """What changes the server at the moment, empty if nothing does. `apart_from`: a playbook that may run.
 
     The change lock is touched only if a run is noted in it: a run that takes it just now must not be refused.
     """
     run = state.read(change_lock)
-    if run and locked(change_lock):
+    if run and run.get("verb") != apart_from and locked(change_lock):
         return f"{run.get('verb')} by {run.get('who')}, since {run.get('begun')}"
     return "a roll-out" if locked(rollout_lock) else ""
 
 
-def wait_for_runs(change_lock: Path, rollout_lock: Path, wait: float, every: float, say: Callable[[str], None]) -> None:
+def wait_for_runs(
+    change_lock: Path,
+    rollout_lock: Path,
+    wait: float,
+    every: float,
+    say: Callable[[str], None],
+    apart_from: str = "",
+) -> None:
     """Return once nothing changes the server. Raises Problem after `wait` seconds."""
     end, said = time.monotonic() + wait, ""
-    while run := change_under_way(change_lock, rollout_lock):
+    while run := change_under_way(change_lock, rollout_lock, apart_from):
         if time.monotonic() >= end:
             raise Problem(
                 f"The server is still being changed after {wait / 60:.0f} minutes: {run}. Nothing was done. Run"

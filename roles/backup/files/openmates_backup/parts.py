@@ -126,7 +126,7 @@ class Parts:
         live = {path.with_name(path.name + end) for path in self._sqlite_files() for end in SQLITE_BESIDE}
         names = ("cache", "lock", "last.json", "proof", "proof.json", "proof.running", "restore")
         own = {config.directory / name for name in names}
-        return {*live, *own, config.metrics, config.change_lock}
+        return {*live, *own, config.metrics, config.change_lock, config.move}
 
     @property
     def paths(self) -> list[Path]:

@@ -129,11 +129,11 @@ class Restore:
         for part in parts.values():
             if part.kind == DATABASE:
                 here, there = self.target.major(part, running, request.majors), part.about["major"]
-                if here is not None and here != there:
+                if here is not None and here < there:
                     yield (
-                        f"The snapshot's {part.name} is PostgreSQL {there}, and this server's is {here}. Set"
-                        f" openmates_services.{part.name}.image to a version of PostgreSQL {there}, run site.yml on a"
-                        " server without data, and restore there."
+                        f"The snapshot's {part.name} is PostgreSQL {there}, and this server's is {here}, which is older"
+                        f" and cannot read it. Set openmates_services.{part.name}.image to a version of PostgreSQL"
+                        f" {there} or later, run site.yml on a server without data, and restore there."
                     )
 
     def _held(self, held: list[str], request: Request) -> Iterator[str]:
@@ -282,6 +282,9 @@ class Restore:
         with self.opened():
             if not self._read_note().get("proven"):
                 raise Problem("The restore is not proven, so it has not ended. Run restore.yml again.")
+            # move.yml goes on from here: what this server writes from now on must not be replaced by another restore.
+            if move := state.read(self.config.move):
+                state.write(self.config.move, {**move, "restored": self._read_note()["snapshot"]})
             shutil.rmtree(self.folder / "files", ignore_errors=True)
             self.note.unlink()
             self.folder.rmdir()

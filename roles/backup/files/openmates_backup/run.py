@@ -19,6 +19,7 @@ from openmates_backup.repository import Repository
 LOGIN = "openmates-backup"
 PREFIX = "openmates_backup"
 LAST = "last.json"
+NOT_SERVING = ("moved", "returned")
 
 
 def say(text: str) -> None:
@@ -37,6 +38,10 @@ def back_up(config: Config, tell: Callable[[str], None] = say) -> dict[str, t.An
             " may be another one's. Run restore.yml again, or, if the data is to stay as it is now, remove"
             f" {config.restore_note}."
         )
+    if (move := state.read(config.move)).get("state") in NOT_SERVING:
+        raise Problem(
+            f"This server was moved: {move.get('peer')} serves, and is what has to be backed up. Nothing was done."
+        )
     with locks.exclusive(config.directory / "lock"), signals.raising(Problem, "The backup"):
         begun, found = time.time(), {}
         try:
@@ -50,7 +55,9 @@ def back_up(config: Config, tell: Callable[[str], None] = say) -> dict[str, t.An
 
 def steps(config: Config, found: dict[str, t.Any], tell: Callable[[str], None]) -> None:
     """All of it; `found` gets what is known so far. Raises Problem and OSError."""
-    locks.wait_for_runs(config.change_lock, config.rollout_lock, config.run_wait, config.look_every, tell)
+    locks.wait_for_runs(
+        config.change_lock, config.rollout_lock, config.run_wait, config.look_every, tell, apart_from=locks.MOVE
+    )
     with restic.opened(config, credentials.secrets(LOGIN)) as opened, staging(config):
         repository = Repository(config, opened)
         tell("the repository")
