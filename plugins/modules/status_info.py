@@ -82,6 +82,10 @@ maintenance:
   description: The flag of the maintenance state with C(owner), C(by), C(reason) and C(since); null while it is off.
   type: dict
   returned: always
+move:
+  description: What the server has recorded of a move to or from another one. Empty without a move.
+  type: dict
+  returned: always
 disks:
   description:
     - Each file system with a C(path) in it, the C(percent) used, the bytes C(free), and the C(days_left) until it is
@@ -136,6 +140,7 @@ BACKUP = "/usr/local/sbin/openmates-backup"
 FLAG = Path("/var/lib/openmates-maintenance/flag.json")
 HISTORY = Path("/var/log/openmates/history.jsonl")
 LOCK = Path("/var/lib/openmates/change.lock")
+MOVE = Path("/var/lib/openmates/move.json")
 
 
 def address_of(services: dict[str, list[dict]], name: str) -> str:
@@ -169,6 +174,7 @@ def read(given: dict) -> dict:
         "services": services,
         "services_problem": problem,
         "maintenance": flag._asdict() if flag else None,
+        "move": runs.record(MOVE),
         **{name: result.result() for name, result in results.items()},
     }
 

@@ -98,6 +98,30 @@ def test_a_healthy_server_has_no_faults_and_fits_one_screen(seen: dict) -> None:
     assert table[0] == "prod1 (prod): no faults; last run: site by root@controller 113 min ago, ok"
 
 
+@pytest.mark.parametrize(("state", "does"), [("moved", "forwards to it"), ("returned", "answers with 503")])
+def test_services_of_a_server_that_was_left_are_not_to_run(seen: dict, state: str, does: str) -> None:
+    seen["info"] |= {
+        "move": {"state": state, "peer": "prod2", "since": "2026-11-27T12:00:00Z"},
+        "services": {name: [container(name, state="exited")] for name in SERVICES},
+        "vault": {"state": "", "problem": "its container does not run", "token_seconds": None, "token_problem": ""},
+        "ready": answered(ready=False, maintenance=None, parts=[{"name": "health", "ok": False, "detail": "refused"}]),
+    }
+    assert texts(seen) == []
+    assert f"prod2 serves since 2026-11-27T12:00:00Z; this server {does}" in line(seen, "ready")
+    seen["info"]["failed_units"] = ["chrony.service"]
+    assert len(texts(seen)) == 1, "the rest of it is judged as ever"
+
+
+@pytest.mark.parametrize("state", ["moving", "arriving"])
+def test_a_move_that_has_not_ended_is_the_first_fault(seen: dict, state: str) -> None:
+    seen["info"] |= {
+        "move": {"state": state, "peer": "prod2", "since": "2026-11-27T12:00:00Z"},
+        "services": {"api": [container("api", state="exited")]},
+    }
+    first, *others = texts(seen)
+    assert "move.yml -e move_from=" in first and any("Service api" in text for text in others)
+
+
 def test_a_line_says_since_when_by_which_run_and_with_how_much_memory_a_service_runs(seen: dict) -> None:
     assert " ".join(line(seen, "api ").split()) == "api healthy 2 h site 13:20 500/1088 46 % 0 api:v0.14.0-alpha"
     assert "done" in line(seen, "cms-setup ")

@@ -1,6 +1,6 @@
 # Copyright: the openmates.server contributors
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The runs that changed this host, as their own records have them."""
+"""The runs that changed this host, and a move of it, as their own records have them."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def found(history: Path, lock: Path, locks: Path = Path("/proc/locks")) -> dict[
     except OSError:
         lines = []
     return {"ended": [entry for entry in map(_entry, lines) if entry], "running": _running(lock, locks)}
+
+
+def record(file: Path) -> dict[str, t.Any]:
+    """What a file with a JSON object has; empty without one."""
+    try:
+        return _entry(file.read_text(errors="replace"))
+    except OSError:
+        return {}
 
 
 def _running(lock: Path, locks: Path) -> dict[str, t.Any]:

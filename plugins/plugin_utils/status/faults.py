@@ -7,6 +7,7 @@ from __future__ import annotations
 import typing as t
 from collections.abc import Iterator, Mapping
 
+from ansible_collections.openmates.server.plugins.plugin_utils import move
 from ansible_collections.openmates.server.plugins.plugin_utils.status import services
 from ansible_collections.openmates.server.plugins.plugin_utils.status.times import duration, gigabytes, mebibytes
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.backup import problems_of_backup
@@ -20,7 +21,7 @@ TOKEN_SECONDS = 3 * DAY  # it is renewed at half of its time, which is 16 days
 ACTIVE, SEALED, EMPTY = "active", "sealed", "uninitialized"
 #: Where the explanation of other faults is looked for first. Those of services are in the order of their dependencies.
 RANKS = {
-    **{"docker": 0, "disk": 1, "memory": 2, "vault": 2, "service": 2, "maintenance": 3, "ready": 4},
+    **{"move": 0, "docker": 0, "disk": 1, "memory": 2, "vault": 2, "service": 2, "maintenance": 3, "ready": 4},
     **{"units": 5, "certificate": 6, "backup": 7, "reboot": 8},
 }
 
@@ -39,9 +40,22 @@ def line_of(service: str) -> str:
 
 def faults_of(seen: Mapping) -> list[Fault]:
     """All faults of a server, the cause first."""
-    parts = (_docker, _services, _disks, _maintenance, _ready, _units, _certificate, _backup, _reboot)
+    serving = (_move, _docker, _services, _maintenance, _ready, _backup)
+    parts = (*(() if left(seen["info"]) else serving), _disks, _units, _certificate, _reboot)
     found = [fault for part in parts for fault in part(seen)]
     return sorted(found, key=lambda fault: RANKS[fault.kind])  # stable: services stay in their order
+
+
+def left(info: Mapping) -> str:
+    """Which server serves in place of this one, on which nothing is to run; empty if this one does."""
+    record = info.get("move") or {}
+    return record.get("peer", "") if record.get("state") in (move.MOVED, move.RETURNED) else ""
+
+
+def _move(seen: Mapping) -> Iterator[Fault]:
+    """A move that has not ended."""
+    if text := move.refusal(seen["host"], seen["info"].get("move") or {}):
+        yield Fault("move", "ready", text)
 
 
 def _times(count: int) -> str:

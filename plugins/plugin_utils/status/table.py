@@ -7,8 +7,15 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 
+from ansible_collections.openmates.server.plugins.plugin_utils.move import MOVED
 from ansible_collections.openmates.server.plugins.plugin_utils.status import runs, services
-from ansible_collections.openmates.server.plugins.plugin_utils.status.faults import SEALED, Fault, faults_of, line_of
+from ansible_collections.openmates.server.plugins.plugin_utils.status.faults import (
+    SEALED,
+    Fault,
+    faults_of,
+    left,
+    line_of,
+)
 from ansible_collections.openmates.server.plugins.plugin_utils.status.times import duration, gigabytes, mebibytes
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.backup import Backups
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.results import Readiness
@@ -108,6 +115,9 @@ def _remedies(faults: list[Fault], line: str) -> Iterator[str]:
 
 
 def _ready(info: Mapping) -> str:
+    if peer := left(info):
+        forwards = "forwards to it" if info["move"]["state"] == MOVED else "answers with 503"
+        return f"{peer} serves since {info['move'].get('since')}; this server {forwards} (docs/move.md)"
     readiness = Readiness({"ready": info.get("ready")})
     maintenance = "MAINTENANCE: clients get 503" if info.get("maintenance") is not None else "no maintenance"
     if readiness.ok:
