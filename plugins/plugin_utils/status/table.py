@@ -117,7 +117,7 @@ def _remedies(faults: list[Fault], line: str) -> Iterator[str]:
 def _ready(info: Mapping) -> str:
     if peer := left(info):
         forwards = "forwards to it" if info["move"]["state"] == MOVED else "answers with 503"
-        return f"{peer} serves since {info['move'].get('since')}; this server {forwards} (docs/move.md)"
+        return f"{peer} serves since {info['move'].get('since')}; this server {forwards}"
     readiness = Readiness({"ready": info.get("ready")})
     maintenance = "MAINTENANCE: clients get 503" if info.get("maintenance") is not None else "no maintenance"
     if readiness.ok:
