@@ -624,6 +624,14 @@ def test_bad_settings_are_refused(environment: str, change: dict, place: str, wo
         assert len(value) < 5 or value.strip() not in found[0], "a message must not hold a secret"
 
 
+def test_the_disk_of_the_projects_directory_counts_wherever_that_is() -> None:
+    full = {"mount": "/srv", "size_total": 9 * 10**9, "size_available": 4 * 10**8}
+    facts = FACTS | {"mounts": [*FACTS["mounts"], full]}
+    assert problems(good("prod"), facts) == []
+    [found] = problems(good("prod") | {"openmates_directory": "/srv/openmates"}, facts)
+    assert "only 400 MB are free on the disk at /srv" in found
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

@@ -11,7 +11,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.preflight.docker 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, integer
 
 ARCHITECTURES = ("x86_64", "aarch64")
-WRITTEN = ("/etc", "/opt/openmates", "/usr/local", "/var/lib/openmates")
+WRITTEN = ("/etc", "/usr/local", "/var/lib/openmates")  # and openmates_directory
 
 
 def check_operating_system(run: Preflight) -> Iterator[str]:
@@ -47,7 +47,8 @@ def check_disk(run: Preflight) -> Iterator[str]:
             "Make room for at least 2 GB, e.g. with `sudo docker image prune`. With --all it removes the images that a"
             " rollback needs, too",
         )
-    others = {disk["mount"]: disk for disk in (_disk_of(run, directory) for directory in WRITTEN) if disk}
+    written = [*WRITTEN, str(run.get("openmates_directory") or "/")]
+    others = {disk["mount"]: disk for disk in (_disk_of(run, directory) for directory in written) if disk}
     others.pop(mount.get("mount"), None)
     for disk in others.values():
         free = integer(disk.get("size_available"))

@@ -130,6 +130,7 @@ def test_a_backup_stops_before_the_cache_writes_its_snapshot(server: Server, dis
     assert good.returncode == 0, good.stdout[-3000:]
     disk.fill(free_mb=100)
     before = state(server)
+    assert before["snapshots"], "the repository is where this test looks"
     done = play(server, "playbooks/backup.yml")
     assert done.returncode != 0
     found = re.search(rf"The disk of {DOCKER} has \d+ MiB free, and a backup needs \d+ MiB there", words(done))

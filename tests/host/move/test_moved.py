@@ -156,7 +156,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(both: Both) -> None:
 PAUSED = Moment("move", "stop.yml", "ansible.builtin.command")
 
 
-def test_killed_in_the_pause_nobody_writes(both: Both) -> None:
+def test_killed_in_the_pause_neither_server_writes(both: Both) -> None:
     kill_at(PAUSED, both.command("playbooks/move.yml", *both.pair), partial(Drill.works, both.old), ROOT, ENVIRONMENT)
     status, headers, _ = both.ask(both.old)
     assert status == 503 and headers["Retry-After"]
