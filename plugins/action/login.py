@@ -47,7 +47,8 @@ class ActionModule(ActionBase):
                 login = self._log_in(user, options | FRESH)
             tried[user] = login
             if login.worked:
-                return result | {"changed": False, "user": user}
+                arguments = self._connection.get_option("ssh_extra_args") or ""
+                return result | {"changed": False, "user": user, "ssh_extra_args": arguments}
             if ended_at_bastion(login.said) or not (login.refused or login.logged_in):
                 break  # another user would fail as well
         return result | {"failed": True, "msg": self._explain(tried, task_vars, arguments["bastion"])}

@@ -49,6 +49,10 @@ user:
   description: The first of the users that could log in.
   type: str
   returned: success
+ssh_extra_args:
+  description: The arguments for ssh, from the inventory and the playbooks, with which it logged in.
+  type: str
+  returned: success
 """
 
 from ansible.module_utils.basic import AnsibleModule

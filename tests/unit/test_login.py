@@ -15,6 +15,7 @@ from ansible.template import Templar, trust_as_template
 from ansible_collections.openmates.server.plugins.action import guarded_files, login
 from ansible_collections.openmates.server.plugins.plugin_utils.login import Login, attempt, command_line, last_words
 
+CONNECTION = yaml.safe_load((Path(__file__).parents[2] / "playbooks/group_vars/all/connection.yml").read_text())
 IN = Login(True, False, "")
 REFUSED = Login(False, True, "Permission denied (publickey)", "admin@a: Permission denied (publickey).")
 SILENT = Login(False, False, "Connection timed out")
@@ -96,6 +97,19 @@ def test_the_first_user_who_gets_in_is_the_answer(monkeypatch: pytest.MonkeyPatc
     assert who(monkeypatch, {"admin": IN})[0]["user"] == "admin"
     result, tried = who(monkeypatch, {"admin": REFUSED, "root": IN})
     assert (result["user"], tried, result["changed"]) == ("root", ["admin sudo -n true", "root true"], False)
+
+
+def test_the_tasks_that_follow_connect_with_the_arguments_that_worked(monkeypatch: pytest.MonkeyPatch) -> None:
+    option = Connection.get_option
+    monkeypatch.setattr(
+        Connection, "get_option", lambda self, name: "-o Tag=it" if name == "ssh_extra_args" else option(self, name)
+    )
+    found = who(monkeypatch, {"admin": IN})[0]
+    variables = {name: trust_as_template(text) for name, text in CONNECTION.items()}
+    templar = Templar(DataLoader(), variables | {"login_found": found, "openmates_ssh_bastion": "jump@b"})
+    assert templar.template(variables["ansible_ssh_extra_args"]) == "-o Tag=it"
+    first = Templar(DataLoader(), variables | {"openmates_ssh_bastion": "jump@b", "openmates_project_directory": "/p"})
+    assert "ProxyCommand=ssh -W [%h]:%p" in first.template(variables["ansible_ssh_extra_args"])
 
 
 @pytest.mark.parametrize("transport", ["local", "community.docker.docker"])
