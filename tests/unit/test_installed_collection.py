@@ -117,14 +117,27 @@ def project(home: Path) -> Operator:
     return operator
 
 
+def test_each_verb_is_found_by_its_name_and_selects_the_servers(project: Operator) -> None:
+    command = ["ansible-playbook", *(f"openmates.server.{verb}" for verb in SERVER_VERBS), "--list-hosts"]
+    listed = project.succeed(*command, "-i", "prod")
+    verbs = re.findall(r"^playbook: \S+/(\w+)\.yml$(.*?)(?=^playbook: |\Z)", listed, re.MULTILINE | re.DOTALL)
+    assert sorted(verb for verb, _ in verbs) == SERVER_VERBS
+    for verb, hosts in verbs:
+        assert re.search(r"hosts \(1\):\s+openmates-prod\b", hosts), verb
+
+
+def test_an_inventory_without_a_server_is_refused_by_each_verb(project: Operator) -> None:
+    assert "has no server" in project.refused("ansible-playbook", "openmates.server.verify", "-i", "localhost,")
+    for verb in SERVER_VERBS:
+        plays = yaml.safe_load((ROOT / f"playbooks/{verb}.yml").read_text())
+        selected = {play["hosts"] for play in plays if "hosts" in play}
+        assert selected == {"{{ query('openmates.server.servers') }}"}, verb
+
+
 @pytest.mark.parametrize("verb", SERVER_VERBS)
-def test_a_verb_is_found_by_its_name_and_selects_the_servers(project: Operator, verb: str) -> None:
-    command = ["ansible-playbook", f"openmates.server.{verb}"]
-    assert re.search(r"hosts \(1\):\s+openmates-prod\b", project.succeed(*command, "-i", "prod", "--list-hosts"))
-    assert "has no server" in project.refused(*command, "-i", "localhost,")
-    # The arguments are checked before a connection, and this one is wrong for each of them.
-    misspelt = project.refused(*command, "-i", "prod", "--tags", "stakc")
-    assert f"{command[1]} was not started" in misspelt
+def test_a_misspelt_tag_is_refused_before_a_connection(project: Operator, verb: str) -> None:
+    misspelt = project.refused("ansible-playbook", f"openmates.server.{verb}", "-i", "prod", "--tags", "stakc")
+    assert f"openmates.server.{verb} was not started" in misspelt
     assert "--tags stakc: no task has this tag." in misspelt
     assert ("Did you mean stack?" in misspelt) == (verb == "site")
 
