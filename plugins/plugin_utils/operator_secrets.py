@@ -37,6 +37,10 @@ TAIL = """
 # openmates_backup_sftp_key: |
 #   (the lines of the file, indented like this one)
 
+# What deploys the frontends on Vercel:
+# openmates_frontends:
+#   website: {deploy_hook: "https://..."}
+
 # Logins of registries whose images are not public:
 # openmates_registry_logins:
 #   ghcr.io: {username: ..., password: ...}

@@ -19,7 +19,7 @@ except ImportError:  # a later ansible-core may keep it elsewhere; messages then
     Origin = None
 
 #: The name of a field that holds a secret, of those that are in a mapping with others.
-SECRET_FIELD = re.compile(r"key|secret|token|passw|passphrase|credential|private", re.IGNORECASE)
+SECRET_FIELD = re.compile(r"key|secret|token|passw|passphrase|credential|private|hook", re.IGNORECASE)
 COLLECTION = Path(__file__).resolve().parents[3]
 
 
