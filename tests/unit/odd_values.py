@@ -41,6 +41,7 @@ UNUSED = {
         *("hcloud_token", "hcloud_server_type", "hcloud_location", "hcloud_image", "hcloud_ssh_keys"),
         "hcloud_reverse_dns",
     ),
+    "used by the controller, with Vercel": ("frontends",),
     "numbers": ("other_listeners",),
     "files that are included": ("hooks",),
     "compared with names of the project's": ("kept_packages", "hardening_without", "adopt_volumes"),
