@@ -53,6 +53,10 @@ export GREP
 status: $(VENV)/.complete ## Show the state of the servers of an inventory: ENV=prod HOST= FORMAT=json ARGS='-e name=value'
 	$(REPORT) playbooks/status.yml -i $(ENV) $(LIMIT) $(if $(FORMAT),-e format=$(FORMAT)) $(ARGS)
 
+.PHONY: drift
+drift: $(VENV)/.complete ## Show what of the servers differs from the inventory, changing nothing: ENV=prod HOST= FORMAT=json
+	$(REPORT) playbooks/drift.yml -i $(ENV) $(LIMIT) $(if $(FORMAT),-e format=$(FORMAT)) $(ARGS)
+
 .PHONY: logs
 logs: $(VENV)/.complete ## Show the log of a service: SERVICE=api SINCE=10m GREP='a regular expression' ENV=prod HOST= LINES=
 	$(REPORT) playbooks/logs.yml -i $(ENV) $(LIMIT) -e service=$(SERVICE) $(if $(SINCE),-e since=$(SINCE)) \

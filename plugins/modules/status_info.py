@@ -86,6 +86,10 @@ move:
   description: What the server has recorded of a move to or from another one. Empty without a move.
   type: dict
   returned: always
+drift:
+  description: What the last run of C(openmates.server.drift) found and when. Empty without one.
+  type: dict
+  returned: always
 disks:
   description:
     - Each file system with a C(path) in it, the C(percent) used, the bytes C(free), and the C(days_left) until it is
@@ -141,6 +145,7 @@ FLAG = Path("/var/lib/openmates-maintenance/flag.json")
 HISTORY = Path("/var/log/openmates/history.jsonl")
 LOCK = Path("/var/lib/openmates/change.lock")
 MOVE = Path("/var/lib/openmates/move.json")
+DRIFT = Path("/var/lib/openmates/drift.json")
 
 
 def address_of(services: dict[str, list[dict]], name: str) -> str:
@@ -175,6 +180,7 @@ def read(given: dict) -> dict:
         "services_problem": problem,
         "maintenance": flag._asdict() if flag else None,
         "move": runs.record(MOVE),
+        "drift": runs.record(DRIFT),
         **{name: result.result() for name, result in results.items()},
     }
 

@@ -77,7 +77,7 @@ def seen() -> dict:
         "expected_services": SERVICES,
         "domain": "api.prod1.example.test",
         "hints": {"vault": "site.yml unseals it"},
-        "commands": {"site": "ansible-playbook site.yml -i prod"},
+        "commands": {verb: f"ansible-playbook {verb}.yml -i prod" for verb in ("site", "drift")},
         "limits": {"disk_percent": 85, "certificate_days": 7},
     }
 
@@ -176,6 +176,11 @@ FAULTS = {
     "no certificate": ("certificate", {"problem": "no answer", "ends": None}, "api.prod1.example.test: no answer"),
     "backup": ("", {"backup": answered(age=30 * HOUR, proof={"age": 60})}, "The last good backup is 30 h old"),
     "reboot": ("reboot", {"required": True, "packages": ["libc6"]}, "A reboot is required by libc6"),
+    "drift": (
+        "",
+        {"drift": {"time": NOW - HOUR, "drift": [{"task": "ssh : Configure sshd", "names": ["/etc/ssh/x"]}]}},
+        "Drift: 1 task of site.yml would change it: ssh : Configure sshd. `ansible-playbook drift.yml",
+    ),
     "engine": ("", {"services_problem": "Docker does not run"}, "Docker does not run. "),
 }
 
@@ -188,6 +193,14 @@ def broken(seen: dict, place: str, values: dict) -> dict:
         there = there[int(name) if name.isdigit() else name]
     there.update(values)
     return changed
+
+
+def test_a_drift_check_counts_until_the_server_is_provisioned_again(seen: dict) -> None:
+    assert not any("drift" in found for found in table_of(seen))
+    none = broken(seen, "", {"drift": {"time": NOW - HOUR, "drift": []}})
+    assert not faults_of(none) and line(none, "drift").endswith("none, checked 60 min ago")
+    old = broken(seen, "", {"drift": {"time": NOW - 3 * HOUR, "drift": [{"task": "a", "names": []}]}})
+    assert not faults_of(old) and not any("drift" in found for found in table_of(old))
 
 
 @pytest.mark.parametrize("name", FAULTS)

@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 
 from ansible_collections.openmates.server.plugins.plugin_utils.move import MOVED
-from ansible_collections.openmates.server.plugins.plugin_utils.status import runs, services
+from ansible_collections.openmates.server.plugins.plugin_utils.status import drift, runs, services
 from ansible_collections.openmates.server.plugins.plugin_utils.status.faults import (
     SEALED,
     Fault,
@@ -100,6 +100,7 @@ def _server(seen: Mapping, faults: list[Fault]) -> Iterator[str]:
         "backups": _backups(info),
         "disk": _disk(info),
         "system": _system(info),
+        **_drift(info),
     }
     for name, text in rows.items():
         yield f"{'NOT OK' if any(fault.line == name for fault in faults) else 'ok':<7} {name:<12} {text}"
@@ -169,3 +170,12 @@ def _system(info: Mapping) -> str:
     count = f"{updates.get('packages')} updates, {updates.get('security')} for security"
     failed = f"{len(units)} FAILED UNITS" if units else "no failed units"
     return f"{failed}; {reboot}; {'updates not known: ' + updates['problem'] if updates.get('problem') else count}"
+
+
+def _drift(info: Mapping) -> dict[str, str]:
+    """The line of the last drift check, if there was one."""
+    checked = drift.last_check(info)
+    if not checked:
+        return {}
+    found = f"{drift.count(checked)} would change it" if checked["drift"] else "none"
+    return {"drift": f"{found}, checked {duration(info['time'] - checked['time'])} ago"}
