@@ -70,6 +70,12 @@ def sql(server, statement: str) -> str:
     return server.compose(f"exec -T cms-database psql -U directus -d directus -Atqc {shlex.quote(statement)}").strip()
 
 
+def login(server) -> dict:
+    """What the readiness probe reports of the api's login."""
+    report = json.loads(server.host.run("openmates-ready --json").stdout)
+    return next(part for part in report["parts"] if part["name"] == "directus_login")
+
+
 def test_a_changed_account_can_log_in_again_and_a_person_keeps_the_second_factor(server, admin):
     """`admin` logs in as the api does; the administrator is another account."""
     me = admin.call("GET", "/users/me")["id"]
@@ -77,8 +83,10 @@ def test_a_changed_account_can_log_in_again_and_a_person_keeps_the_second_factor
     sql(server, "update directus_users set tfa_secret = 'JBSWY3DPEHPK3PXP' where password is not null")
     try:
         assert admin.status("GET", "/users/me")[0] == 401
+        assert not login(server)["ok"]
         done = run(server)
         assert done.returncode == 0, done.stdout[-3000:]
+        assert login(server)["ok"], "the probe does not try the corrected account"
         assert admin.call("GET", "/users/me")["id"] == me
         kept = sql(server, "select email from directus_users where tfa_secret is not null").split()
         assert kept and not [address for address in kept if "+openmates@" in address]
