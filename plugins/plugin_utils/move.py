@@ -14,7 +14,8 @@ REPOSITORY = "openmates_backup_repository"
 
 #: What a server records of itself, each with what that means for an operator. The record is missing before a move.
 MOVING, MOVED = "moving", "moved"  # on the server that is left: its writing is paused; it forwards to the new one
-ARRIVING, ARRIVED, RETURNED = "arriving", "arrived", "returned"  # on the new one
+#: On the new one: it has a copy while the old one serves; it gets the rest; it serves; it was given up.
+PREPARING, ARRIVING, ARRIVED, RETURNED = "preparing", "arriving", "arrived", "returned"
 #: Verbs that go on with a move, end it, or start nothing.
 ALLOWED = ("move", "move_back", "remove", "maintenance", "keys_check")
 
@@ -36,6 +37,8 @@ def refusal(host: str, record: Mapping[str, t.Any], verb: str = "") -> str:
         f" {peer}. The way back: {back}",
         ARRIVING: f"{host} receives the data of {peer} since {since}, which has not ended. Run this to go on: {again}."
         f" Or this to serve from {peer} again: {back}",
+        PREPARING: f"{host} holds a copy of {peer}'s data, made for a move since {since}, and serves no one: {peer}"
+        f" serves. Run this to go on: {again}. Or give the copy up: remove.yml --limit {host} -e remove_data={host}",
         RETURNED: f"{host} was given up on {since}, and {peer} serves. What {host} holds is out of date. Remove it with"
         f" remove.yml --limit {host} -e remove_data={host}, or move again: {again}",
     }.get(state, f"{host} has an unknown record of a move: {state}. Update this project to the version that made it")
@@ -56,7 +59,7 @@ def plan(old: Mapping[str, t.Any], new: Mapping[str, t.Any]) -> dict[str, t.Any]
         "problems": [*_settings(old, new), *_old(old, new), *_new(old, new)],
         # From the end of the restore on the new server writes: restoring again would lose that.
         "restore": not (begun and received.get("restored", "") == recorded.get("snapshot", "-")),
-        "replace": received.get("state") == ARRIVING,
+        "replace": received.get("state") in (PREPARING, ARRIVING),
     }
 
 
@@ -81,7 +84,7 @@ def _old(old: Mapping[str, t.Any], new: Mapping[str, t.Any]) -> Iterator[str]:
     if state in (MOVING, MOVED) and peer != new["name"]:
         pair = f"-e move_from={old['name']} -e move_to={peer}"
         yield f"{old['name']} is moved to {peer}. Go back first: move_back.yml {pair}"
-    elif state in (ARRIVING, RETURNED):
+    elif state in (PREPARING, ARRIVING, RETURNED):
         yield f"{old['name']} does not serve, {peer} does. Name that in move_from"
     elif old["problem"] and state != MOVED:
         yield f"{old['name']} cannot be moved: {old['problem']}. Repair it with site.yml first"
@@ -94,5 +97,5 @@ def _new(old: Mapping[str, t.Any], new: Mapping[str, t.Any]) -> Iterator[str]:
             f"{new['name']} cannot receive anything: {new['problem']}. Provision it first: bootstrap.yml"
             f" --limit {new['name']} -e move_from={old['name']}. It ends where Vault is empty"
         )
-    elif state == MOVING or (state in (MOVED, ARRIVING) and peer != old["name"]):
+    elif state == MOVING or (state in (MOVED, PREPARING, ARRIVING) and peer != old["name"]):
         yield f"{new['name']} takes part in another move, with {peer}. End that first"

@@ -49,7 +49,7 @@ def faults_of(seen: Mapping) -> list[Fault]:
 def left(info: Mapping) -> str:
     """Which server serves in place of this one, on which nothing is to run; empty if this one does."""
     record = info.get("move") or {}
-    return record.get("peer", "") if record.get("state") in (move.MOVED, move.RETURNED) else ""
+    return record.get("peer", "") if record.get("state") in (move.MOVED, move.PREPARING, move.RETURNED) else ""
 
 
 def _move(seen: Mapping) -> Iterator[Fault]:

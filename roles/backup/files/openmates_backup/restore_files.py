@@ -36,15 +36,18 @@ def have_volume(config: Config, name: str) -> Path:
 
 
 def restore_volume(
-    opened: Restic, config: Config, snapshot: str, part: Part, staged: Mapping[str, Path]
+    opened: Restic, config: Config, snapshot: str, part: Part, staged: Mapping[str, Path], how: str = "--verify"
 ) -> dict[str, t.Any]:
-    """Make a volume what it was, byte by byte, with owners and modes. Raises Problem and OSError."""
+    """Make a volume what it was, byte by byte, with owners and modes. `how`: restic's option for files that are there.
+
+    Raises Problem and OSError.
+    """
     folder, source = have_volume(config, part.name), part.about["path"]
     root, empty = directory_in(opened, snapshot, source)
     if empty:  # restic deletes nothing then
         remove_contents(folder)
     else:
-        opened.call("restore", f"{snapshot}:{source}", f"--target={folder}", "--delete", "--verify", "--no-lock")
+        opened.call("restore", f"{snapshot}:{source}", f"--target={folder}", "--delete", how, "--no-lock")
     take_owner(folder, root)
     for name, copy in part.about["sqlite"].items():
         put_file(staged[copy["file"]], folder / name, SQLITE_MODE)
