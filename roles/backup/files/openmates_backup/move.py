@@ -111,18 +111,17 @@ def take_over(config: Config, snapshot: str, tell: Callable[[str], None]) -> dic
             found, restart = _replace(config, opened, restore, snapshot, parts)
         note["done"] = {name: {**restore.shown(part), **found[name]} for name, part in parts.items()}
         state.write(config.restore_note, note)
-    containers = Containers(config.project)
+    caches = [name for name, part in parts.items() if part.kind == CACHE]
     with clock.step("starting cache and Directus" if restart else "starting the cache"):
-        start(config, [part.name for part in parts.values() if part.kind == CACHE])
-        for part in parts.values():
-            if part.kind == CACHE:
-                _until(lambda part=part: Cache(containers, part.name).ask("PING") == "PONG", f"The service {part.name} did not answer")
+        start(config, caches)
+        for name in caches:
+            _until(lambda name=name: Cache(Containers(config.project), name).ask("PING") == "PONG", name)
         if restart:
             start(config, [CMS[0]])
-        _until(lambda: answers(Containers(config.project), *CMS), "Directus did not answer")
+        _until(lambda: answers(config, *CMS), CMS[0])
     with clock.step("starting the api"):
         start(config, [API[0]])
-        _until(lambda: answers(Containers(config.project), *API), "The api did not answer")
+        _until(lambda: answers(config, *API), API[0])
     with clock.step("asking whether it is ready"):
         _check_ready()
     # From here on what this server writes must not be replaced by another restore.
@@ -231,9 +230,9 @@ def start(config: Config, services: t.Collection[str]) -> None:
         commands.output(["docker", "start", *found], f"Starting {', '.join(sorted(services))}")
 
 
-def answers(containers: Containers, service: str, port: int, path: str) -> bool:
+def answers(config: Config, service: str, port: int, path: str) -> bool:
     """Raises Problem if it does not run."""
-    connection = http.client.HTTPConnection(containers.address(service), port, timeout=10)
+    connection = http.client.HTTPConnection(Containers(config.project).address(service), port, timeout=10)
     try:
         connection.request("GET", path)
         return connection.getresponse().status == 200
@@ -243,12 +242,12 @@ def answers(containers: Containers, service: str, port: int, path: str) -> bool:
         connection.close()
 
 
-def _until(true: Callable[[], bool], what: str) -> None:
-    """Raises Problem if it does not become true in time."""
+def _until(works: Callable[[], bool], service: str) -> None:
+    """Raises Problem if a service does not work in time."""
     end, reason = time.monotonic() + SECONDS, ""
     while time.monotonic() < end:
         try:
-            if true():
+            if works():
                 return
         except Problem as problem:
             reason = f" {problem}"
