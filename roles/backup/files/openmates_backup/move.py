@@ -252,9 +252,7 @@ def _until(works: Callable[[], bool], service: str) -> None:
         except Problem as problem:
             reason = f" {problem}"
         time.sleep(PAUSE)
-    raise Problem(
-        f"After {SECONDS:.0f} s it is still not the case that {what}.{reason} See its log, and run this again."
-    )
+    raise Problem(f"{service} does not answer after {SECONDS:.0f} s.{reason} See its log, and run this again.")
 
 
 def _check_ready() -> None:
