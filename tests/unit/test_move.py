@@ -72,7 +72,7 @@ def test_a_repeated_move_goes_on_where_it_was(old: dict, new: dict, restore: boo
         (side("a", "moving", "c"), side("b"), "move_back.yml -e move_from=a -e move_to=c"),
         (side("a", "moved", "c"), side("b"), "a is moved to c"),
         (side("a", "returned", "c"), side("b"), "a does not serve, c does"),
-        (side("a", problem="it has no Compose files"), side("b"), "Repair it with site.yml"),
+        (side("a", problem="it has no Compose files"), side("b"), "Repair it with `site.yml`"),
         (side("a"), side("b", problem="it has no Compose files"), "bootstrap.yml --limit b -e move_from=a"),
         (side("a"), side("b", "arriving", "c"), "b takes part in another move, with c"),
         (side("a"), side("b", "preparing", "c"), "b takes part in another move, with c"),
@@ -111,6 +111,17 @@ def test_no_verb_changes_a_server_that_does_not_serve(state: str, words: str) ->
     assert any(words in problem for problem in preflight_problems({}, host_state=seen))
     in_a_move = preflight_problems({}, host_state={**seen, "moving_now": True})
     assert not any(words in problem for problem in in_a_move)
+
+
+def test_a_remedy_is_the_command_with_the_inventory() -> None:
+    record = {"state": "moved", "peer": "prod2", "since": "2026-11-27T03:00:00+00:00"}
+    command = "ansible-playbook playbooks/move_back.yml -i prod"
+    commands = {"move_back": command, "site": "ansible-playbook site.yml -i prod"}
+    wanted = f"`{command} -e move_from=prod1 -e move_to=prod2`"
+    assert wanted in move.refusal("prod1", record, command=move.from_table(commands))
+    [problem] = preflight_problems({}, host_state={"name": "prod1", "move": record, "commands": commands})
+    assert wanted in problem
+    assert "`ansible-playbook site.yml -i prod`" in str(move.plan(side("a", problem="it is off"), side("b"), commands))
 
 
 @pytest.mark.parametrize("record", [{}, {"state": "arrived", "peer": "prod2"}])

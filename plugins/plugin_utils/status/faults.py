@@ -54,7 +54,8 @@ def left(info: Mapping) -> str:
 
 def _move(seen: Mapping) -> Iterator[Fault]:
     """A move that has not ended."""
-    if text := move.refusal(seen["host"], seen["info"].get("move") or {}):
+    commands = move.from_table(seen.get("commands") or {})
+    if text := move.refusal(seen["host"], seen["info"].get("move") or {}, command=commands):
         yield Fault("move", "ready", text)
 
 
