@@ -30,7 +30,6 @@ from openmates_backup.repository import Repository
 from openmates_backup.restic import Restic
 from openmates_backup.restore import Restore, same
 from openmates_backup.restore_parts import CACHE, DATABASE, FILES, MONITORING, STORES, VAULT, Part, parts_of
-from openmates_backup.restore_target import Target
 
 MOVING, ARRIVING = "moving", "arriving"
 API, CMS = ("api", 8000, "/v1/health"), ("cms", 8055, "/server/ping")
@@ -69,7 +68,8 @@ def hand_over(config: Config, tell: Callable[[str], None]) -> dict[str, t.Any]:
     lock = locks.exclusive(config.directory / "lock", config.lock_wait)
     with lock, restic.opened(config, credentials.secrets(run.LOGIN)) as opened, run.staging(config):
         with clock.step("stopping services"):
-            stop(config, set(Target(config).running()) - {*STORES, *MONITORING})
+            stop(config, lambda service: service not in (*STORES, *MONITORING, CMS[0]))
+            stop(config, lambda service: service == CMS[0])  # requests that end meanwhile need it
         parts = Parts(config, credentials.secrets(VAULT_LOGIN), lambda _: None)
         with clock.step("copying databases, cache and Vault"):
             manifest = parts.collect()
@@ -81,7 +81,7 @@ def hand_over(config: Config, tell: Callable[[str], None]) -> dict[str, t.Any]:
 
 def prepare(config: Config) -> dict[str, t.Any]:
     """On the new server: stop what would write to the volumes that are about to be replaced."""
-    stop(config, set(Target(config).running()) & set(STOPPED))
+    stop(config, lambda service: service in STOPPED)
     return {}
 
 
@@ -113,14 +113,14 @@ def take_over(config: Config, snapshot: str, tell: Callable[[str], None]) -> dic
         state.write(config.restore_note, note)
     caches = [name for name, part in parts.items() if part.kind == CACHE]
     with clock.step("starting cache and Directus" if restart else "starting the cache"):
-        start(config, caches)
+        start(config, lambda service: service in caches)
         for name in caches:
             _until(lambda name=name: Cache(Containers(config.project), name).ask("PING") == "PONG", name)
         if restart:
-            start(config, [CMS[0]])
+            start(config, lambda service: service == CMS[0])
         _until(lambda: answers(config, *CMS), CMS[0])
     with clock.step("starting the api"):
-        start(config, [API[0]])
+        start(config, lambda service: service == API[0])
         _until(lambda: answers(config, *API), API[0])
     with clock.step("asking whether it is ready"):
         _check_ready()
@@ -150,7 +150,7 @@ def _replace(
             if part.kind == DATABASE:
                 restart = _outdated(Databases(restore.target.containers, name), part) or restart
         if restart:
-            stop(config, {CMS[0]})
+            stop(config, lambda service: service == CMS[0])
         for name, part in parts.items():
             if part.kind == CACHE or part.kind == DATABASE:
                 found[name] = timed(lambda part=part: restore.put_part(opened, snapshot, part))
@@ -181,12 +181,13 @@ def remembered(table: str) -> bool:
 
 def _fetched(config: Config, opened: Restic, snapshot: str) -> dict[str, t.Any]:
     """Fetch everything that was made for the snapshot, with one call; its manifest. Raises Problem and OSError."""
-    folder, fetched = config.restoring / "files", config.restoring / "fetched"
+    folder = config.restoring / "files"
+    fetched = folder / "fetched"
     if state.read(folder / MANIFEST).get("snapshot") == snapshot:
         return state.read(folder / MANIFEST)["manifest"]
-    for path in (folder, fetched):
-        shutil.rmtree(path, ignore_errors=True)
-        path.mkdir(mode=0o700, parents=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in (config.restoring, folder, fetched):
+        path.mkdir(mode=0o700, exist_ok=True)
     opened.call("restore", f"{snapshot}:{config.staging}", f"--target={fetched}", "--no-lock")
     manifest = json.loads((fetched / MANIFEST).read_text())
     for part in parts_of(manifest, config).values():
@@ -209,25 +210,25 @@ def _placed(config: Config, manifest: Mapping[str, t.Any], copy: Mapping[str, t.
 # ---------------------------------------------------------------- services
 
 
-def _identities(config: Config, services: t.Collection[str], *options: str) -> list[str]:
-    """The containers of services, without those of `compose run`. Raises Problem."""
-    shown = '{{.Label "com.docker.compose.service"}} {{.Label "com.docker.compose.oneoff"}} {{.ID}}'
+def _containers(config: Config, wanted: Callable[[str], bool], *options: str) -> list[str]:
+    """The ids of the containers of services, without those of `compose run`. Raises Problem."""
+    shown = '{{.ID}} {{.Label "com.docker.compose.service"}} {{.Label "com.docker.compose.oneoff"}}'
     command = ["docker", "ps", *options, f"--filter=label=com.docker.compose.project={config.project}"]
     lines = commands.output([*command, f"--format={shown}"], "Asking Docker for its containers").decode().splitlines()
     rows = [line.split() for line in lines]
-    return [row[-1] for row in rows if row[0] in services and row[1] != "True"]
+    return [identity for identity, service, oneoff in rows if wanted(service) and oneoff != "True"]
 
 
-def stop(config: Config, services: t.Collection[str]) -> None:
-    """All at once, each with the time that it has to finish requests. Raises Problem."""
-    if found := _identities(config, services):
-        commands.output(["docker", "stop", *found], f"Stopping {', '.join(sorted(services))}")
+def stop(config: Config, wanted: Callable[[str], bool]) -> None:
+    """All of these services at once, each with the time that it has to finish requests. Raises Problem."""
+    if found := _containers(config, wanted):
+        commands.output(["docker", "stop", *found], "Stopping services")
 
 
-def start(config: Config, services: t.Collection[str]) -> None:
+def start(config: Config, wanted: Callable[[str], bool]) -> None:
     """Raises Problem."""
-    if found := _identities(config, services, "--all"):
-        commands.output(["docker", "start", *found], f"Starting {', '.join(sorted(services))}")
+    if found := _containers(config, wanted, "--all"):
+        commands.output(["docker", "start", *found], "Starting services")
 
 
 def answers(config: Config, service: str, port: int, path: str) -> bool:
