@@ -30,9 +30,7 @@ def from_table(table: Mapping[str, str]) -> Callable[[str], str]:
     return lambda verb: table.get(verb) or playbook(verb)
 
 
-def refusal(
-    host: str, record: Mapping[str, t.Any], verb: str = "", command: Callable[[str], str] = playbook
-) -> str:
+def refusal(host: str, record: Mapping[str, t.Any], verb: str = "", command: Callable[[str], str] = playbook) -> str:
     """Why a verb must not change this server, and the remedy; empty if it may. ``command``: how a verb is run."""
     state = record.get("state", "")
     if state in ("", ARRIVED) or verb in ALLOWED:
