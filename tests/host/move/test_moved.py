@@ -14,6 +14,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -164,6 +165,29 @@ class Writer:
     def acknowledged(self) -> set[str]:
         self.output.seek(0)
         return set(self.output.read().split())
+
+
+class Late(threading.Thread):
+    """Does something on the old server as soon as the new one is about to receive the copy."""
+
+    def __init__(self, both: Both, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.both, self.work, self.done, self.ended = both, work, False, threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(2):
+            if self.both.new.works(f"grep -q preparing {RECORD}"):
+                self.work()
+                self.done = True
+                return
+
+    def __enter__(self) -> Late:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        self.join(60)
 
 
 @pytest.fixture(scope="module")
@@ -365,7 +389,15 @@ def test_killed_after_the_restore_nothing_is_restored_again(both: Both) -> None:
     refused = both.run("playbooks/move.yml", *both.pair, good=False)
     assert f"-e restore_replace={both.new.name}" in refused and "serves as before" in refused
     assert both.ask(both.old)[0] == 200
-    killed(both, FORWARDED, both.old, "-e", f"restore_replace={both.new.name}")
+    key = {"data": {"key": "of a chat that began after the copy"}}
+    late = Late(both, lambda: both.old.vault("PUT", "kv/data/chat-aes-keys/late", key, both.old.token()))
+    with late:
+        killed(both, FORWARDED, both.old, "-e", f"restore_replace={both.new.name}")
+    assert late.done
+    token = both.new.token()
+    assert both.new.vault("GET", "kv/data/chat-aes-keys/late", None, token)[1]["data"]["data"] == key["data"]
+    assert token != both.old.token()
+    assert both.new.vault("GET", "auth/token/lookup-self", None, both.old.token())[0] == 403
     both.new.on_host("docker exec openmates-cms-database-1 psql -U directus -qc 'delete from drill where id > 7'")
     written = both.new.held()
     assert written != both.before
