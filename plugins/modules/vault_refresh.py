@@ -47,7 +47,10 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-# Only whether it was changed.
+bytes:
+  description: The size of the snapshot that Vault took.
+  returned: success, but in check mode
+  type: int
 """
 
 import pathlib
@@ -90,7 +93,7 @@ def refresh(module: AnsibleModule) -> dict:
             f"Vault does not take the snapshot (status {answer.status_code}): {answer.text.strip()}"
         )
     open_again(client, params, root)
-    return {"changed": True}
+    return {"changed": True, "bytes": len(content)}
 
 
 def open_again(client: vault.hvac.Client, params: dict, root: str) -> None:
