@@ -139,11 +139,18 @@ def _replace(
         return {**work(), "seconds": round(time.monotonic() - begun, 1)}
 
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        files = {
-            name: pool.submit(timed, lambda part=part: _put_files(config, opened, restore, snapshot, part))
-            for name, part in parts.items()
-            if part.kind == FILES
-        }
+        volumes = {name: part for name, part in parts.items() if part.kind == FILES}
+        paths = [part.about["path"] for part in volumes.values()]
+        sources = pool.submit(restore_files.directories_in, opened, snapshot, paths)
+
+        def put_files(part: Part) -> dict[str, t.Any]:
+            staged = {copy["file"]: restore.place(part, copy) for copy in part.copies}
+            about = sources.result()[part.about["path"]]
+            # The earlier copy was verified: files with its size and time are the same.
+            how = "--overwrite=if-changed"
+            return restore_files.restore_volume(opened, config, snapshot, part, staged, about, how)
+
+        files = {name: pool.submit(timed, lambda part=part: put_files(part)) for name, part in volumes.items()}
         found: dict[str, dict[str, t.Any]] = {VAULT: {"index": parts[VAULT].about["index"], "seconds": 0.0}}
         restart = False
         for name, part in parts.items():
@@ -155,12 +162,6 @@ def _replace(
             if part.kind == CACHE or part.kind == DATABASE:
                 found[name] = timed(lambda part=part: restore.put_part(opened, snapshot, part))
         return found | {name: future.result() for name, future in files.items()}, restart
-
-
-def _put_files(config: Config, opened: Restic, restore: Restore, snapshot: str, part: Part) -> dict[str, t.Any]:
-    """A volume that has an earlier copy, which was verified: files with the same size and time are those."""
-    staged = {copy["file"]: restore.place(part, copy) for copy in part.copies}
-    return restore_files.restore_volume(opened, config, snapshot, part, staged, "--overwrite=if-changed")
 
 
 def _outdated(databases: Databases, part: Part) -> bool:
