@@ -8,6 +8,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import socket
 import ssl
 import subprocess
@@ -88,26 +89,34 @@ class Client(threading.Thread):
     def __init__(self, both: Both, answers: list[tuple[float, str, bool]], ended: threading.Event) -> None:
         super().__init__(daemon=True)
         self.both, self.answers, self.ended = both, answers, ended
+        self.connection: http.client.HTTPSConnection | None = None
 
     def run(self) -> None:
-        number, connection = 0, None
+        number = 0
         while not self.ended.wait(EVERY):
             number += 1
-            method, path = ("GET", "/whoami") if number % 2 else ("POST", "/received")
             at = time.time()
             try:
-                connection = connection or self.both.connection(self.both.old)
-                connection.request(method, path, body=b"x" * 2000 if method == "POST" else None)
-                answer = connection.getresponse()
-                answer.read()
-                self.answers.append((at, str(answer.status), "Retry-After" in answer.headers))
-                if answer.will_close:
-                    connection = connection.close()
+                self.answers.append((at, *self.ask(*(("GET", "/whoami"), ("POST", "/received"))[number % 2])))
             except (OSError, http.client.HTTPException) as error:
-                connection = connection.close() if connection else None
-                if number > 1 and isinstance(error, http.client.RemoteDisconnected) and method == "GET":
-                    continue  # it was closed while idle, as clients of HTTP have to expect
-                self.answers.append((at, f"{method} {error!r}", False))
+                self.answers.append((at, repr(error), False))
+                self.close()
+
+    def ask(self, method: str, path: str) -> tuple[str, bool]:
+        if self.connection and select.select([self.connection.sock], [], [], 0)[0]:
+            self.close()  # the server has closed it while it was idle, as Caddy does when it loads a configuration
+        self.connection = self.connection or self.both.connection(self.both.old)
+        self.connection.request(method, path, body=b"x" * 2000 if method == "POST" else None)
+        answer = self.connection.getresponse()
+        answer.read()
+        if answer.will_close:
+            self.close()
+        return str(answer.status), "Retry-After" in answer.headers
+
+    def close(self) -> None:
+        if self.connection:
+            self.connection.close()
+        self.connection = None
 
 
 class Clients:
