@@ -41,7 +41,7 @@ def refusal(host: str, record: Mapping[str, t.Any], verb: str = "", command: Cal
     again, back = f"`{command('move')} {pair}`", f"`{command('move_back')} {pair}`"
     remove = f"`{command('remove')} --limit {host} -e remove_data={host}`"
     return {
-        MOVING: f"{host} is being moved to {peer}, and writes nothing since {since}. Run this to go on: {again}. Or"
+        MOVING: f"{host} is being moved to {peer} since {since}, which has not ended. Run this to go on: {again}. Or"
         f" this to serve from {host} again: {back}",
         MOVED: f"{host} was moved to {peer} on {since} and forwards requests to it. If it started its services, two"
         f" servers would write. Name {peer} with --limit, and remove {host} from the inventory once DNS leads to"
