@@ -180,13 +180,16 @@ disk-full: lab-ready ## Prove that a full disk stops every verb and loses nothin
 	lab/progress.py disk-full lab/proofs.py run 'disk full' -- pytest -v --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/full_disk
 
 .PHONY: move-drill
-move-drill: lab-base ## Prove moves: lab hosts HOST=prod2 and MOVE_TO=real1 are made anew, and one moves to the other and back
-	ansible-playbook lab/playbooks/destroy.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2),$(or $(MOVE_TO),real1)
-	-docker volume rm --force openmates-lab-move
-	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2),$(or $(MOVE_TO),real1) \
-	  -e lab_backup_volume=openmates-lab-move
+move-drill: lab-base ## Prove moves: lab hosts HOST=prod2 and MOVE_TO=real1 are made anew, and one moves to the other and back; AGAIN=1: from the beginning
+	$(if $(AGAIN),rm -f .lab/move-drill.json)
+	test -e .lab/move-drill.json || { \
+	  ansible-playbook lab/playbooks/destroy.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2),$(or $(MOVE_TO),real1) && \
+	  { docker volume rm --force openmates-lab-move || true; } && \
+	  ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2),$(or $(MOVE_TO),real1) \
+	    -e lab_backup_volume=openmates-lab-move; }
 	MOVE_TO=$(or $(MOVE_TO),real1) lab/progress.py move-drill lab/proofs.py run 'move drill' -- \
-	  pytest -v --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/move
+	  pytest -v -x --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/move
+	rm -f .lab/move-drill.json # it passed: the next one begins anew
 
 .PHONY: backup-tools
 backup-tools: lab-base

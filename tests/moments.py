@@ -77,7 +77,7 @@ MOMENTS = [
         command="test -e /etc/credstore.encrypted/openmates-vault-api",
         worst=True,
     ),
-    Moment("vault", "main.yml", MODULE + "vault_host"),
+    Moment("vault", "units.yml", MODULE + "vault_host"),
     Moment(
         *("stack", "up.yml", "community.docker.docker_compose_v2"),
         command="docker ps --all | grep -q cms-setup",

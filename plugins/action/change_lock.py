@@ -10,6 +10,7 @@ import socket
 import subprocess
 import tempfile
 import typing as t
+from functools import partial
 from pathlib import Path
 
 from ansible import constants as C
@@ -19,7 +20,7 @@ from ansible.plugins.action import ActionBase
 from ansible.plugins.connection import ConnectionBase
 from ansible.utils.display import Display
 from ansible_collections.openmates.server.plugins.modules.change_lock import ARGUMENTS
-from ansible_collections.openmates.server.plugins.plugin_utils import move
+from ansible_collections.openmates.server.plugins.plugin_utils import commands, move
 from ansible_collections.openmates.server.plugins.plugin_utils.change import holder
 from ansible_collections.openmates.server.plugins.plugin_utils.change.lifelines import LIFELINES, events
 from ansible_collections.openmates.server.plugins.plugin_utils.login import connection_as
@@ -70,7 +71,8 @@ class ActionModule(ActionBase):
             Display().warning(
                 f"{host}: an earlier run did not end: {told(event['left'])}. The history has it as interrupted."
             )
-        if moved := move.refusal(host, event.get("move") or {}, verb(self._task.get_path())):
+        command = partial(commands.command, variables=variables)
+        if moved := move.refusal(host, event.get("move") or {}, verb(self._task.get_path()), command):
             return result | {"failed": True, "msg": f"{host} was not changed: {moved}"}
         return result | {"changed": False, "locked": True}
 

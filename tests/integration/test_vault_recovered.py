@@ -165,5 +165,40 @@ def test_a_snapshot_comes_back_onto_a_new_vault_without_its_tokens(provisioned, 
     assert site.play().changed == 0
 
 
+def test_an_open_vault_takes_a_later_snapshot_of_itself_without_its_tokens(provisioned):
+    """As move.yml does it while clients wait."""
+    site = provisioned
+    root = site.root()
+    revoked = root.auth.token.create_orphan(policies=["default"])["auth"]["client_token"]
+    kept = {"path": "chat-aes-keys/late", "mount_point": "kv"}
+    root.secrets.kv.v2.create_or_update_secret(secret={"key": "of a chat"}, **kept)
+    taken = site.folder / "later.snap"
+    files = {"vault_snapshot_file": str(taken), "vault_snapshot_on_host": str(site.host / "taken.snap")}
+    assert site.role("snapshot", **files).code == 0
+    on_host = site.host / "later.snap"
+    on_host.write_bytes(taken.read_bytes())
+    root.auth.token.revoke(revoked)
+    root.secrets.kv.v2.delete_metadata_and_all_versions(**kept)
+    old_token = site.token()
+
+    damaged = site.host / "half.snap"
+    damaged.write_bytes(on_host.read_bytes()[:-600])
+    refused = site.role("refresh", vault_snapshot_on_host=str(damaged))
+    assert refused.code != 0 and "cut short" in refused.output
+    assert site.bao.client(old_token).auth.token.lookup_self()
+
+    done = site.role("refresh", vault_snapshot_on_host=str(on_host))
+    assert done.code == 0, done.output
+    assert [path.name for path in site.state.iterdir()] == ["vault-keys.json"]
+    found = site.root().secrets.kv.v2.read_secret_version(**kept, raise_on_deleted_version=True)
+    assert found["data"]["data"] == {"key": "of a chat"}
+    for token in (revoked, old_token):
+        with pytest.raises(hvac.exceptions.Forbidden):
+            site.bao.client(token).auth.token.lookup_self()
+    assert site.bao.client(site.token()).auth.token.lookup_self()["data"]["orphan"]
+    site.learn_secrets()
+    assert site.play().changed == 0
+
+
 def test_no_secret_was_printed_or_left_in_a_file(search_for_secrets):
     search_for_secrets()

@@ -52,6 +52,8 @@ def test_a_first_move_is_of_all_data_and_replaces_nothing() -> None:
         # The new one writes already.
         (side("a", "moving", "b", snapshot="2"), side("b", "arriving", "a", restored="2"), False, True),
         (side("a", "moving", "b", snapshot="2"), side("b", "arrived", "a", restored="2"), False, False),
+        # Killed before the pause: what the new one holds is a copy of this one, and needs no word.
+        (side("a"), side("b", "preparing", "a", restored="1"), True, True),
         (side("a", "moved", "b", snapshot="2"), side("b", "arrived", "a", restored="2"), False, False),
         # After the way back everything is moved again, and what the new one holds needs a word.
         (side("a"), side("b", "returned", "a", restored="2"), True, False),
@@ -70,9 +72,11 @@ def test_a_repeated_move_goes_on_where_it_was(old: dict, new: dict, restore: boo
         (side("a", "moving", "c"), side("b"), "move_back.yml -e move_from=a -e move_to=c"),
         (side("a", "moved", "c"), side("b"), "a is moved to c"),
         (side("a", "returned", "c"), side("b"), "a does not serve, c does"),
-        (side("a", problem="it has no Compose files"), side("b"), "Repair it with site.yml"),
+        (side("a", problem="it has no Compose files"), side("b"), "Repair it with `site.yml`"),
         (side("a"), side("b", problem="it has no Compose files"), "bootstrap.yml --limit b -e move_from=a"),
         (side("a"), side("b", "arriving", "c"), "b takes part in another move, with c"),
+        (side("a"), side("b", "preparing", "c"), "b takes part in another move, with c"),
+        (side("a", "preparing", "c"), side("b"), "a does not serve, c does"),
         (side("a"), side("b") | {"domain": "b.example.test"}, "openmates_domain differs: api.example.test for a"),
         (side("a"), side("b") | {"repository": ""}, "openmates_backup_repository differs"),
         (side("a"), side("b") | {"environment": "dev"}, "the group differs"),
@@ -93,6 +97,7 @@ def test_what_cannot_be_moved_is_refused_with_a_remedy(old: dict, new: dict, wor
         ("moving", "move_back.yml -e move_from=prod1 -e move_to=prod2"),
         ("moved", "two servers would write"),
         ("arriving", "move.yml -e move_from=prod2 -e move_to=prod1"),
+        ("preparing", "prod1 holds a copy of prod2's data"),
         ("returned", "remove.yml --limit prod1 -e remove_data=prod1"),
         ("of a later version", "unknown record"),
     ],
@@ -106,6 +111,17 @@ def test_no_verb_changes_a_server_that_does_not_serve(state: str, words: str) ->
     assert any(words in problem for problem in preflight_problems({}, host_state=seen))
     in_a_move = preflight_problems({}, host_state={**seen, "moving_now": True})
     assert not any(words in problem for problem in in_a_move)
+
+
+def test_a_remedy_is_the_command_with_the_inventory() -> None:
+    record = {"state": "moved", "peer": "prod2", "since": "2026-11-27T03:00:00+00:00"}
+    command = "ansible-playbook playbooks/move_back.yml -i prod"
+    commands = {"move_back": command, "site": "ansible-playbook site.yml -i prod"}
+    wanted = f"`{command} -e move_from=prod1 -e move_to=prod2`"
+    assert wanted in move.refusal("prod1", record, command=move.from_table(commands))
+    found = preflight_problems({}, host_state={"name": "prod1", "move": record, "commands": commands})
+    assert any(wanted in problem for problem in found)
+    assert "`ansible-playbook site.yml -i prod`" in str(move.plan(side("a", problem="it is off"), side("b"), commands))
 
 
 @pytest.mark.parametrize("record", [{}, {"state": "arrived", "peer": "prod2"}])
@@ -203,10 +219,10 @@ def config(tmp_path: Path) -> Config:
     )
 
 
-@pytest.mark.parametrize("state", ["moved", "returned"])
+@pytest.mark.parametrize("state", ["moved", "preparing", "returned"])
 def test_a_server_that_does_not_serve_is_not_backed_up(config: Config, state: str) -> None:
     config.move.write_text(json.dumps({"state": state, "peer": "prod2"}))
-    with pytest.raises(Problem, match="prod2 serves, and is what has to be backed up"):
+    with pytest.raises(Problem, match="prod2 serves in place of this server, and is what has to be backed up"):
         run.back_up(config)
 
 

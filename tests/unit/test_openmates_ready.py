@@ -158,6 +158,15 @@ def test_a_queue_names_the_service_that_should_consume_it(host):
     assert host.parts() == {"queue:app_docs": "no worker answers that consumes it; its worker is app-docs"}
 
 
+def test_without_workers_no_queue_is_asked_and_others_do_not_take_the_result(host):
+    host.look()
+    program.look(False, workers=False)
+    assert host.calls("exec")[-1][6:8] == ["--queues", ""]
+    last = program.Memory(program.STATE).data["last"]
+    assert last["result"]["ready"] and len(host.calls("exec")) == 2
+    assert last["began"] < time.time() and program.Memory(program.STATE).data["last"] == last
+
+
 # ---------------------------------------------------------------- the login
 
 
@@ -344,7 +353,7 @@ def test_waiting_asks_again_but_not_at_once(run, monkeypatch, takes, begins):
         def sleep(seconds: float) -> None:
             clock[0] += seconds
 
-    def look(forget: bool, container: str = "") -> dict:
+    def look(forget: bool, _container: str, _workers: bool) -> dict:
         looks.append((clock[0], forget))
         clock[0] += takes
         return {"ready": False, "asked": True, "parts": [program.part("cache", False, "refuses")]}

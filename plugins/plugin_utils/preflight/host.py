@@ -72,7 +72,8 @@ def _holds(mount: str, directory: str) -> bool:
 def check_moved(run: Preflight) -> Iterator[str]:
     """A server that forwards to another one, or whose data is incomplete. The lock refuses it too, in real runs."""
     name, record = str(run.host.get("name", "this server")), run.host.get("move") or {}
-    if not run.host.get("moving_now") and (moved := move.refusal(name, record)):
+    command = move.from_table(run.host.get("commands") or {})
+    if not run.host.get("moving_now") and (moved := move.refusal(name, record, command=command)):
         yield run.host_problem(moved, "See docs/move.md")
 
 

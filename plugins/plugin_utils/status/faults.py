@@ -49,12 +49,13 @@ def faults_of(seen: Mapping) -> list[Fault]:
 def left(info: Mapping) -> str:
     """Which server serves in place of this one, on which nothing is to run; empty if this one does."""
     record = info.get("move") or {}
-    return record.get("peer", "") if record.get("state") in (move.MOVED, move.RETURNED) else ""
+    return record.get("peer", "") if record.get("state") in (move.MOVED, move.PREPARING, move.RETURNED) else ""
 
 
 def _move(seen: Mapping) -> Iterator[Fault]:
     """A move that has not ended."""
-    if text := move.refusal(seen["host"], seen["info"].get("move") or {}):
+    commands = move.from_table(seen.get("commands") or {})
+    if text := move.refusal(seen["host"], seen["info"].get("move") or {}, command=commands):
         yield Fault("move", "ready", text)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator, Mapping
 
-from ansible_collections.openmates.server.plugins.plugin_utils.move import MOVED
+from ansible_collections.openmates.server.plugins.plugin_utils.move import MOVED, PREPARING
 from ansible_collections.openmates.server.plugins.plugin_utils.status import drift, runs, services
 from ansible_collections.openmates.server.plugins.plugin_utils.status.faults import (
     SEALED,
@@ -117,6 +117,8 @@ def _remedies(faults: list[Fault], line: str) -> Iterator[str]:
 
 def _ready(info: Mapping) -> str:
     if peer := left(info):
+        if info["move"]["state"] == PREPARING:
+            return f"{peer} serves; this server holds a copy of its data for a move"
         forwards = "forwards to it" if info["move"]["state"] == MOVED else "answers with 503"
         return f"{peer} serves since {info['move'].get('since')}; this server {forwards}"
     readiness = Readiness({"ready": info.get("ready")})

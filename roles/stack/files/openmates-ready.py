@@ -1,6 +1,6 @@
 #!/usr/bin/python3
 """Whether OpenMates can work, part by part. Usage: openmates-ready [--json] [--wait SECONDS] [--retry-login | --forget]
-                                                       [--container ID]
+                                                       [--container ID] [--without-workers]
 
 Runs ready.py inside the api's container, with that container's own credentials, and adds what only the host sees: what
 the api's log says of its start. Prints one JSON object, to a terminal a table. Exit status: 0 ready, 1 not ready, 2 the
@@ -237,14 +237,14 @@ def ask(container: dict, wanted: dict, queues: list[str], skip_login: str) -> di
         raise NotAsked(f"ready.py printed something else than its result: {output[:200]!r}") from None
 
 
-def probe(memory: Memory, wanted_container: str = "") -> dict:
-    """Check every part once: {ready, asked, parts}."""
+def probe(memory: Memory, wanted_container: str = "", workers: bool = True) -> dict:
+    """Check every part once: {ready, asked, parts}. `workers`: whether their queues count."""
     queues: list[str] = []
     try:
         containers = inspected(PROJECT, SERVICE)
         wanted = settings(containers or inspected(PROJECT))
         consumers: dict[str, list[str]] = {}
-        for service, names in wanted["queues"].items():
+        for service, names in wanted["queues"].items() if workers else ():
             for name in names:
                 consumers.setdefault(name, []).append(service)
         queues = list(consumers)
@@ -294,7 +294,7 @@ def forget() -> int:
         return 2
 
 
-def look(forget_login: bool, container: str = "") -> dict:
+def look(forget_login: bool, container: str = "", workers: bool = True) -> dict:
     """The result of one probe, or of another run's that began while this one waited for its turn."""
     came = time.time()
     try:
@@ -303,11 +303,12 @@ def look(forget_login: bool, container: str = "") -> dict:
             if forget_login:
                 memory.data.pop("login", None)
             last = memory.data.get("last") or {}
-            if not forget_login and not container and came <= last.get("began", 0) <= time.time():
+            shared = workers and not container
+            if not forget_login and shared and came <= last.get("began", 0) <= time.time():
                 return last["result"]
             began = time.time()
-            result = probe(memory, container)
-            if not container:
+            result = probe(memory, container, workers)
+            if shared:
                 memory.data["last"] = {"began": began, "result": result}
             memory.save()
             return result
@@ -342,6 +343,7 @@ def main() -> int:
     parser.add_argument(
         "--container", default="", metavar="ID", help="ask this container; default: the one that serves"
     )
+    parser.add_argument("--without-workers", action="store_true", help="ready, even if no worker takes tasks")
     parser.add_argument("--forget", action="store_true", help="only forget that a login was rejected")
     options = parser.parse_args()
     if os.geteuid():
@@ -353,7 +355,7 @@ def main() -> int:
     forget_login = options.retry_login
     while True:
         began = time.monotonic()
-        result = look(forget_login, options.container)
+        result = look(forget_login, options.container, not options.without_workers)
         forget_login = False
         again = max(began + SPACING, time.monotonic() + PAUSE)
         if result["ready"] or again > ends:

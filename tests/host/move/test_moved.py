@@ -1,4 +1,4 @@
-"""A server moves to another one while a client asks steadily; killed in the pause; the way back.
+"""A server moves to another one while clients read and write steadily; killed at five moments; the way back.
 
 The old server is the host under test, the new one is real1 (MOVE_TO). Both mount one directory for the backups.
 """
@@ -8,12 +8,16 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import select
 import socket
 import ssl
 import subprocess
+import tempfile
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 
 import pytest
 import testinfra
@@ -21,11 +25,18 @@ from drilled import ENVIRONMENT, Drill
 from killing import kill_at
 from moments import Moment
 
-from lab import ROOT, Operator, inventory, wait_until
+from lab import ROOT, STACK, Operator, inventory, wait_until
 
+#: The units of a server that is left: after a reboot none of them may start.
+LEFT = (
+    *("openmates-backup.timer", "openmates-heal.service"),
+    *("openmates-vault-token.timer", "openmates-vault-unseal.timer"),
+)
 CONTAINERS = "docker ps --quiet --filter label=com.docker.compose.project=openmates"
 RECORD = "/var/lib/openmates/move.json"
-EVERY = 0.2  # seconds between two requests
+CLIENTS, EVERY = 10, 0.2  # so many ask, each after so many seconds: 50 requests per second
+LONGEST_PAUSE = 30  # seconds
+WRITER = Path(__file__).with_name("writer.py").read_text()
 
 
 class Both:
@@ -52,12 +63,17 @@ class Both:
     def site(self, side: Drill, *arguments: str, good: bool = True) -> str:
         return self.run("site.yml", "--limit", side.name, *arguments, good=good)
 
-    def ask(self, side: Drill, method: str = "GET", path: str = "/whoami") -> tuple[int, dict[str, str], dict]:
-        """One request by the public name, at the address of one of the servers."""
+    def connection(self, side: Drill) -> http.client.HTTPSConnection:
+        """By the public name, to the address of one of the servers."""
         context = ssl.create_default_context(cafile=ROOT / ".lab/acme-root.crt")
-        client = http.client.HTTPSConnection(self.domain, timeout=20)
+        client = http.client.HTTPSConnection(self.domain, timeout=60)
         opened = socket.create_connection((self.addresses[side.name], 443), 20)
         client.sock = context.wrap_socket(opened, server_hostname=self.domain)
+        return client
+
+    def ask(self, side: Drill, method: str = "GET", path: str = "/whoami") -> tuple[int, dict[str, str], dict]:
+        """One request."""
+        client = self.connection(side)
         try:
             client.request(method, path, body=b"x" * 2000 if method == "POST" else None)
             answer = client.getresponse()
@@ -68,26 +84,113 @@ class Both:
 
 
 class Client(threading.Thread):
-    """Asks steadily, reading and writing by turns, and keeps each answer."""
+    """Asks steadily over one connection, reading and writing by turns, and keeps each answer."""
 
-    def __init__(self, both: Both) -> None:
+    def __init__(self, both: Both, answers: list[tuple[float, str, bool]], ended: threading.Event) -> None:
         super().__init__(daemon=True)
-        self.both, self.ended = both, threading.Event()
-        self.answers: list[tuple[float, str, dict[str, str]]] = []
+        self.both, self.answers, self.ended = both, answers, ended
+        self.connection: http.client.HTTPSConnection | None = None
 
     def run(self) -> None:
         number = 0
         while not self.ended.wait(EVERY):
             number += 1
-            method, path = ("GET", "/whoami") if number % 2 else ("POST", "/received")
+            at = time.time()
             try:
-                status, headers, _ = self.both.ask(self.both.old, method, path)
-                said = str(status)
+                self.answers.append((at, *self.ask(*(("GET", "/whoami"), ("POST", "/received"))[number % 2])))
             except (OSError, http.client.HTTPException) as error:
-                said, headers = f"{method} {error!r}", {}
-            self.answers.append((time.time(), said, headers))
+                self.answers.append((at, repr(error), False))
+                self.close()
 
-    def __enter__(self) -> Client:
+    def ask(self, method: str, path: str) -> tuple[str, bool]:
+        if self.connection and select.select([self.connection.sock], [], [], 0)[0]:
+            self.close()  # the server has closed it while it was idle, as Caddy does when it loads a configuration
+        self.connection = self.connection or self.both.connection(self.both.old)
+        self.connection.request(method, path, body=b"x" * 2000 if method == "POST" else None)
+        answer = self.connection.getresponse()
+        answer.read()
+        if answer.will_close:
+            self.close()
+        return str(answer.status), "Retry-After" in answer.headers
+
+    def close(self) -> None:
+        if self.connection:
+            self.connection.close()
+        self.connection = None
+
+
+class Clients:
+    """50 requests per second."""
+
+    def __init__(self, both: Both) -> None:
+        self.answers: list[tuple[float, str, bool]] = []
+        self.ended = threading.Event()
+        self.threads = [Client(both, self.answers, self.ended) for _ in range(CLIENTS)]
+
+    def __enter__(self) -> Clients:
+        for thread in self.threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.ended.set()
+        for thread in self.threads:
+            thread.join(60)
+
+    def judged(self) -> tuple[list[str], float]:
+        """What is neither good nor the answer of maintenance, and for how many seconds that was given."""
+        closed = sorted(at for at, said, retry in self.answers if said == "503" and retry)
+        wrong = [
+            f"{time.strftime('%H:%M:%S', time.gmtime(at))} {said}"
+            for at, said, retry in self.answers
+            if said != "200" and not (said == "503" and retry)
+        ]
+        return wrong, (closed[-1] - closed[0] if closed else 0.0)
+
+
+class Writer:
+    """Writes to Directus on the old server, from beside it, because its port is not published."""
+
+    def __init__(self, both: Both) -> None:
+        run, address = both.old.on_host, "{{range .NetworkSettings.Networks}}{{.IPAddress}}{{end}}"
+        about = [
+            run(f"docker inspect --format '{address}' openmates-cms-1").strip(),
+            run("docker exec openmates-api-1 printenv DATABASE_ADMIN_EMAIL").strip(),
+        ]
+        self.password = run(f"cat {STACK}/secrets/api/DATABASE_ADMIN_PASSWORD")
+        self.command = ["docker", "exec", "--interactive", both.old.container, "python3", "-c", WRITER, *about]
+
+    def __enter__(self) -> Writer:
+        self.output = tempfile.TemporaryFile("w+")
+        self.process = subprocess.Popen(self.command, stdin=subprocess.PIPE, stdout=self.output, text=True)
+        self.process.stdin.write(f"{self.password}\n")
+        self.process.stdin.flush()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.stdin.close()
+        self.process.wait(60)
+
+    def acknowledged(self) -> set[str]:
+        self.output.seek(0)
+        return set(self.output.read().split())
+
+
+class Late(threading.Thread):
+    """Does something on the old server as soon as the new one is about to receive the copy."""
+
+    def __init__(self, both: Both, work: Callable[[], object]) -> None:
+        super().__init__(daemon=True)
+        self.both, self.work, self.done, self.ended = both, work, False, threading.Event()
+
+    def run(self) -> None:
+        while not self.ended.wait(2):
+            if self.both.new.works(f"grep -q preparing {RECORD}"):
+                self.work()
+                self.done = True
+                return
+
+    def __enter__(self) -> Late:
         self.start()
         return self
 
@@ -95,31 +198,23 @@ class Client(threading.Thread):
         self.ended.set()
         self.join(60)
 
-    def judged(self) -> tuple[list[str], float]:
-        """What is neither good nor the answer of maintenance, and for how many seconds that was given."""
-        closed = [at for at, said, headers in self.answers if said == "503" and headers.get("Retry-After")]
-        wrong = [
-            f"{time.strftime('%H:%M:%S', time.gmtime(at))} {said}"
-            for at, said, headers in self.answers
-            if said != "200" and not (said == "503" and headers.get("Retry-After"))
-        ]
-        return wrong, (closed[-1] - closed[0] if closed else 0.0)
-
 
 @pytest.fixture(scope="module")
-def both(host) -> Both:
+def both(host, memory) -> Both:
     """The old server runs and holds data; the new one is provisioned up to where Vault is empty."""
-    made = Both(host)
-    keys = Operator().keys
-    for side in (made.old, made.new):
-        if not side.works("docker volume inspect openmates-vault-data"):
-            for file in keys.glob(f"{side.name}.*"):
-                file.unlink()
-    made.site(made.old)
-    made.old.seed()
-    made.before = made.old.held()
-    made.new.ciphertext = made.old.ciphertext
-    made.token = made.old.token()
+    made, seeded = Both(host), memory["seeded"]
+    if not seeded:
+        keys = Operator().keys
+        for side in (made.old, made.new):
+            if not side.works("docker volume inspect openmates-vault-data"):
+                for file in keys.glob(f"{side.name}.*"):
+                    file.unlink()
+        made.site(made.old)
+        made.old.seed()
+        seeded |= {"before": made.old.held(), "ciphertext": made.old.ciphertext, "token": made.old.token()}
+        memory.save()
+    made.before, made.token = seeded["before"], seeded["token"]
+    made.old.ciphertext = made.new.ciphertext = seeded["ciphertext"]
     return made
 
 
@@ -152,18 +247,61 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(both: Both) -> None:
     assert both.ask(both.old)[0] == 200
 
 
-#: The old server's services have stopped, and the last backup is being made.
-PAUSED = Moment("move", "stop.yml", "ansible.builtin.command")
+#: The copy is being restored, and then all but what acts by itself runs on it, while the old server serves.
+BEFORE = {
+    "the copy is restored": Moment("restore", "main.yml", "openmates.server.watched_script"),
+    "all but the workers starts": Moment(
+        *("stack", "changes.yml", "ansible.builtin.include_tasks", "up.yml"),
+        command="docker ps | grep -q openmates-api",
+    ),
+}
+#: The old server makes the last snapshot; the new one puts it in its place. A task is announced by its first result.
+HANDED_OVER = Moment("move", "stop.yml", "ansible.builtin.command", command="! docker ps | grep -q openmates-api-1")
+TAKEN_OVER = Moment("move", "hand_over.yml", "ansible.builtin.command", command="! docker ps | grep -q openmates-cache")
+#: The new server has all data, and the old one forwards.
+FORWARDED = Moment("move", "forward.yml", "ansible.builtin.command")
+
+
+def killed(both: Both, moment: Moment, side: Drill) -> None:
+    """The word is needed after the way back only."""
+    command = both.command("playbooks/move.yml", *both.pair, "-e", f"restore_replace={both.new.name}")
+    kill_at(moment, command, partial(Drill.works, side), ROOT, ENVIRONMENT)
+
+
+@pytest.mark.parametrize("moment", BEFORE)
+def test_killed_before_the_pause_the_old_server_serves(both: Both, moment: str) -> None:
+    killed(both, BEFORE[moment], both.new)
+    assert both.ask(both.old)[0] == 200 and both.old.works("openmates-ready")
+    assert not both.old.works(f"test -e {RECORD}")
+    assert json.loads(both.new.on_host(f"cat {RECORD}"))["state"] == "preparing"
+    assert not both.new.works("docker ps | grep -q task-")
+    assert both.ask(both.new)[0] == 503
+
+
+def test_a_copy_that_is_given_up_does_no_harm_and_says_what_it_is(both: Both) -> None:
+    refused = both.site(both.new, good=False)
+    assert f"holds a copy of {both.old.name}'s data" in refused and "was not changed" in refused
+    assert "holds a copy" in both.run("playbooks/status.yml", "--limit", both.new.name)
+    assert "serves in place of this server" in both.new.host.run("openmates-backup run").stdout
+    both.new.on_host("systemctl restart docker")
+    assert not both.new.works("docker ps | grep -q task-")
+    assert "changed=0" in both.site(both.old)
 
 
 def test_killed_in_the_pause_neither_server_writes(both: Both) -> None:
-    kill_at(PAUSED, both.command("playbooks/move.yml", *both.pair), partial(Drill.works, both.old), ROOT, ENVIRONMENT)
+    killed(both, HANDED_OVER, both.old)
     status, headers, _ = both.ask(both.old)
     assert status == 503 and headers["Retry-After"]
     for side, words in ((both.old, "is being moved to"), (both.new, "receives the data of")):
         refused = both.site(side, good=False)
         assert words in refused and f"{side.name} was not changed" in refused
     assert json.loads(both.old.on_host(f"cat {RECORD}"))["state"] == "moving"
+
+
+def test_killed_while_the_new_server_takes_over_neither_writes(both: Both) -> None:
+    killed(both, TAKEN_OVER, both.new)
+    assert [both.ask(side)[0] for side in (both.old, both.new)] == [503, 503]
+    assert not both.old.works("docker ps | grep -q openmates-api")
 
 
 def test_the_way_back_from_the_pause_without_the_new_server(both: Both) -> None:
@@ -175,18 +313,25 @@ def test_the_way_back_from_the_pause_without_the_new_server(both: Both) -> None:
     assert both.old.held() == both.before
 
 
-def test_everything_moves_while_a_client_asks(both: Both) -> None:
+def test_everything_moves_while_clients_ask_and_write(both: Both) -> None:
     address = both.ask(both.old)[2]["client"]
-    with Client(both) as client:
-        wait_until(lambda: len(client.answers) > 20, "the client is answered")
+    writer = Writer(both)
+    with writer, Clients(both) as clients:
+        wait_until(lambda: len(clients.answers) > 200, "clients are answered")
         shown = both.run("playbooks/move.yml", *both.pair)
-        for _ in range(3):
-            asked = len(client.answers)
-            wait_until(lambda asked=asked: len(client.answers) > asked + 10, "the client is answered")
-    wrong, pause = client.judged()
-    print(f"{len(client.answers)} requests, {len(wrong)} failed, 503 for {pause:.0f} s: {shown[-900:]}")
+        asked = len(clients.answers)
+        wait_until(lambda: len(clients.answers) > asked + 200, "clients are answered")
+    wrong, pause = clients.judged()
+    acknowledged = writer.acknowledged()
+    psql = "docker exec openmates-cms-database-1 psql -U directus -qAtc"
+    arrived = set(both.new.on_host(f"{psql} \"select code from invite_codes where code like 'drill-%'\"").split())
+    lost = acknowledged - arrived
+    print(f"{len(clients.answers)} requests, {len(wrong)} failed, 503 for {pause:.0f} s")
+    print(f"{len(acknowledged)} writes acknowledged, {len(lost)} lost: {shown[-900:]}")
     assert not wrong, wrong
-    assert client.answers[-1][1] == "200"
+    assert len(acknowledged) > 500 and not lost, sorted(lost)[:10]
+    assert pause <= LONGEST_PAUSE
+    assert sorted(clients.answers)[-1][1] == "200"
     assert both.new.held() == both.before
     # The service sees the client and not the server that forwards.
     for side in (both.old, both.new):
@@ -208,8 +353,8 @@ def test_nothing_starts_the_old_server_again(both: Both) -> None:
     both.old.on_host("systemctl restart docker caddy")
     assert both.old.on_host(CONTAINERS) == ""
     wait_until(lambda: both.ask(both.old)[0] == 200, "the old server forwards after a restart")
-    for timer in ("openmates-backup.timer", "openmates-heal.service"):
-        assert not both.old.works(f"systemctl is-enabled {timer}")
+    enabled = both.old.on_host("systemctl list-unit-files --state=enabled --no-legend 'openmates-*'")
+    assert not {line.split()[0] for line in enabled.splitlines()} & set(LEFT)
 
 
 def test_a_websocket_is_passed_on(both: Both) -> None:
@@ -252,16 +397,22 @@ def test_the_way_back_with_what_the_old_server_had(both: Both) -> None:
     assert "changed=0" in both.site(both.old)
 
 
-#: The new server has all data and is recorded as the one that serves; the old one is about to forward, or does.
-FORWARDING = Moment("caddy", "main.yml", "openmates.server.host_files", command=f"grep -q moved {RECORD}")
-
-
-def test_killed_after_the_restore_nothing_is_restored_again(both: Both) -> None:
+def test_after_the_way_back_a_move_needs_a_word(both: Both) -> None:
     refused = both.run("playbooks/move.yml", *both.pair, good=False)
     assert f"-e restore_replace={both.new.name}" in refused and "serves as before" in refused
     assert both.ask(both.old)[0] == 200
-    command = both.command("playbooks/move.yml", *both.pair, "-e", f"restore_replace={both.new.name}")
-    kill_at(FORWARDING, command, partial(Drill.works, both.old), ROOT, ENVIRONMENT)
+
+
+def test_killed_after_the_restore_nothing_is_restored_again(both: Both) -> None:
+    key = {"data": {"key": "of a chat that began after the copy"}}
+    late = Late(both, lambda: both.old.vault("PUT", "kv/data/chat-aes-keys/late", key, both.old.token()))
+    with late:
+        killed(both, FORWARDED, both.old)
+    assert late.done
+    token = both.new.token()
+    assert both.new.vault("GET", "kv/data/chat-aes-keys/late", None, token)[1]["data"]["data"] == key["data"]
+    assert token != both.old.token()
+    assert both.new.vault("GET", "auth/token/lookup-self", None, both.old.token())[0] == 403
     both.new.on_host("docker exec openmates-cms-database-1 psql -U directus -qc 'delete from drill where id > 7'")
     written = both.new.held()
     assert written != both.before

@@ -8,6 +8,7 @@ openmates-backup list [--json]     the snapshots of this server, the newest firs
 openmates-backup status [--json]   the result of the last backup and of the last proof
 openmates-backup restic ...        restic, with the repository and the password of this server
 openmates-backup restore STEP      one step of a restore, for playbooks/restore.yml
+openmates-backup move STEP         one step of a move, for playbooks/move.yml
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ import sys
 import time
 import typing as t
 
-from openmates_backup import credentials, proof, proof_result, restic, run, state
+from openmates_backup import credentials, move, proof, proof_result, restic, run, state
 from openmates_backup.config import CONFIG, Config
 from openmates_backup.problem import Problem
 from openmates_backup.repository import moment
@@ -107,6 +108,22 @@ def take_step(config: Config, options: argparse.Namespace) -> None:
         raise Problem(f"{error.filename or 'A file'} cannot be read or written: {error.strerror}.") from None
 
 
+def take_part(config: Config, options: argparse.Namespace) -> None:
+    def tell(text: str) -> None:
+        print(f"progress: {text}", file=sys.stderr, flush=True)
+
+    steps = {
+        "hand-over": lambda: move.hand_over(config, tell),
+        "prepare": lambda: move.prepare(config),
+        "fetch": lambda: move.fetch(config, options.snapshot),
+        "take-over": lambda: move.take_over(config, options.snapshot, tell),
+    }
+    try:
+        print(json.dumps(steps[options.step]()))
+    except OSError as error:
+        raise Problem(f"{error.filename or 'A file'} cannot be read or written: {error.strerror}.") from None
+
+
 def size(count: float) -> str:
     for unit in ("bytes", "KiB", "MiB"):
         if count < 1024:
@@ -142,6 +159,10 @@ def parsed(arguments: list[str] | None) -> argparse.Namespace:
     command.add_argument("--major", action="append", default=[], help="the declared version of Postgres: SERVICE=17")
     command.add_argument("--seconds", type=float, default=0, help="how long the role vault took")
     command.set_defaults(work=take_step)
+    command = commands.add_parser("move", help="one step of a move, for playbooks/move.yml")
+    command.add_argument("step", choices=["hand-over", "prepare", "fetch", "take-over"])
+    command.add_argument("--snapshot", default="", help="an id")
+    command.set_defaults(work=take_part)
     return parser.parse_args(arguments)
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import typing as t
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from openmates_backup import commands, files, state
@@ -98,10 +98,13 @@ def tables(opened: Session) -> dict[str, tuple[str, str]]:
     return {quoted: (schema, name) for quoted, schema, name in opened.ask(TABLES)}
 
 
-def digests(opened: Session) -> dict[str, dict[str, t.Any]]:
-    """The number of rows and the digest of each table of a database, by its quoted name. Raises Problem."""
+def digests(opened: Session, of: Callable[[str], bool] = lambda _: True) -> dict[str, dict[str, t.Any]]:
+    """The number of rows and the digest of each table of a database, by its quoted name. Raises Problem.
+
+    `of`: whether a table is looked at.
+    """
     found = {}
-    for table in tables(opened):
+    for table in filter(of, tables(opened)):
         [[rows, digest]] = opened.ask(DIGEST.format(table=table))
         found[table] = {"rows": int(rows), "digest": digest}
     return found

@@ -91,7 +91,7 @@ class Restore:
             "host": snapshot["hostname"],
             "environment": environment_of(snapshot),
             "time": manifest["started"],
-            "parts": [self._shown(part) for part in parts.values()],
+            "parts": [self.shown(part) for part in parts.values()],
             "left_out": sorted(set(self.config.volumes) & self._missing(manifest)) if not request.only else [],
             "replaces": [name for name in parts if name in held],
             "stops": users(parts.values(), self.config.project, running),
@@ -113,7 +113,7 @@ class Restore:
         return {name for name, about in self.config.volumes.items() if about["rule"] == "files"} - stored
 
     @staticmethod
-    def _shown(part: Part) -> dict[str, t.Any]:
+    def shown(part: Part) -> dict[str, t.Any]:
         return {"name": part.name, "kind": part.kind, "time": part.time, "bytes": part.bytes}
 
     def _unfinished(self, note: Mapping[str, t.Any], parts: Mapping[str, Part]) -> Iterator[str]:
@@ -182,7 +182,7 @@ class Restore:
         found = {}
         for part in parts.values():
             for copy in part.copies:
-                path = found[copy["file"]] = self._place(part, copy)
+                path = found[copy["file"]] = self.place(part, copy)
                 if not same(path, copy):
                     self.say(f"fetching {path.name}")
                     opened.save(snapshot, copy["file"], path)
@@ -193,7 +193,7 @@ class Restore:
                     )
         return found
 
-    def _place(self, part: Part, copy: Mapping[str, t.Any]) -> Path:
+    def place(self, part: Part, copy: Mapping[str, t.Any]) -> Path:
         """Where a copy is kept on this server meanwhile."""
         name = Path(copy["file"]).name
         return self.folder / "files" / (name if part.kind == VAULT else f"{part.name}.{name}")
@@ -207,10 +207,10 @@ class Restore:
             for part in self._parts(note).values():
                 if part.kind != VAULT:
                     self.say(f"restoring {part.name}")
-                    self._record(note, part, lambda part=part: self._put(opened, note["snapshot"], part))
+                    self._record(note, part, lambda part=part: self.put_part(opened, note["snapshot"], part))
 
-    def _put(self, opened: Restic, snapshot: str, part: Part) -> dict[str, t.Any]:
-        staged = {copy["file"]: self._place(part, copy) for copy in part.copies}
+    def put_part(self, opened: Restic, snapshot: str, part: Part) -> dict[str, t.Any]:
+        staged = {copy["file"]: self.place(part, copy) for copy in part.copies}
         if part.kind == DATABASE:
             databases = Databases(self.target.containers, part.name)
             postgres_restore.restore_roles(databases, staged[part.about["globals"]["file"]].read_text())
@@ -237,7 +237,7 @@ class Restore:
         self._done(note, part, found, time.monotonic() - begun)
 
     def _done(self, note: dict[str, t.Any], part: Part, found: dict[str, t.Any], seconds: float) -> None:
-        note["done"][part.name] = {**self._shown(part), **found, "seconds": round(seconds, 1)}
+        note["done"][part.name] = {**self.shown(part), **found, "seconds": round(seconds, 1)}
         state.write(self.note, note)
 
     def _read_note(self) -> dict[str, t.Any]:

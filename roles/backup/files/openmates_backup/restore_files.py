@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import typing as t
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from openmates_backup import commands, files
@@ -21,6 +21,13 @@ from openmates_backup.restore_target import SNAPSHOTS
 
 PERMISSIONS, SETGID, GO_SETGID = 0o777, 0o2000, 1 << 22  # restic shows modes as Go has them
 SQLITE_MODE = 0o640
+
+
+class Directory(t.NamedTuple):
+    """A directory in a snapshot, with owner and mode, and whether it is empty."""
+
+    node: dict[str, t.Any]
+    empty: bool
 
 
 def have_volume(config: Config, name: str) -> Path:
@@ -36,15 +43,24 @@ def have_volume(config: Config, name: str) -> Path:
 
 
 def restore_volume(
-    opened: Restic, config: Config, snapshot: str, part: Part, staged: Mapping[str, Path]
+    opened: Restic,
+    config: Config,
+    snapshot: str,
+    part: Part,
+    staged: Mapping[str, Path],
+    about: Directory | None = None,
+    how: str = "--verify",
 ) -> dict[str, t.Any]:
-    """Make a volume what it was, byte by byte, with owners and modes. Raises Problem and OSError."""
+    """Make a volume what it was, byte by byte, with owners and modes. Raises Problem and OSError.
+
+    `about`: the directory in the snapshot, if it has been read. `how`: restic's option for files that are there.
+    """
     folder, source = have_volume(config, part.name), part.about["path"]
-    root, empty = directory_in(opened, snapshot, source)
+    root, empty = about or directories_in(opened, snapshot, [source])[source]
     if empty:  # restic deletes nothing then
         remove_contents(folder)
     else:
-        opened.call("restore", f"{snapshot}:{source}", f"--target={folder}", "--delete", "--verify", "--no-lock")
+        opened.call("restore", f"{snapshot}:{source}", f"--target={folder}", "--delete", how, "--no-lock")
     take_owner(folder, root)
     for name, copy in part.about["sqlite"].items():
         put_file(staged[copy["file"]], folder / name, SQLITE_MODE)
@@ -53,13 +69,14 @@ def restore_volume(
     return {"files": len(found), "bytes": sum(status.st_size for _, status in found), "changed_meanwhile": newer}
 
 
-def directory_in(opened: Restic, snapshot: str, path: str) -> tuple[dict[str, t.Any], bool]:
-    """Owner and mode of a directory in a snapshot, and whether it is empty. Raises Problem."""
-    lines = map(json.loads, opened.call("ls", "--json", "--no-lock", snapshot, path)[1].splitlines())
+def directories_in(opened: Restic, snapshot: str, paths: Sequence[str]) -> dict[str, Directory]:
+    """Directories in a snapshot, by their paths. Raises Problem."""
+    lines = map(json.loads, opened.call("ls", "--json", "--no-lock", snapshot, *paths)[1].splitlines())
     nodes = {node["path"]: node for node in lines if "path" in node}
-    if path not in nodes:
-        raise Problem(f"{path} is not in the snapshot. Use another one.")
-    return nodes[path], len(nodes) == 1
+    if missing := [path for path in paths if path not in nodes]:
+        raise Problem(f"{', '.join(missing)} is not in the snapshot. Use another one.")
+    filled = {str(Path(path).parent) for path in nodes}
+    return {path: Directory(nodes[path], path not in filled) for path in paths}
 
 
 def remove_contents(folder: Path) -> None:

@@ -19,7 +19,7 @@ from openmates_backup.repository import Repository
 LOGIN = "openmates-backup"
 PREFIX = "openmates_backup"
 LAST = "last.json"
-NOT_SERVING = ("moved", "returned")
+NOT_SERVING = ("moved", "preparing", "returned")
 
 
 def say(text: str) -> None:
@@ -40,7 +40,7 @@ def back_up(config: Config, tell: Callable[[str], None] = say) -> dict[str, t.An
         )
     if (move := state.read(config.move)).get("state") in NOT_SERVING:
         raise Problem(
-            f"This server was moved: {move.get('peer')} serves, and is what has to be backed up. Nothing was done."
+            f"{move.get('peer')} serves in place of this server, and is what has to be backed up. Nothing was done."
         )
     with locks.exclusive(config.directory / "lock"), signals.raising(Problem, "The backup"):
         begun, found = time.time(), {}
@@ -64,13 +64,14 @@ def steps(config: Config, found: dict[str, t.Any], tell: Callable[[str], None]) 
         repository.prepare()
         parts = Parts(config, credentials.secrets(VAULT_LOGIN), tell)
         parts.check_space()
-        parts.collect()
+        manifest = parts.collect()
         tell("storing the snapshot")
         summary = repository.store(parts.paths, parts.excluded)
         found |= {
             "snapshot": summary["snapshot_id"],
             "added_bytes": summary.get("data_added_packed", summary.get("data_added", 0)),
             "total_bytes": summary.get("total_bytes_processed", 0),
+            "vault": (manifest.get("vault") or {}).get("contents", ""),
         }
         repository.check_dates()
         tell("checking the repository")

@@ -7,6 +7,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import io
 import json
 import secrets
 import shutil
@@ -20,6 +21,8 @@ from openmates_backup.problem import Problem
 
 MOUNT, KEY = "transit", "openmates-canary"
 SECONDS = 120
+ENGINES = b"logical/"  # where Vault's storage has what the secrets engines hold
+NUMBER, BYTES = 0, 2  # kinds of fields in protocol buffers
 AGAIN = "`site.yml --tags vault` writes the login and its permissions again."
 
 
@@ -89,6 +92,7 @@ class Vault:
             "version": self.health.get("version", ""),
             "canary": canary,
             **found,
+            "contents": contents(path),
             **files.described(path),
         }
 
@@ -116,6 +120,46 @@ def checked(path: Path) -> dict[str, t.Any]:
     if wrong:
         raise Problem(f"Vault's snapshot is damaged: {', '.join(sorted(wrong))} is not what it was.")
     return meta
+
+
+def contents(path: Path) -> str:
+    """A digest of what the engines of a snapshot hold, secrets and keys, without tokens, leases and logins.
+
+    state.bin is a sequence of entries, each with its length in front: a key and a value, which Vault has encrypted. An
+    entry that is not written again stays the same.
+    """
+    found = {}
+    with tarfile.open(path, "r:gz") as archive:
+        state_bin = archive.extractfile("state.bin")
+        while (length := _varint(state_bin)) is not None:
+            fields = _fields(state_bin.read(length))
+            if fields.get(1, b"").startswith(ENGINES):
+                found[fields[1]] = hashlib.sha256(fields.get(2, b"")).digest()
+    return hashlib.sha256(b"".join(key + b"\0" + value for key, value in sorted(found.items()))).hexdigest()
+
+
+def _varint(content: t.BinaryIO) -> int | None:
+    """The next number of protocol buffers; None at the end."""
+    value = shift = 0
+    while byte := content.read(1):
+        value |= (byte[0] & 0x7F) << shift
+        if byte[0] < 0x80:
+            return value
+        shift += 7
+    return None
+
+
+def _fields(message: bytes) -> dict[int, bytes]:
+    """The fields of a message of protocol buffers that are bytes, by number. Others are left out."""
+    content, found = io.BytesIO(message), {}
+    while (tag := _varint(content)) is not None:
+        if tag & 7 == BYTES:
+            found[tag >> 3] = content.read(_varint(content) or 0)
+        elif tag & 7 == NUMBER:
+            _varint(content)
+        else:
+            raise Problem(f"Vault's snapshot has an entry of an unknown kind ({tag & 7}). Update this project.")
+    return found
 
 
 def _digest(content: t.BinaryIO) -> tuple[str, bytes]:
