@@ -2,8 +2,8 @@
 """Receives alerts by SMTP and HTTP, and keeps the last ones for tests to read.
 
 POST /webhook/HOST, /watchdog/HOST and /topic/HOST are kept, everything else is refused. GET /topic/HOST/json?poll=1
-lists a topic as ntfy does. GET /received lists all, each with its time, channel, host and text. A mail's host is the name
-before the @ of its sender.
+lists a topic as ntfy does. GET /received lists all, each with its time, channel, host and text. The host of a mail is
+what its sender has before the @.
 """
 
 from __future__ import annotations
