@@ -19,6 +19,8 @@ from pathlib import Path
 
 SECONDS = 10
 PAUSE = 1
+#: After which a request that failed is not waited for any more, although Alertmanager repeats some.
+GIVE_UP = 10
 #: The alert resolves by itself.
 LIFE = 60
 #: Where the digest of the tested channels is, in a directory of root's.
@@ -135,16 +137,19 @@ def try_out(
 
     ``read_back``: for the channels that can be asked, whether the alert has arrived there. Raises NotAsked.
     """
-    before, end = alertmanager.counts(), now() + seconds
+    before, begun = alertmanager.counts(), now()
     alertmanager.alert(*alert, now())
     found: dict[str, dict[str, t.Any]] = {
-        name: {"sent": False, "arrived": None, "problem": "Alertmanager has not tried to send it"} for name in channels
+        name: {"sent": False, "failed": False, "arrived": None, "problem": "Alertmanager has not tried to send it"}
+        for name in channels
     }
     while True:
         after = alertmanager.counts()
         for name, result in found.items():
             _judge(result, before.get(name, Count()), after.get(name, Count()), read_back.get(name))
-        if not any(result["problem"] for result in found.values()) or now() >= end:
+        waited_for = [result for result in found.values() if result["problem"]]
+        decided = all(result["failed"] for result in waited_for) and now() >= begun + GIVE_UP
+        if not waited_for or decided or now() >= begun + seconds:
             return found
         sleep(PAUSE)
 
@@ -155,7 +160,7 @@ def _judge(result: dict[str, t.Any], before: Count, after: Count, arrived: Calla
         result["sent"] = after.made - before.made > failed
         result["problem"] = "" if result["sent"] else result["problem"]
         if failed and not result["sent"]:
-            result["problem"] = "Alertmanager could not send it"
+            result |= {"failed": True, "problem": "Alertmanager could not send it"}
     if result["sent"] and arrived and not result["arrived"]:
         try:
             result["arrived"] = arrived()
