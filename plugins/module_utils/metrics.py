@@ -30,10 +30,10 @@ def text(prefix: str, samples: Samples) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def labelled(name: str, **labels: object) -> str:
+def labelled(metric: str, /, **labels: object) -> str:
     """The name of a sample with labels, whose values may be any text."""
     pairs = (f'{label}="{_escaped(str(value))}"' for label, value in labels.items())
-    return f"{name}{{{','.join(pairs)}}}"
+    return f"{metric}{{{','.join(pairs)}}}"
 
 
 def _escaped(value: str) -> str:

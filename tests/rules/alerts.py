@@ -107,16 +107,17 @@ CASES = {
     ),
     "ApiAnswersFail": Case(
         {
-            'caddy_http_request_duration_seconds_count{code="200"}': [("0+9", 2 * HOUR)],
-            'caddy_http_request_duration_seconds_count{code="502"}': [
-                *[(0, 2 * MINUTE), ("0+9", 15 * MINUTE), (540, 2 * HOUR)]
+            'caddy_http_requests_total{handler="subroute"}': [("0+9", 2 * HOUR)],
+            'caddy_http_request_duration_seconds_count{handler="subroute",code="200"}': [("0+6", 2 * HOUR)],
+            'caddy_http_request_errors_total{handler="subroute"}': [
+                *[(0, 2 * MINUTE), ("0+3", 15 * MINUTE), (180, 2 * HOUR)]
             ],
             "openmates_maintenance": [(0, 3 * HOUR)],
         },
         14 * MINUTE,
         (2 * MINUTE, 24 * MINUTE),
         CRITICAL,
-        "50% of the requests to the site fail",
+        "33.33% of the requests to the site fail",
     ),
     "ApiSlow": Case(
         {
