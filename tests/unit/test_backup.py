@@ -72,7 +72,7 @@ def test_a_rule_is_one_that_the_program_follows(tmp_path: Path) -> None:
     assert databases == {"cms-database": ["directus"]}
     assert {volume["service"] for volume in found.values() if volume["rule"] == "snapshot"} == {"vault", "cache"}
     assert {name for name, volume in found.items() if volume["rule"] == "never"} == {
-        *("celerybeat-data", "promtail-data", "prometheus-data", "loki-data")
+        *("celerybeat-data", "promtail-data", "prometheus-data", "loki-data", "alertmanager-data")
     }
     assert {name: volume["sqlite"] for name, volume in found.items() if volume["sqlite"]} == {
         "grafana-data": ["grafana.db"]
