@@ -253,14 +253,18 @@ def test_an_upgrade_recreates_what_is_listed_here_and_no_more(tmp_path: Path) ->
     logging_in = WITH_BACKEND_SECRETS | {"cms", "cms-setup", "app-ai-worker", "app-docs-worker"}
     limits = {"cadvisor", "grafana"}  # lower, for Alertmanager's sake; a Go program has its limit in its environment
     new = {"alertmanager": set(after["alertmanager"])}
-    assert changed(before, after) == {
-        name: {"logging"}
-        | ({"labels"} if name in labelled else set())
-        | ({"environment"} if name in logging_in | limits else set())
-        | ({"mem_limit"} if name in limits else set())
-        | ({"command"} if name == "cms" else set())
-        for name in after
-    } | new
+    assert (
+        changed(before, after)
+        == {
+            name: {"logging"}
+            | ({"labels"} if name in labelled else set())
+            | ({"environment"} if name in logging_in | limits else set())
+            | ({"mem_limit"} if name in limits else set())
+            | ({"command"} if name == "cms" else set())
+            for name in after
+        }
+        | new
+    )
     assert labelled == SERVICES - {"cadvisor"} | {"app-ai-worker", "app-docs-worker"}
 
 
