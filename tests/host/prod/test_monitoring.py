@@ -10,15 +10,12 @@ from collections.abc import Callable, Iterator
 import pytest
 from outside import answers
 
-from lab import STACK, wait_until
+from lab import FOR_PROMETHEUS, STACK, wait_until
 
 RECEIVER = "http://198.51.100.4/received"  # the lab's, to which every lab host sends its alerts
-PROMETHEUS, GATEWAY = "172.30.0.13", "172.30.0.1"
-# Typed in: the jobs, and the ports of the host that Prometheus reads.
-JOBS = {
-    *("alertmanager", "api", "cadvisor", "grafana", "host", "loki", "prometheus", "promtail", "task-worker", "vault")
-}
-PORTS = {"prod": {"host": 9100, "caddy": 9180}, "dev": {"host": 9100}}
+PROMETHEUS = "172.30.0.13"
+# Typed in: the jobs besides those of the host.
+JOBS = {*("alertmanager", "api", "cadvisor", "grafana", "loki", "prometheus", "promtail", "task-worker", "vault")}
 # Alerts of these tests themselves, and of a clock that a lab host cannot set.
 OF_THE_TESTS = {"AlertTest", "AlertsNotSent", "ClockWrong"}
 DOWN = "promtail"  # which nothing repairs once an operator has stopped it
@@ -53,7 +50,7 @@ def planted(server) -> Iterator[float]:
 
 def test_every_target_is_up_and_the_host_is_among_them(server, planted):
     found = targets(server)
-    assert {target["labels"]["job"] for target in found} == JOBS | set(PORTS[server.environment])
+    assert {target["labels"]["job"] for target in found} == JOBS | set(FOR_PROMETHEUS[server.environment])
     unwell = {target["labels"]["job"]: target["lastError"] for target in found if target["health"] != "up"}
     assert set(unwell) <= {DOWN}, unwell
 
@@ -67,16 +64,16 @@ def test_the_metrics_name_the_services_of_the_containers(server, planted):
 
 
 def test_only_prometheus_reaches_the_metrics_of_the_host(server, neighbour, planted):
-    ports = PORTS[server.environment].values()
-    assert answers(server, *(f"tcp {port}" for port in ports)) == set()
-    neighbour.run(f"ip route replace {GATEWAY} via {server.addresses[0]}")
-    assert neighbour.reaches(*(f"tcp {GATEWAY} {port}" for port in ports)) == set()
-    for port in ports:
-        connect = f"import socket; socket.create_connection(('{GATEWAY}', {port}), 3)"
+    listening = [address.split(":") for address in FOR_PROMETHEUS[server.environment].values()]
+    assert answers(server, *(f"tcp {port}" for _, port in listening)) == set()
+    for address, port in listening:
+        neighbour.run(f"ip route replace {address} via {server.addresses[0]}")
+        assert neighbour.reaches(f"tcp {address} {port}") == set()
+        connect = f"import socket; socket.create_connection(('{address}', {port}), 3)"
         refused = server.host.run(f'docker exec openmates-loki-1 /usr/bin/python3 -c "{connect}"')
         assert refused.rc != 0 and "timed out" in refused.stderr, refused.stderr
     up = ask(server, "query?query=up")["result"]
-    assert {s["metric"]["job"] for s in up if s["value"][1] == "1"} >= set(PORTS[server.environment])
+    assert {s["metric"]["job"] for s in up if s["value"][1] == "1"} >= set(FOR_PROMETHEUS[server.environment])
 
 
 def test_a_test_alert_arrives_and_a_channel_that_refuses_it_is_named(server, planted):
