@@ -63,7 +63,7 @@ logs: $(VENV)/.complete ## Show the log of a service: SERVICE=api SINCE=10m GREP
 	  $(if $(GREP),-e "$$(python -c 'import json, os; print(json.dumps({"grep": os.environ["GREP"]}))')") $(if $(LINES),-e lines=$(LINES)) $(ARGS)
 
 .PHONY: tunnel
-tunnel: $(VENV)/.complete ## Open a tunnel to an internal tool until Ctrl-C: SERVICE=grafana (vault, cms, prometheus) ENV=prod HOST= PORT=
+tunnel: $(VENV)/.complete ## Open a tunnel to an internal tool until Ctrl-C: SERVICE=grafana (vault, cms, prometheus, alertmanager) ENV=prod HOST= PORT=
 	$(REPORT) playbooks/tunnel.yml -i $(ENV) $(LIMIT) -e service=$(SERVICE) $(if $(PORT),-e local_port=$(PORT)) $(ARGS)
 
 .PHONY: lab
@@ -96,9 +96,9 @@ check: setup ## Check style and run the unit tests: within five minutes, without
 test: setup ## Run every test, two parts at a time, each line with its part's name; removes the lab hosts, except with KEEP=1
 	@rm -rf $(FAILURES)
 	FAILURES=$(FAILURES) $(MAKE) --jobs=2 --no-print-directory PARTS=1 \
-	  scenario-prod lint unit scenario-interrupted scenario-dev directus integration backup-drill queues \
+	  scenario-prod lint unit scenario-interrupted scenario-dev directus integration backup-drill queues rules \
 	  || { $(SHOW_FAILURES); exit 1; } # the longest first, short ones last: both lanes end at about the same time
-	@echo "Everything passed: lint, unit and integration tests, Directus, backups, queues, and the scenarios prod, interrupted and dev."
+	@echo "Everything passed: lint, unit and integration tests, Directus, backups, queues, alerts, and the scenarios prod, interrupted and dev."
 
 DOCS := .cache/docs
 
@@ -195,6 +195,11 @@ move-drill: lab-base ## Prove moves: lab hosts HOST=prod2 and MOVE_TO=real1 are 
 backup-tools: lab-base
 	$(RUN) python lab/images.py build --no-push cms-database cache
 	lab/test_tools.sh restic
+
+.PHONY: rules
+rules: lab-ready ## Test alerting: each alert begins and ends, by promtool, and Alertmanager's configuration, by amtool
+	$(RUN) python lab/images.py build --no-push prometheus alertmanager
+	$(RUN) pytest tests/rules
 
 .PHONY: queues
 queues: lab-base ## Test the readiness probe against a real cache and real Celery workers

@@ -10,6 +10,7 @@ import http.client
 import json
 import socket
 import time
+import urllib.parse
 
 SOCKET = "/run/docker.sock"
 CALL_SECONDS = 10
@@ -39,23 +40,34 @@ class Docker:
         self.project = project
 
     def call(self, method: str, path: str, body: dict | None = None, seconds: float = CALL_SECONDS) -> object:
+        answered = self._request(method, path, body, seconds)
+        try:
+            return json.loads(answered) if answered else None
+        except ValueError:  # a program's output
+            return None
+
+    def events(self, names: list[str], since: float, until: float) -> list[dict]:
+        """What happened to the project's containers between two moments of the past, as Docker remembers it."""
+        label = [f"com.docker.compose.project={self.project}"]
+        filters = urllib.parse.quote(json.dumps({"type": ["container"], "event": names, "label": label}))
+        answered = self._request("GET", f"/events?since={since:.9f}&until={until:.9f}&filters={filters}")
+        return [json.loads(line) for line in answered.splitlines() if line.strip()]
+
+    def _request(self, method: str, path: str, body: dict | None = None, seconds: float = CALL_SECONDS) -> bytes:
         connection = UnixConnection(SOCKET)
         connection.timeout = seconds
         content = {"Content-Type": "application/json"} if body is not None else {}
         try:
             connection.request(method, path, None if body is None else json.dumps(body), content)
             answer = connection.getresponse()
-            body = answer.read()
+            answered = answer.read()
         except (OSError, http.client.HTTPException) as error:
             raise DockerProblem(f"Docker does not answer: {error}.") from None
         finally:
             connection.close()
         if answer.status >= 400:
-            raise DockerProblem(f"Docker refuses {method} {path}: {body.decode(errors='replace').strip()}.")
-        try:
-            return json.loads(body) if body else None
-        except ValueError:  # a program's output
-            return None
+            raise DockerProblem(f"Docker refuses {method} {path}: {answered.decode(errors='replace').strip()}.")
+        return answered
 
     def containers(self, service: str) -> list[dict]:
         """What is known of each running container of a service."""

@@ -171,6 +171,10 @@ move:
     - Empty without a move.
   type: dict
   returned: always
+alerts_tested:
+  description: Whether a test alert has reached every channel that Alertmanager has now.
+  type: bool
+  returned: always
 rollout:
   description: Whether containers are being replaced, by a run that is under way or was killed.
   type: bool
@@ -200,6 +204,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils import (
+    alert_channels,
     docker_state,
     firewalls,
     listeners,
@@ -340,6 +345,7 @@ def main() -> None:
         hostname=hostname.read_text().strip() if hostname.exists() else "",
         timezone=zone.partition("zoneinfo/")[2],
         sysctl_later=sysctl.set_later(),
+        alerts_tested=alert_channels.tested(Path(given["project_src"])),
         backups=Path("/etc/systemd/system/openmates-backup.timer").exists(),
         move=record(Path("/var/lib/openmates/move.json")),
         rollout=locked(Path("/run/openmates/rollout.lock")),

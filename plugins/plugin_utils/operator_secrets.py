@@ -37,6 +37,12 @@ TAIL = """
 # openmates_backup_sftp_key: |
 #   (the lines of the file, indented like this one)
 
+# Where alerts go to (openmates_alerts_mail), each of these for one channel:
+# openmates_alerts_mail_password: ...
+# openmates_alerts_ntfy_url: https://ntfy.sh/...
+# openmates_alerts_webhook_url: ...
+# openmates_alerts_watchdog_url: ... # requested as long as the server works
+
 # What deploys the frontends on Vercel:
 # openmates_frontends:
 #   website: {deploy_hook: "https://..."}

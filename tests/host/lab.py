@@ -20,6 +20,7 @@ STACK = "/opt/openmates"
 LONG_RUNNING = {
     *("api", "cms", "grafana", "cms-database", "cache", "vault", "task-worker", "task-scheduler"),
     *("prometheus", "loki", "promtail", "cadvisor"),
+    "alertmanager",  # this project's own addition
 }
 ONE_SHOTS = {"vault-setup", "cms-setup"}
 EVERYWHERE = {"0.0.0.0", "::"}
@@ -28,9 +29,14 @@ PUBLISHED = {  # service -> host addresses and host ports
     "dev": {"api": (EVERYWHERE, {8000}), "cms": (EVERYWHERE, {8055}), "grafana": (EVERYWHERE, {3001})},
 }
 OPEN_FROM_OUTSIDE = {"prod": {22, 80, 443}, "dev": {22, 8000, 8055, 3001}}
+# What listens for Prometheus, on the host's address in the containers' network.
+FOR_PROMETHEUS = {
+    "prod": {"host": "172.30.0.1:9100", "caddy": "172.30.0.1:9180"},
+    "dev": {"host": "172.30.0.1:9100"},
+}
 SERVICE_PORTS = {
     **{"api": 8000, "cms": 8055, "cms-database": 5432, "cache": 6379, "vault": 8200, "prometheus": 9090},
-    **{"loki": 3100, "promtail": 9080, "cadvisor": 8080, "grafana": 3000},
+    **{"loki": 3100, "promtail": 9080, "cadvisor": 8080, "grafana": 3000, "alertmanager": 9093},
 }
 
 

@@ -134,6 +134,13 @@ SLOTS = {
     "openmates_directus_environment": Slot(
         "sentinel4740", lambda text: {"ODD": text, "LIST": [text, "b"], "TABLE": {"a": [text, 1, False]}}
     ),
+    "openmates_alerts_mail": Slot(
+        "sentinel4795",
+        lambda text: {"to": ["a@sentinel.dev"], "from": "b@sentinel.dev", "host": "smtp.dev", "user": text},
+    ),
+    "openmates_alerts_ntfy_url": Slot("https://ntfy4796.sentinel.dev/topic"),
+    "openmates_alerts_webhook_url": Slot("https://hook4797.sentinel.dev/a"),
+    "openmates_alerts_watchdog_url": Slot("https://watch4798.sentinel.dev/b"),
     "openmates_registry_logins": Slot(
         "sentinel4742", lambda text: {"registry4742.sentinel.dev": {"username": "robot", "password": text}}
     ),

@@ -14,6 +14,7 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar, trust_as_template
+from ansible_collections.openmates.server.plugins.module_utils import metrics
 from ansible_collections.openmates.server.plugins.modules import host_credential
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.backup import lines_of_backup, problems_of_backup
 from rendering import ROOT, render, templar
@@ -21,7 +22,7 @@ from test_preflight import SECRETS, good, problems
 
 ROLE = ROOT / "roles/backup"
 sys.path.insert(0, str(ROLE / "files"))
-from openmates_backup import files, locks, metrics, parts, repository, run, state  # noqa: E402
+from openmates_backup import files, locks, parts, repository, run, state  # noqa: E402
 from openmates_backup.config import Config  # noqa: E402
 from openmates_backup.problem import Problem  # noqa: E402
 from openmates_backup.restic import Restic  # noqa: E402
@@ -71,7 +72,7 @@ def test_a_rule_is_one_that_the_program_follows(tmp_path: Path) -> None:
     assert databases == {"cms-database": ["directus"]}
     assert {volume["service"] for volume in found.values() if volume["rule"] == "snapshot"} == {"vault", "cache"}
     assert {name for name, volume in found.items() if volume["rule"] == "never"} == {
-        *("celerybeat-data", "promtail-data", "prometheus-data", "loki-data")
+        *("celerybeat-data", "promtail-data", "prometheus-data", "loki-data", "alertmanager-data")
     }
     assert {name: volume["sqlite"] for name, volume in found.items() if volume["sqlite"]} == {
         "grafana-data": ["grafana.db"]

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 from ansible.template import trust_as_template
+from ansible_collections.openmates.server.plugins.module_utils import metrics
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.backup import lines_of_backup, problems_of_backup
 from rendering import ROOT
 
 ROLE = ROOT / "roles/backup"
 sys.path.insert(0, str(ROLE / "files"))
-from openmates_backup import files, metrics, proof, proof_files, proof_project, proof_vault, room, state  # noqa: E402
+from openmates_backup import files, proof, proof_files, proof_project, proof_vault, room, state  # noqa: E402
 from openmates_backup.config import Config  # noqa: E402
 from openmates_backup.problem import Problem  # noqa: E402
 from openmates_backup.proof_result import FAILED, PARTS, PROVEN, UNPROVEN, Result  # noqa: E402

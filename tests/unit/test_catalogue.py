@@ -23,6 +23,7 @@ VOLUMES = {
     "cache": {"cache-data"},
     "vault": {"vault-data"},
     "prometheus": {"prometheus-data"},
+    "alertmanager": {"alertmanager-data"},
     "loki": {"loki-data"},
     "promtail": {"promtail-data"},
     "grafana": {"grafana-data"},
@@ -44,6 +45,7 @@ def test_what_is_reached_has_what_it_takes(services: dict[str, dict]) -> None:
         if service["host_port"] or service["tunnel"] or service["scrape"]:
             assert service["container_port"], name
         assert bool(service["address"]) is service["tunnel"], name
+        assert service["metrics_path"].startswith("/"), name
     addresses = [service["address"] for service in services.values() if service["address"]]
     assert len(addresses) == len(set(addresses))
 

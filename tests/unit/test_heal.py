@@ -46,6 +46,9 @@ class FakeHost:
     def containers(self) -> list:
         return [self.program.Container(name, name, status, "172.30.0.9") for name, status in self.status.items()]
 
+    def events(self, since: float, until: float) -> list:
+        return []
+
     def reachable(self, container) -> bool:
         return container.service not in self.cut_off
 
@@ -111,6 +114,20 @@ def test_a_server_that_is_well_is_probed_every_ten_minutes_only(server) -> None:
     server.run(3600)
     assert server.host.probes == 7
     assert server.host.done == [] and server.words == []
+
+
+def test_a_disk_that_is_full_stops_the_metrics_and_not_the_repairs(server) -> None:
+    written: list[set] = []
+
+    def write(containers, unreachable, failing, events, now) -> None:
+        written.append({container.service for container in containers})
+        raise OSError(28, "No space left on device")
+
+    server.watcher.metrics = SimpleNamespace(write=write)
+    server.host.status["api"] = "Up 2 hours (unhealthy)"
+    server.run(600, until="restart api")
+    assert server.host.done == ["restart api"] and written[0] == set(SERVICES)
+    assert len([text for text in server.words if "No space left" in text]) == 1, "once, not in each round"
 
 
 @pytest.mark.parametrize(

@@ -50,6 +50,36 @@ def text_of(tmp_path: Path, role: str, path: str, **settings: object) -> str:
     return host.template(trust_as_template(contents(role, path)))
 
 
+# ---------------------------------------------------------------- the metrics of the host
+
+
+def firewall(tmp_path: Path, **settings: object) -> list[str]:
+    """The lines of the chains in which a container's packets are judged, before what drops them."""
+    host = wired(tmp_path, **settings).__closure__[0].cell_contents
+    defaults = trusted(yaml.safe_load((ROOT / "roles/firewall/defaults/main.yml").read_text()))
+    host.available_variables = {**defaults, **host.available_variables}
+    text = host.template(trust_as_template((ROOT / "roles/firewall/templates/firewall.nft.j2").read_text()))
+    chains = [text.partition("chain containers {")[2], text.partition("chain input {")[2]]
+    return [chain.partition(" drop\n")[0] for chain in chains]
+
+
+def test_the_firewall_accepts_prometheus_alone_before_it_drops_what_containers_send_to_the_host(tmp_path: Path) -> None:
+    rule = "iifname openmates0 ip saddr 172.30.0.13 ip daddr 172.30.0.1 tcp dport { 9100, 9180 } accept"
+    assert [chain.count(rule) for chain in firewall(tmp_path / "1")] == [1, 1]
+    moved = {"openmates_subnet": "10.9.0.0/24", "openmates_gateway": "10.9.0.1", "openmates_domain": ""}
+    moved["openmates_services"] = {"prometheus": {"address": ""}}
+    rule = "iifname openmates0 ip saddr 10.9.0.0/24 ip daddr 10.9.0.1 tcp dport { 9100 } accept"
+    assert [chain.count(rule) for chain in firewall(tmp_path / "2", **moved)] == [1, 1]
+
+
+def test_caddy_serves_its_metrics_on_loopback_alone(tmp_path: Path) -> None:
+    text = text_of(tmp_path, "caddy", "/etc/caddy/Caddyfile")
+    site = text.partition("http://:9180 {")[2].partition("}")[0]
+    assert site.split() == ["bind", "127.0.0.1", "metrics"]
+    read = wired(tmp_path / "2")
+    assert read("openmates_host_metrics_listeners") == ["172.30.0.1:9100", "172.30.0.1:9180"]
+
+
 # ---------------------------------------------------------------- a proxy
 
 

@@ -26,6 +26,7 @@ CATALOGUE = {
     "docker.dragonflydb.io/dragonflydb/dragonfly:v1.40.2": "dragonflydb/dragonfly:v1.40.2",
     "openbao/openbao:2.7.2": "openbao/openbao:2.7.2",
     "prom/prometheus:v3.13.4": "prom/prometheus:v3.13.4",
+    "prom/alertmanager:v0.34.2": "prom/alertmanager:v0.34.2",
     "grafana/loki:3.7.8": "grafana/loki:3.7.8",
     "grafana/promtail:3.6.11": "grafana/promtail:3.6.11",
     "grafana/grafana:13.2.3": "grafana/grafana:13.2.3",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from rendering import render
+from ansible.template import trust_as_template
+from rendering import render, templar
 
 CONFIG = Path(__file__).parents[2] / "files/compose/config"
 # Typed in from the architecture guidelines: what each part is connected to, with the service's own port.
@@ -41,12 +42,85 @@ def test_promtail_labels_each_line_with_its_service_and_container() -> None:
     assert set(by_name["labels"]) == {"service", "container_id"} and by_name["labeldrop"] == ["filename"]
 
 
-@pytest.mark.parametrize("target", ["api:8000", CADVISOR])
-def test_prometheus_scrapes(target: str, tmp_path: Path) -> None:
-    jobs = yaml.safe_load(render("prod", tmp_path)["config/prometheus/prometheus.yml"])["scrape_configs"]
-    targets = {host for job in jobs for entry in job.get("static_configs", []) for host in entry["targets"]}
+# Typed in: what serves metrics, by job; 9101 is OpenMates' own port for those of its workers.
+TARGETS = {
+    **{"api": ["api:8000"], "task-worker": ["task-worker:9101", "app-w:9101"], "cadvisor": [CADVISOR]},
+    **{"loki": [LOKI], "promtail": ["promtail:9080"], "grafana": ["grafana:3000"], "vault": ["vault:8200"]},
+    **{"prometheus": ["127.0.0.1:9090"], "alertmanager": ["alertmanager:9093"], "host": ["172.30.0.1:9100"]},
+    "caddy": ["172.30.0.1:9180"],
+}
+
+
+def scraped(tmp_path: Path, environment: str = "prod", **settings: object) -> dict[str, dict]:
+    jobs = yaml.safe_load(render(environment, tmp_path, **settings)["config/prometheus/prometheus.yml"])[
+        "scrape_configs"
+    ]
+    return {job["job_name"]: job for job in jobs}
+
+
+def test_prometheus_scrapes_all_that_serves_metrics(tmp_path: Path) -> None:
+    worker = {"name": "app-w", "kind": "worker", "image": "ghcr.io/x/w:1", "queues": ["q"]}
+    jobs = scraped(tmp_path, openmates_apps=[worker])
     found = {
-        f"{name}:{entry['port']}" for job in jobs for entry in job.get("dns_sd_configs", []) for name in entry["names"]
+        name: [host for entry in job.get("static_configs", []) for host in entry["targets"]]
+        + [f"{name}:{entry['port']}" for entry in job.get("dns_sd_configs", []) for name in entry["names"]]
+        for name, job in jobs.items()
     }
-    assert target in targets | found
-    assert {name.split(":")[0] for name in targets | found} <= {"api", "cadvisor", "127.0.0.1"}
+    assert found == TARGETS
+    assert jobs["vault"]["metrics_path"] == "/v1/sys/metrics" and jobs["vault"]["params"] == {"format": ["prometheus"]}
+    assert jobs["host"]["honor_labels"], "otherwise each service would be called host"
+
+
+def test_without_a_domain_there_is_no_caddy_to_scrape(tmp_path: Path) -> None:
+    assert set(TARGETS) - set(scraped(tmp_path, "dev", openmates_domain="")) == {"caddy"}
+
+
+def alertmanager(tmp_path: Path, **settings: object) -> dict:
+    return yaml.safe_load(render("prod", tmp_path, **settings)["config/alertmanager/alertmanager.yml"])
+
+
+CHANNELS = {
+    "openmates_alerts_mail": {"to": ["a@x.net"], "from": "s@x.net", "host": "smtp.x.net", "user": "u"},
+    "openmates_alerts_mail_password": "sentinel1",
+    "openmates_alerts_ntfy_url": "https://ntfy.x.net/sentinel2",
+    "openmates_alerts_ntfy_token": "sentinel3",
+    "openmates_alerts_webhook_url": "https://hook.x.net/sentinel4",
+    "openmates_alerts_watchdog_url": "https://watch.x.net/sentinel5",
+}
+
+
+def test_each_channel_has_a_receiver_and_no_secret_is_in_the_configuration(tmp_path: Path) -> None:
+    files = render("prod", tmp_path / "1", **CHANNELS)
+    assert not [name for name, text in files.items() if "sentinel" in text]
+    read = yaml.safe_load(files["config/alertmanager/alertmanager.yml"])
+    names = [receiver["name"] for receiver in read["receivers"]]
+    assert names == ["nowhere", "mail", "ntfy", "webhook", "watchdog"]
+    watchdog, test, others = read["route"]["routes"]
+    assert watchdog["receiver"] == "watchdog"
+    for route in (test, others):
+        assert [(sub["receiver"], sub["continue"]) for sub in route["routes"]] == [
+            *[("mail", True), ("ntfy", True), ("webhook", True)]
+        ]
+    mounted = yaml.safe_load(files["docker-compose.yml"])["services"]["alertmanager"]["volumes"]
+    assert "./secrets/alertmanager:/run/secrets:ro" in mounted
+
+
+def test_without_a_channel_alerts_go_nowhere(tmp_path: Path) -> None:
+    read = alertmanager(tmp_path)
+    assert [receiver["name"] for receiver in read["receivers"]] == ["nowhere"]
+    assert [route["receiver"] for route in read["route"]["routes"]] == ["nowhere"]
+
+
+def test_ntfy_shows_the_message_and_not_the_json(tmp_path: Path) -> None:
+    host = templar("prod", tmp_path, **CHANNELS)
+    secrets = host.template(trust_as_template("{{ settings.services.alertmanager.secrets }}"))
+    assert secrets["NTFY_URL"] == "https://ntfy.x.net/sentinel2?template=alertmanager"
+    assert set(secrets) == {"MAIL_PASSWORD", "NTFY_URL", "NTFY_TOKEN", "WEBHOOK_URL", "WATCHDOG_URL"}
+
+
+@pytest.mark.parametrize(("port", "tls", "expected"), [(587, True, True), (465, True, False), (25, False, False)])
+def test_mail_is_encrypted_unless_it_is_told_otherwise(tmp_path: Path, port: int, tls: bool, expected: bool) -> None:
+    """Port 465 has TLS from the beginning, where Alertmanager does not ask for STARTTLS."""
+    mail = {**CHANNELS["openmates_alerts_mail"], "port": port, "tls": tls}
+    read = alertmanager(tmp_path, **{**CHANNELS, "openmates_alerts_mail": mail})
+    assert read["global"]["smtp_require_tls"] is expected and read["global"]["smtp_smarthost"] == f"smtp.x.net:{port}"

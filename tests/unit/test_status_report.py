@@ -17,7 +17,7 @@ HOUR, DAY = 3600, 86400
 ONE_SHOTS = ("vault-setup", "cms-setup")
 SERVICES = [
     *("api", "task-worker", "task-scheduler", "cms", "cms-setup", "cms-database", "cache", "vault", "vault-setup"),
-    *("prometheus", "loki", "promtail", "cadvisor", "grafana"),
+    *("prometheus", "alertmanager", "loki", "promtail", "cadvisor", "grafana"),
 ]
 
 

@@ -279,6 +279,9 @@ def test_a_program_that_only_the_firewall_hides_is_named(seen: dict) -> None:
     )
     assert "openmates_other_listeners" in problem and host_has_to_be_asked(seen)
     assert problems_of(seen | {"other_listeners": [5432]}) == []
+    assert problems_of(seen | {"internal_listeners": ["172.30.0.1:5432"]}) == [problem], "another address"
+    seen["listeners"][0]["address"] = "172.30.0.1"
+    assert problems_of(seen | {"internal_listeners": ["172.30.0.1:5432"]}) == []
     seen["probe"]["addresses"][V4] = found(22, 80, 443, 5432)
     [problem] = problems_of(seen)
     assert problem.startswith("Port 5432 is open to the internet"), "once, as the worse of the two"

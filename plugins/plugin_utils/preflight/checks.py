@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight import (
     access,
     addresses,
+    alerts,
     backend,
     backup,
     database,
@@ -58,6 +59,7 @@ def check_environment(run: Preflight) -> Iterator[str]:
 CHECKS = (
     check_environment,
     *forms.CHECKS,
+    *alerts.CHECKS,
     *hooks.CHECKS,
     *host.CHECKS,
     *neighbours.CHECKS,

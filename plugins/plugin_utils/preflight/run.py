@@ -20,7 +20,15 @@ SECRETS = {name: secret.shortest for name, secret in operator_secrets.SECRETS.it
 #: Settings that hold other secrets, by a name of the operator's.
 SECRET_MAPPINGS = ("openmates_vault_seeds", "openmates_registry_logins")
 #: Secrets that other servers know, so that no run can make them.
-KEYS = ("openmates_backup_s3_secret", "openmates_backup_sftp_key")
+KEYS = (
+    *(
+        "openmates_backup_s3_secret",
+        "openmates_backup_sftp_key",
+        "openmates_alerts_ntfy_url",
+        "openmates_alerts_webhook_url",
+    ),
+    "openmates_alerts_watchdog_url",
+)
 EXAMPLE_DOMAIN = re.compile(
     r"(^|\.)(example(\.(com|net|org))?|invalid|domain\.(com|tld)|your-?domain\..+)$", re.IGNORECASE
 )

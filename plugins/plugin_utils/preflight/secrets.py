@@ -19,7 +19,10 @@ PLACEHOLDER = re.compile(
     r"|your[-_. ]?(own|domain|server|secret|password|token|key|e?mail|name)",
     re.IGNORECASE,
 )
-MORE_PASSWORDS = ("openmates_directus_mail_password", "openmates_directus_storage_secret", "openmates_backup_s3_secret")
+MORE_PASSWORDS = (
+    *("openmates_directus_mail_password", "openmates_directus_storage_secret", "openmates_backup_s3_secret"),
+    *("openmates_alerts_mail_password", "openmates_alerts_ntfy_token"),
+)
 OF_BACKUPS = "openmates_backup_password"
 INVITE_CODE = "openmates_first_invite_code"
 # OpenMates' web app accepts no other form.

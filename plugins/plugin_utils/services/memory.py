@@ -12,7 +12,7 @@ from typing import Any
 #: Debian, the container engine, Caddy and the kernel, measured on a lab host; and a reserve for short-lived processes.
 SYSTEM_PARTS = {
     "Docker, containerd and a shim per container": 240,
-    "Caddy, sshd, journald, systemd and the other services": 85,
+    "Caddy, sshd, journald, systemd and the other services": 105,
     "the kernel's own tables": 125,
     "one of: a run of Ansible, an upgrade of packages, a backup": 250,
 }

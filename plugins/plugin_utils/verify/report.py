@@ -148,6 +148,21 @@ def _lines_of_keys(seen: Mapping) -> Iterator[str]:
         yield sentence
 
 
+def _lines_of_alerts(seen: Mapping) -> Iterator[str]:
+    alerts = seen.get("alerts")
+    if alerts is None or not_provisioned(seen):
+        return
+    yield ""
+    if not alerts["channels"]:
+        yield (
+            "Alerts: NO ONE IS TOLD. Set openmates_alerts_mail, openmates_alerts_ntfy_url or "
+            "openmates_alerts_webhook_url: docs/alerts.md"
+        )
+    else:
+        without = "" if alerts["watchdog"] else "; none if the whole server is down (openmates_alerts_watchdog_url)"
+        yield f"Alerts go out by {', '.join(alerts['channels'])}{without}"
+
+
 def report_of(seen: Mapping) -> list[str]:
     """The results, as lines of text."""
     problems = problems_of(seen)
@@ -157,4 +172,5 @@ def report_of(seen: Mapping) -> list[str]:
     closed = "IN MAINTENANCE, clients get 503; " if Readiness(seen).maintenance is not None else ""
     title = f"{seen.get('host', 'the host')} ({seen.get('environment') or 'unknown environment'}): {closed}{verdict}"
     parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services, _lines_of_keys, lines_of_backup)
+    parts += (_lines_of_alerts,)
     return [title, "", *(line for part in parts for line in part(seen))]

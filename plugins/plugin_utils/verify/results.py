@@ -109,7 +109,12 @@ def who_listens(seen: Mapping, port: int) -> str:
 def undeclared_listeners(seen: Mapping) -> list[int]:
     """Ports that are not declared, and that others could connect to but for the firewall."""
     tolerated = {*expected_ports(seen), *map(int, seen.get("other_listeners") or [])}
-    found = {entry["port"] for entry in seen.get("listeners") or [] if not is_loopback(entry["address"])}
+    internal = set(seen.get("internal_listeners") or [])
+    found = {
+        entry["port"]
+        for entry in seen.get("listeners") or []
+        if not is_loopback(entry["address"]) and f"{entry['address']}:{entry['port']}" not in internal
+    }
     return sorted(found - tolerated)
 
 

@@ -106,6 +106,15 @@ EXPECTED = {
         256,
         {f"{STACK}/config/prometheus:/etc/prometheus:ro", f"{DATA.format('prometheus-data')}:/prometheus:rw"},
     ),
+    "alertmanager": Expected(
+        "65534:65534",
+        64,
+        {
+            f"{STACK}/config/alertmanager:/etc/alertmanager:ro",
+            f"{STACK}/secrets/alertmanager:/run/secrets:ro",
+            f"{DATA.format('alertmanager-data')}:/alertmanager:rw",
+        },
+    ),
     "loki": Expected("10001:10001", 384, {f"{STACK}/config/loki:/etc/loki:ro", f"{DATA.format('loki-data')}:/loki:rw"}),
     "promtail": Expected(  # the log files are root's; without a capability, root is only their owner
         "0:0",
@@ -116,10 +125,10 @@ EXPECTED = {
             f"{DATA.format('promtail-data')}:/promtail:rw",
         },
     ),
-    "cadvisor": Expected("0:0", 128, {"/sys/fs/cgroup:/sys/fs/cgroup:ro"}),
+    "cadvisor": Expected("0:0", 96, {"/sys/fs/cgroup:/sys/fs/cgroup:ro"}),
     "grafana": Expected(
         "472:0",
-        512,
+        480,
         {
             f"{STACK}/config/grafana/start:/openmates:ro",
             f"{STACK}/config/grafana/provisioning:/etc/grafana/provisioning:ro",

@@ -15,6 +15,7 @@ ANSWERS = {  # a path and what the tool answers there
     "vault": ("/v1/sys/health", '"sealed":false'),
     "cms": ("/server/ping", "pong"),
     "prometheus": ("/-/healthy", "Prometheus"),
+    "alertmanager": ("/-/healthy", "OK"),
 }
 
 

@@ -7,9 +7,14 @@ from __future__ import annotations
 import time
 import typing as t
 
-from openmates_backup import metrics, state
+from openmates_backup import state
 from openmates_backup.config import Config
 from openmates_backup.run import PREFIX, say
+
+try:
+    from ansible_collections.openmates.server.plugins.module_utils import metrics
+except ImportError:  # on the host it is beside this package
+    import metrics
 
 PARTS = ("snapshot", "files", "database", "vault", "cache")
 PROVEN, FAILED, UNPROVEN = "proven", "failed", "unproven"

@@ -10,11 +10,16 @@ import time
 import typing as t
 from collections.abc import Callable, Iterator
 
-from openmates_backup import credentials, locks, metrics, restic, signals, state
+from openmates_backup import credentials, locks, restic, signals, state
 from openmates_backup.config import Config
 from openmates_backup.parts import VAULT_LOGIN, Parts
 from openmates_backup.problem import Problem
 from openmates_backup.repository import Repository
+
+try:
+    from ansible_collections.openmates.server.plugins.module_utils import metrics
+except ImportError:  # on the host it is beside this package
+    import metrics
 
 LOGIN = "openmates-backup"
 PREFIX = "openmates_backup"

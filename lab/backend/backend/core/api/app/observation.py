@@ -6,8 +6,9 @@ import time
 from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-REQUESTS = Counter("openmates_http_requests_total", "Requests answered.", ("method", "path", "status"))
-DURATION = Histogram("openmates_http_request_duration_seconds", "Seconds to answer a request.", ("path",))
+# As OpenMates names them.
+REQUESTS = Counter("api_requests_total", "Requests answered.", ("method", "endpoint", "status_code"))
+DURATION = Histogram("api_request_duration_seconds", "Seconds to answer a request.", ("method", "endpoint"))
 METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 # Probes come every few seconds for ever.
 QUIET = frozenset({"/health", "/v1/health", "/metrics", "/sample/dependencies"})
@@ -42,6 +43,6 @@ class RequestObserver:
             client = scope["client"][0] if scope.get("client") else ""
             seconds = time.perf_counter() - started
             REQUESTS.labels(method, path, status).inc()
-            DURATION.labels(path).observe(seconds)
+            DURATION.labels(method, path).observe(seconds)
             fields = {"method": method, "path": path, "status": status, "client": client, "seconds": round(seconds, 4)}
             log.log(logging.DEBUG if quiet else logging.INFO, "request", extra={"fields": fields})

@@ -17,7 +17,7 @@ from kombu import Queue
 from backend.core.api.app import heavy, logs
 from backend.core.api.app import settings as settings_module
 from backend.core.api.app.services import Services, providers
-from backend.core.api.app.tasks import queues
+from backend.core.api.app.tasks import metrics, queues  # noqa: F401 - the first connects signals
 
 # A new process of the worker's pool needs longer than the four seconds after which Celery kills one that is not up.
 CHILD_START_SECONDS = 4.3

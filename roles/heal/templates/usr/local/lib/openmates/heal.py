@@ -27,10 +27,12 @@ from collections.abc import Callable
 try:
     from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker, DockerProblem
     from ansible_collections.openmates.server.plugins.module_utils.file_lock import locked
+    from ansible_collections.openmates.server.plugins.module_utils.service_metrics import ServiceMetrics
 except ImportError:  # on the host all files are in one directory, which an isolated Python does not search by itself
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
     from docker_api import Docker, DockerProblem
     from file_lock import locked
+    from service_metrics import ServiceMetrics
 
 HOLD = pathlib.Path("/run/openmates-heal/hold")
 HOLD_SECONDS = 3600  # a forgotten hold expires
@@ -126,6 +128,15 @@ class Host:
             for entry in found
             if entry["Labels"].get("com.docker.compose.oneoff", "False") == "False"
         ]
+
+    def events(self, since: float, until: float) -> list[tuple[str, str]]:
+        """The starts and the out-of-memory kills between two moments: what happened, and the service."""
+        try:
+            found = Docker(self.options.project).events(["start", "oom"], since, until)
+        except DockerProblem as problem:
+            raise Trouble(str(problem).removesuffix(".")) from None
+        names = "com.docker.compose.service"
+        return [(event["Action"], event["Actor"]["Attributes"].get(names, "")) for event in found]
 
     def reachable(self, container: Container) -> bool:
         """Whether the service's port accepts a connection; a service without a port counts as reachable."""
@@ -233,8 +244,14 @@ def started(details: dict) -> float:
 class Watcher:
     """Decides, round by round, whether to probe and what to repair."""
 
-    def __init__(self, host: Host, say: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
-        self.host, self.say, self.clock = host, say, clock
+    def __init__(
+        self,
+        host: Host,
+        say: Callable[[str], None],
+        clock: Callable[[], float] = time.time,
+        metrics: ServiceMetrics | None = None,
+    ) -> None:
+        self.host, self.say, self.clock, self.metrics = host, say, clock, metrics
         self.suspicion = "this program was started"
         self.signs: set[tuple[str, str]] = set()  # (service, what is wrong with it) in the last round
         self.next_probe = 0.0
@@ -244,14 +261,16 @@ class Watcher:
         self.repairs: dict[str, list[float]] = {}  # when each thing was repaired
         self.forget_due = False  # whether the probe still has to forget that it was rejected
         self.blocked = ""
+        self.unpublished = ""
 
     def round(self) -> None:
         now = self.clock()
         containers = self.host.containers()
         by_service = {container.service: container for container in containers}
+        unreachable = {container.service for container in containers if not self.host.reachable(container)}
+        self._publish(containers, unreachable, now)
         if "api" not in by_service:
             return  # not provisioned yet, or stopped on purpose
-        unreachable = {container.service for container in containers if not self.host.reachable(container)}
         unreachable |= (set(DATA) | {"cms"}) - by_service.keys()  # stopped, paused, or gone
         self._note(containers, unreachable, now)
         if self._restart_unhealthy(containers, unreachable, now):
@@ -259,6 +278,18 @@ class Watcher:
         if now < self.next_probe or "api" in unreachable:
             return
         self._judge(self.host.probe(), by_service, unreachable | set(self.unhealthy_since), now)
+
+    def _publish(self, containers: list[Container], unreachable: set[str], now: float) -> None:
+        """Write the metrics. A disk that is full does not stop the repairs."""
+        problem = ""
+        try:
+            if self.metrics:
+                self.metrics.write(containers, unreachable, self.failing_since, self.host.events, now)
+        except (OSError, Trouble) as error:
+            problem = f"<4>The metrics of the services cannot be written: {error}."
+            if problem != self.unpublished:  # once, not in each round
+                self.say(problem)
+        self.unpublished = problem
 
     def _note(self, containers: list[Container], unreachable: set[str], now: float) -> None:
         """Record signs of trouble. A new one runs the probe at once."""
@@ -384,10 +415,13 @@ def main() -> None:
     parser.add_argument("--project", default="openmates", help="the Compose project")
     parser.add_argument("--ready", default="/usr/local/sbin/openmates-ready", help="the readiness probe")
     parser.add_argument("--account", required=True, help="e-mail address of the api's account in Directus")
+    parser.add_argument("--services", type=lambda text: text.split(","), help="services that have to run, for metrics")
+    parser.add_argument("--metrics", type=pathlib.Path, help="the directory of Prometheus' text files")
     parser.add_argument("--every", type=float, default=10, help="seconds between two rounds")
     options = parser.parse_args()
 
-    watcher = Watcher(Host(options), lambda text: print(text, flush=True))
+    metrics = ServiceMetrics(options.metrics, options.services or [], time.time()) if options.metrics else None
+    watcher = Watcher(Host(options), lambda text: print(text, flush=True), metrics=metrics)
     silent = ""
     while True:
         try:

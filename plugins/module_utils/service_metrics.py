@@ -1,0 +1,88 @@
+# Copyright: the openmates.server contributors
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What the outage watcher sees of the services, as metrics: roles/heal installs this file beside its program."""
+
+from __future__ import annotations
+
+import collections
+import typing as t
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+try:
+    from ansible_collections.openmates.server.plugins.module_utils import metrics
+except ImportError:  # on the host it is beside this file
+    import metrics
+
+PREFIX, FILE = "openmates", "services"
+EVERY = 30  # seconds after which an unchanged file is written again: its age shows whether the watcher works
+ID_LENGTH = 12  # of a container's id, as the labels of the logs have it
+
+#: What happened, "start" or "oom", and to which service.
+Events = Iterable[tuple[str, str]]
+
+
+class Seen(t.Protocol):
+    """A container that runs or restarts, as the watcher lists it."""
+
+    identity: str
+    service: str
+    status: str
+    unhealthy: bool
+
+
+class ServiceMetrics:
+    """Writes the file when something has changed, and now and then."""
+
+    def __init__(self, directory: Path, services: Iterable[str], now: float) -> None:
+        self.directory, self.services = directory, sorted(services)
+        self.counted = {"start": collections.Counter(), "oom": collections.Counter()}
+        self.events_until = now
+        self.written: tuple[float, metrics.Samples] = (0, {})
+
+    def write(
+        self,
+        containers: Iterable[Seen],
+        unreachable: set[str],
+        failing: Iterable[str],
+        events: Callable[[float, float], Events],
+        now: float,
+    ) -> None:
+        """Write what a round has seen. ``failing``: the parts of the readiness probe. Raises OSError."""
+        for name, service in events(self.events_until, now):
+            self.counted[name][service] += 1
+        self.events_until = now
+        samples = self._samples(list(containers), unreachable, sorted(failing))
+        if samples != self.written[1] or not 0 <= now - self.written[0] < EVERY:
+            metrics.write(self.directory, PREFIX, samples, FILE)
+            self.written = (now, samples)
+
+    def _samples(self, containers: list[Seen], unreachable: set[str], failing: list[str]) -> metrics.Samples:
+        up = {container.service for container in containers if container.status.startswith("Up")}
+        starting = {container.service for container in containers if "health: starting" in container.status}
+        unhealthy = {container.service for container in containers if container.unhealthy} | unreachable
+        well = up - unhealthy
+        samples: dict[str, tuple[float | None, str]] = {}
+        for name, found, meaning in (
+            ("service_up", up, "Whether a container of the service runs."),
+            ("service_starting", starting, "Whether its health check has not succeeded since its start."),
+            ("service_healthy", well, "Whether it runs, takes connections, and is not unhealthy."),
+        ):
+            samples |= {_of(name, service): (float(service in found), meaning) for service in self.services}
+        for name, event, meaning in (
+            ("service_starts_total", "start", "Starts of its containers that the watcher has seen."),
+            ("service_oom_kills_total", "oom", "Processes of it that were killed for their container's memory limit."),
+        ):
+            samples |= {_of(name, service): (self.counted[event][service], meaning) for service in self.services}
+        about = "The containers by the id that the logs and cAdvisor have."
+        for container in sorted(containers, key=lambda item: (item.service, item.identity)):
+            labels = {"container_id": container.identity[:ID_LENGTH], "service": container.service}
+            samples[metrics.labelled("container_info", **labels)] = (1, about)
+        samples["ready"] = (float(not failing), "Whether the readiness probe succeeded when it last ran.")
+        for part in failing:
+            samples[metrics.labelled("ready_failing", part=part)] = (1, "The parts of the probe that failed.")
+        return samples
+
+
+def _of(name: str, service: str) -> str:
+    return metrics.labelled(name, service=service)

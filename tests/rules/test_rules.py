@@ -1,0 +1,114 @@
+"""The genuine promtool and amtool read what is rendered, and each alert fires once and ends."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+from alerts import CASES, Case
+from rendering import ROOT, render
+
+RULES = ROOT / "files/compose/config/prometheus/rules"
+CHANNELS = {
+    "openmates_alerts_mail": {"to": ["a@x.net", "b@x.net"], "from": "s@x.net", "host": "smtp.x.net", "user": "u"},
+    "openmates_alerts_mail_password": "fixture",
+    "openmates_alerts_ntfy_url": "https://ntfy.x.net/topic",
+    "openmates_alerts_ntfy_token": "fixture",
+    "openmates_alerts_webhook_url": "https://hook.x.net/a",
+    "openmates_alerts_watchdog_url": "https://watch.x.net/a",
+}
+GROUPS = [group for file in sorted(RULES.glob("*.yml")) for group in yaml.safe_load(file.read_text())["groups"]]
+DECLARED = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}
+#: A minute at most, for what is down, sealed or out of memory.
+QUICK = ("ServiceDown", "ServiceUnhealthy", "TargetDown", "VaultSealed", "ServiceOutOfMemory", "HostOutOfMemory")
+
+
+def tool(image: str, program: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
+    """A program of one of the lab's images, with a folder as /work."""
+    mounted = f"--volume={folder}:/work:ro"
+    command = ["docker", "run", "--rm", "--network=none", mounted, f"--entrypoint=/bin/{program}", "--workdir=/work"]
+    return subprocess.run(
+        [*command, f"openmates-lab/{image}:latest", *arguments], capture_output=True, text=True, check=False
+    )
+
+
+def written(files: dict[str, str], folder: Path) -> Path:
+    """The configuration as the containers have it, readable by any user."""
+    for name, text in files.items():
+        if name.startswith("config/"):
+            path = folder / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+    for path in [folder, *folder.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    folder.parent.chmod(0o755)
+    return folder
+
+
+@pytest.mark.parametrize(("environment", "settings"), [("prod", CHANNELS), ("dev", {}), ("prod", {})])
+def test_the_programs_accept_the_configuration(environment: str, settings: dict, tmp_path: Path) -> None:
+    folder = written(render(environment, tmp_path / "inventory", **settings), tmp_path / "files") / "config"
+    # promtool finds the rules by the path in the container.
+    prometheus = folder / "prometheus/prometheus.yml"
+    prometheus.write_text(prometheus.read_text().replace("/etc/prometheus", "/work/prometheus"))
+    checked = tool("prometheus", "promtool", folder, "check", "config", "prometheus/prometheus.yml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    alertmanager = folder / "alertmanager/alertmanager.yml"
+    alertmanager.write_text(alertmanager.read_text().replace("/etc/alertmanager", "/work/alertmanager"))
+    checked = tool("alertmanager", "amtool", folder, "check-config", "alertmanager/alertmanager.yml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_each_alert_has_a_case_a_severity_and_a_remedy() -> None:
+    assert set(CASES) == set(DECLARED)
+    for name, rule in DECLARED.items():
+        assert set(rule["annotations"]) == {"summary", "remedy"}, name
+        assert rule["labels"]["severity"] in ("critical", "warning", "none"), name
+    waits = {name: DECLARED[name].get("for", "0s") for name in QUICK}
+    assert set(waits.values()) <= {"0s", "45s", "1m"}, waits
+
+
+def series(parts: list[tuple[object, int]], step: int) -> str:
+    """Values in promtool's notation: (1, 60) is 1 for a minute, ("0+2", 60) grows by 2 with each sample."""
+    texts = []
+    for value, seconds in parts:
+        repeat = seconds // step - 1
+        texts.append("stale" if value == "stale" else f"_x{repeat + 1}" if value == "_" else f"{value}x{repeat}")
+    return " ".join(texts)
+
+
+def expected(case: Case, rule: dict) -> dict:
+    """What promtool compares. The remedy is the rule's own, with the labels filled in."""
+    remedy = re.sub(r"{{ \$labels\.(\w+) }}", lambda match: case.labels[match[1]], rule["annotations"]["remedy"])
+    return {"exp_labels": case.labels, "exp_annotations": {"summary": case.summary, "remedy": remedy}}
+
+
+def as_test(name: str, case: Case) -> dict:
+    found = [{"eval_time": f"{case.fires}s", "alertname": name, "exp_alerts": [expected(case, DECLARED[name])]}]
+    found += [{"eval_time": f"{moment}s", "alertname": name, "exp_alerts": []} for moment in case.silent]
+    return {
+        "rule_files": [f"rules/{name}.yml"],
+        "evaluation_interval": f"{case.step}s",
+        "tests": [
+            {
+                "interval": f"{case.step}s",
+                "input_series": [
+                    {"series": labels, "values": series(values, case.step)} for labels, values in case.series.items()
+                ],
+                "alert_rule_test": found,
+            }
+        ],
+    }
+
+
+def test_each_alert_fires_once_and_ends(tmp_path: Path) -> None:
+    (tmp_path / "rules").mkdir()
+    for name, case in CASES.items():
+        alone = {"groups": [{"name": name, "rules": [DECLARED[name]]}]}  # all rules at once would take a minute
+        (tmp_path / "rules" / f"{name}.yml").write_text(yaml.safe_dump(alone, sort_keys=False))
+        (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(as_test(name, case), sort_keys=False))
+    tested = tool("prometheus", "promtool", written({}, tmp_path), "test", "rules", *(f"{name}.yml" for name in CASES))
+    assert tested.returncode == 0, tested.stdout + tested.stderr

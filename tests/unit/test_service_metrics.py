@@ -1,0 +1,85 @@
+"""The metrics that the outage watcher writes: what it has seen of the services, and when it writes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from ansible_collections.openmates.server.plugins.module_utils import metrics
+from ansible_collections.openmates.server.plugins.module_utils.service_metrics import EVERY, ServiceMetrics
+
+SERVICES = ["api", "cache", "cms", "loki"]
+
+
+def container(service: str, status: str = "Up 2 hours (healthy)") -> SimpleNamespace:
+    return SimpleNamespace(identity=service * 20, service=service, status=status, unhealthy="(unhealthy)" in status)
+
+
+@pytest.fixture
+def seen(tmp_path: Path):
+    writer = ServiceMetrics(tmp_path, SERVICES, now=1000.0)
+    asked: list[tuple[float, float]] = []
+
+    def write(containers, unreachable=(), failing=(), events=(), now=1010.0) -> dict[str, float]:
+        def happened(since: float, until: float):
+            asked.append((since, until))
+            return events
+
+        writer.write(containers, set(unreachable), failing, happened, now)
+        lines = (tmp_path / "services.prom").read_text().splitlines()
+        return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
+
+    return SimpleNamespace(write=write, asked=asked, file=tmp_path / "services.prom")
+
+
+def test_each_expected_service_has_its_state(seen) -> None:
+    found = seen.write(
+        [
+            container("api"),
+            container("cms", "Up 3 hours (unhealthy)"),
+            container("cache", "Up 3 seconds (health: starting)"),
+        ],
+        unreachable={"cache"},
+    )
+    by_service = {
+        service: tuple(
+            found[f'openmates_service_{what}{{service="{service}"}}'] for what in ("up", "starting", "healthy")
+        )
+        for service in SERVICES
+    }
+    assert by_service == {"api": (1, 0, 1), "cms": (1, 0, 0), "cache": (1, 1, 0), "loki": (0, 0, 0)}
+    assert found['openmates_container_info{container_id="apiapiapiapi",service="api"}'] == 1
+    assert found["openmates_ready"] == 1
+
+
+def test_a_container_that_restarts_does_not_run(seen) -> None:
+    assert seen.write([container("api", "Restarting (1) 3 seconds ago")])['openmates_service_up{service="api"}'] == 0
+
+
+def test_a_part_of_the_probe_that_fails_is_named(seen) -> None:
+    found = seen.write([], failing=["queue:email"])
+    assert found["openmates_ready"] == 0 and found['openmates_ready_failing{part="queue:email"}'] == 1
+    assert 'openmates_ready_failing{part="queue:email"}' not in seen.write([])
+
+
+def test_starts_and_kills_are_counted_once(seen) -> None:
+    seen.write([], events=[("start", "api"), ("oom", "loki"), ("start", "api")], now=1010)
+    found = seen.write([], events=[("oom", "loki")], now=1020)
+    assert found['openmates_service_starts_total{service="api"}'] == 2
+    assert found['openmates_service_oom_kills_total{service="loki"}'] == 2
+    assert seen.asked == [(1000, 1010), (1010, 1020)], "each moment is asked for once"
+
+
+def test_an_unchanged_file_is_written_now_and_then(seen) -> None:
+    seen.write([], now=1010)
+    seen.file.write_text("# old\n")
+    assert seen.write([], now=1010 + EVERY - 1) == {}
+    assert seen.write([], now=1010 + EVERY) != {}
+    seen.file.write_text("# old\n")
+    assert seen.write([container("api")], now=1011 + EVERY) != {}, "a change is written at once"
+
+
+def test_any_text_may_be_a_label() -> None:
+    assert metrics.labelled("a", name='x"\\\ny') == 'a{name="x\\"\\\\\\ny"}'
+    assert "# TYPE p_b_total counter" in metrics.text("p", {"b_total": (1, "B.")})
