@@ -20,7 +20,7 @@ from ansible_collections.openmates.server.plugins.modules import vault_unseal
 COLLECTION = "openmates.server"
 SECRET = ("vault_config", "vault_host", "vault_init", "vault_keys", "vault_restore", "vault_root", "vault_secret")
 SECRET += ("vault_snapshot", "vault_unseal", "directus_config", "directus_schema", "host_files")
-SECRET += ("host_credential",)
+SECRET += ("host_credential", "vault_refresh")
 VARIABLES = {
     "address": "172.30.0.14",
     "vault_url": trust_as_template("http://{{ address }}:8200"),
@@ -105,6 +105,7 @@ COMPLETED = {
     "vault_config": CONNECTION | STATE | {"keys_file": "/keys.yml", "access_file": "/access.yml"},
     "vault_host": {"keys_file": "/keys.yml"},
     "vault_init": CONNECTION | STATE | {"keys_file": "/keys.yml"},
+    "vault_refresh": CONNECTION | STATE | {"keys_file": "/keys.yml"},
     "vault_restore": CONNECTION | STATE,
     "vault_root": {"deadline": 7, "keys_file": "/keys.yml"} | STATE,
     "vault_secret": CONNECTION | {"keys_file": "/keys.yml", "access_file": "/access.yml"},
