@@ -295,7 +295,7 @@ CASES = {
     ),
     "HostOutOfMemory": Case(
         {"node_vmstat_oom_kill": [(20, 5 * MINUTE), (21, 3 * HOUR)]},
-        6 * MINUTE,
+        7 * MINUTE,
         (4 * MINUTE, 17 * MINUTE),
         CRITICAL,
         "The kernel has killed a process for memory",

@@ -25,8 +25,11 @@ ROOT = Path(__file__).parents[2]
 LOCK = "openmates.server.change_lock"
 #: The verbs that change no server. Each other playbook takes the lock.
 READ_ONLY = {
+    "alert_test.yml",
     "verify.yml",
     "status.yml",
+    "drift.yml",
+    "frontend.yml",
     "logs.yml",
     "tunnel.yml",
     "history.yml",

@@ -95,7 +95,7 @@ def test_it_runs_like_every_other_service_and_is_exposed_nowhere(
     volumes = yaml.safe_load(files["docker-compose.yml"])["volumes"]
     assert volumes["relay-queue"] == {"name": "openmates-relay-queue", "labels": {"openmates.owner": "101:102"}}
     jobs = yaml.safe_load(files["config/prometheus/prometheus.yml"])["scrape_configs"]
-    assert {"job_name": NAME, "static_configs": [{"targets": ["mail-relay:2525"]}]} in jobs
+    assert {"job_name": NAME, "static_configs": [{"targets": ["mail-relay:2525"], "labels": {"service": NAME}}]} in jobs
     del services["prometheus"]["labels"], others["prometheus"]["labels"]  # it scrapes one more
     assert services == others
 

@@ -40,7 +40,7 @@ def names(role: str) -> list[str]:
 def test_what_a_roles_name_promises_is_in_the_role() -> None:
     assert {"docker.io", "docker-cli", "docker-compose"} == set(names("docker"))
     assert names("caddy") == ["caddy"]
-    assert {"caddy", "docker", "firewall", "hardening", "vault"} == set(WITH_PACKAGES)
+    assert {"caddy", "docker", "firewall", "hardening", "monitoring", "vault"} == set(WITH_PACKAGES)
 
 
 def test_the_playbook_hands_the_packages_of_all_roles_to_one_call() -> None:

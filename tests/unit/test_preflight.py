@@ -395,7 +395,7 @@ BAD = [
         "prod",
         {"openmates_services": {"cache": {"memory": "6G"}}},
         SETTINGS,
-        ["add up to 10320 MB", "7700 MB", "720 for the system", "128 for openmates_apps", "512 for a second api"],
+        ["add up to 10576 MB", "7700 MB", "720 for the system", "128 for openmates_apps", "512 for a second api"],
     ),
     ("prod", {"openmates_host_memory_mb": -1}, SETTINGS, ["openmates_host_memory_mb", "-1", "megabytes"]),
     (

@@ -87,6 +87,7 @@ def test_where_nothing_is_there_nothing_is_due() -> None:
 
 def test_every_unit_of_ours_is_removed_or_kept_on_purpose() -> None:
     files = [*ROOT.glob("roles/**/openmates-*.service*"), *ROOT.glob("roles/**/openmates-*.timer*")]
+    files += ROOT.glob("roles/**/openmates-*.socket*")
     names = {re.sub(r"\.j2$", "", file.name) for file in files}
     removed = set(yaml.safe_load((ROLE / "defaults/main.yml").read_text())["remove_units"])
     assert {name for name in names if name.rpartition(".")[0] not in KEPT} == removed
