@@ -50,7 +50,7 @@ def test_without_check_the_same_command_is_started_again_with_it(
 
 def test_if_it_were_no_dry_run_nothing_would_follow() -> None:
     first, site, last = yaml.safe_load((ROOT / "playbooks/drift.yml").read_text())
-    assert first["any_errors_fatal"] and first["tasks"][1]["ansible.builtin.assert"]["that"] == "ansible_check_mode"
+    assert first["any_errors_fatal"] and first["tasks"][2]["ansible.builtin.assert"]["that"] == "ansible_check_mode"
     assert site["ansible.builtin.import_playbook"] == "site.yml"
     assert all(task.get("tags") == "always" for play in (first, last) for task in play["tasks"])
 
