@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 from pathlib import Path
@@ -12,6 +13,7 @@ from alerts import CASES, Case
 from rendering import ROOT, render
 
 RULES = ROOT / "files/compose/config/prometheus/rules"
+DASHBOARDS = ROOT / "files/compose/config/grafana/provisioning/dashboards"
 CHANNELS = {
     "openmates_alerts_mail": {"to": ["a@x.net", "b@x.net"], "from": "s@x.net", "host": "smtp.x.net", "user": "u"},
     "openmates_alerts_mail_password": "fixture",
@@ -59,6 +61,19 @@ def test_the_programs_accept_the_configuration(environment: str, settings: dict,
     alertmanager = folder / "alertmanager/alertmanager.yml"
     alertmanager.write_text(alertmanager.read_text().replace("/etc/alertmanager", "/work/alertmanager"))
     checked = tool("alertmanager", "amtool", folder, "check-config", "alertmanager/alertmanager.yml")
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_promtool_accepts_the_expressions_of_the_dashboards(tmp_path: Path) -> None:
+    rules = []
+    for file in sorted(DASHBOARDS.glob("*.json")):
+        for panel in json.loads(file.read_text())["panels"]:
+            if panel["datasource"]["type"] == "prometheus":
+                texts = [target["expr"].replace("$__rate_interval", "2m") for target in panel["targets"]]
+                rules += [{"record": f"a{len(rules) + number}", "expr": text} for number, text in enumerate(texts)]
+    assert len(rules) > 40
+    (tmp_path / "rules.yml").write_text(yaml.safe_dump({"groups": [{"name": "dashboards", "rules": rules}]}))
+    checked = tool("prometheus", "promtool", written({}, tmp_path), "check", "rules", "rules.yml")
     assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
