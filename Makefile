@@ -128,8 +128,9 @@ contract: setup ## Compare this project with OpenMates' source: OPENMATES=<check
 unit: setup ## Run the tests that need neither a host nor a server
 	$(RUN) pytest -n auto tests/unit
 
+# With PARTS=1 it does not take the place of the scenario that begins once the lab is ready: that one takes the longest.
 .PHONY: integration
-integration: setup ## Run the tests that need a Vault server, which they start
+integration: setup $(if $(PARTS),lab-base) ## Run the tests that need a Vault server, which they start
 	lab/test_tools.sh gnupg
 	$(RUN) pytest -n auto tests/integration
 
