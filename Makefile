@@ -9,6 +9,9 @@ export LC_ALL := C.UTF-8
 # With PARTS=1, as `test` and `check` set it, a part's lines begin with its name, because two parts run at a time.
 RUN = $(if $(PARTS),lab/progress.py $@)
 
+# In `test` the scenario that takes the longest begins when the lab is ready, before parts that need less of the lab.
+LAB_FIRST = $(if $(PARTS),lab-base)
+
 # Written by lab/progress.py, shown at the end of the output: the lines themselves are far above it.
 FAILURES := $(CURDIR)/.lab/failures
 SHOW_FAILURES = if [ -d $(FAILURES) ]; then echo; echo "What failed, by part:"; tail --verbose --lines=+1 $(FAILURES)/*; fi
@@ -128,9 +131,8 @@ contract: setup ## Compare this project with OpenMates' source: OPENMATES=<check
 unit: setup ## Run the tests that need neither a host nor a server
 	$(RUN) pytest -n auto tests/unit
 
-# With PARTS=1 it does not take the place of the scenario that begins once the lab is ready: that one takes the longest.
 .PHONY: integration
-integration: setup $(if $(PARTS),lab-base) ## Run the tests that need a Vault server, which they start
+integration: setup $(LAB_FIRST) ## Run the tests that need a Vault server, which they start
 	lab/test_tools.sh gnupg
 	$(RUN) pytest -n auto tests/integration
 
@@ -198,7 +200,7 @@ backup-tools: lab-base
 	lab/test_tools.sh restic
 
 .PHONY: rules
-rules: lab-ready ## Test alerting: each alert begins and ends, by promtool, and Alertmanager's configuration, by amtool
+rules: lab-ready $(LAB_FIRST) ## Test alerting: each alert begins and ends, by promtool, and Alertmanager's configuration, by amtool
 	$(RUN) python lab/images.py build --no-push prometheus alertmanager
 	$(RUN) pytest tests/rules
 
