@@ -23,7 +23,7 @@ EFFECTIVE = {
     **{"maxauthtries": "3", "logingracetime": "30", "maxstartups": "10:30:60", "loglevel": "VERBOSE"},
     **{"clientaliveinterval": "100", "clientalivecountmax": "2", "tcpkeepalive": "no", "compression": "no"},
 }
-TOOLS = {"cms": 8055, "grafana": 3000, "prometheus": 9090, "vault": 8200}
+TOOLS = {"alertmanager": 9093, "cms": 8055, "grafana": 3000, "prometheus": 9090, "vault": 8200}
 CLOSED = (
     "cache:6379",
     "127.0.0.1:22",
