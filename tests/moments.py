@@ -112,3 +112,21 @@ DEPLOY = {
     "old-worker-drains": Moment(*_ROLLOUT, command="pgrep -f [w]orker-drain.py"),
     "release-recorded": Moment("release", "main.yml", "ansible.builtin.command"),
 }
+
+#: Of playbooks/move.yml. `make move-drill` kills it there.
+MOVE = {
+    # Before the pause, while the old server serves.
+    "copy-restored": Moment("restore", "main.yml", MODULE + "watched_script"),
+    "all-but-workers-starts": Moment(
+        *("stack", "up.yml", "community.docker.docker_compose_v2"), command="docker ps | grep -q openmates-api"
+    ),
+    # The old server makes the last snapshot; the new one puts it in its place. A task is announced by its first result.
+    "handed-over": Moment(
+        "move", "stop.yml", "ansible.builtin.command", command="! docker ps | grep -q openmates-api-1"
+    ),
+    "taken-over": Moment(
+        *("move", "hand_over.yml", "ansible.builtin.command"), command="! docker ps | grep -q openmates-cache"
+    ),
+    # The new server has all data, and the old one forwards.
+    "forwarded": Moment("move", "forward.yml", "ansible.builtin.command"),
+}

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from moments import DEPLOY, FIRST_CONTACT, MOMENTS, Moment
+from moments import DEPLOY, FIRST_CONTACT, MOMENTS, MOVE, Moment
 
 
 @pytest.mark.parametrize(
-    "moment", [*FIRST_CONTACT, *MOMENTS, *DEPLOY.values()], ids=lambda moment: f"{moment.role}/{moment.file}"
+    "moment",
+    [*FIRST_CONTACT, *MOMENTS, *DEPLOY.values(), *MOVE.values()],
+    ids=lambda moment: f"{moment.role}/{moment.file}",
 )
 def test_exactly_one_task_fits_each_moment(moment: Moment) -> None:
     assert moment.begins_with(f"TASK [{moment.heading()}] ****")

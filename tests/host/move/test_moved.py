@@ -23,7 +23,7 @@ import pytest
 import testinfra
 from drilled import ENVIRONMENT, Drill
 from killing import kill_at
-from moments import Moment
+from moments import MOVE, Moment
 
 from lab import ROOT, STACK, Operator, inventory, wait_until
 
@@ -247,30 +247,15 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(both: Both) -> None:
     assert both.ask(both.old)[0] == 200
 
 
-#: The copy is being restored, and then all but what acts by itself runs on it, while the old server serves.
-BEFORE = {
-    "the copy is restored": Moment("restore", "main.yml", "openmates.server.watched_script"),
-    "all but the workers starts": Moment(
-        *("stack", "changes.yml", "ansible.builtin.include_tasks", "up.yml"),
-        command="docker ps | grep -q openmates-api",
-    ),
-}
-#: The old server makes the last snapshot; the new one puts it in its place. A task is announced by its first result.
-HANDED_OVER = Moment("move", "stop.yml", "ansible.builtin.command", command="! docker ps | grep -q openmates-api-1")
-TAKEN_OVER = Moment("move", "hand_over.yml", "ansible.builtin.command", command="! docker ps | grep -q openmates-cache")
-#: The new server has all data, and the old one forwards.
-FORWARDED = Moment("move", "forward.yml", "ansible.builtin.command")
-
-
 def killed(both: Both, moment: Moment, side: Drill) -> None:
     """The word is needed after the way back only."""
     command = both.command("playbooks/move.yml", *both.pair, "-e", f"restore_replace={both.new.name}")
     kill_at(moment, command, partial(Drill.works, side), ROOT, ENVIRONMENT)
 
 
-@pytest.mark.parametrize("moment", BEFORE)
+@pytest.mark.parametrize("moment", ["copy-restored", "all-but-workers-starts"])
 def test_killed_before_the_pause_the_old_server_serves(both: Both, moment: str) -> None:
-    killed(both, BEFORE[moment], both.new)
+    killed(both, MOVE[moment], both.new)
     assert both.ask(both.old)[0] == 200 and both.old.works("openmates-ready")
     assert not both.old.works(f"test -e {RECORD}")
     assert json.loads(both.new.on_host(f"cat {RECORD}"))["state"] == "preparing"
@@ -289,7 +274,7 @@ def test_a_copy_that_is_given_up_does_no_harm_and_says_what_it_is(both: Both) ->
 
 
 def test_killed_in_the_pause_neither_server_writes(both: Both) -> None:
-    killed(both, HANDED_OVER, both.old)
+    killed(both, MOVE["handed-over"], both.old)
     status, headers, _ = both.ask(both.old)
     assert status == 503 and headers["Retry-After"]
     for side, words in ((both.old, "is being moved to"), (both.new, "receives the data of")):
@@ -299,7 +284,7 @@ def test_killed_in_the_pause_neither_server_writes(both: Both) -> None:
 
 
 def test_killed_while_the_new_server_takes_over_neither_writes(both: Both) -> None:
-    killed(both, TAKEN_OVER, both.new)
+    killed(both, MOVE["taken-over"], both.new)
     assert [both.ask(side)[0] for side in (both.old, both.new)] == [503, 503]
     assert not both.old.works("docker ps | grep -q openmates-api")
 
@@ -407,7 +392,7 @@ def test_killed_after_the_restore_nothing_is_restored_again(both: Both) -> None:
     key = {"data": {"key": "of a chat that began after the copy"}}
     late = Late(both, lambda: both.old.vault("PUT", "kv/data/chat-aes-keys/late", key, both.old.token()))
     with late:
-        killed(both, FORWARDED, both.old)
+        killed(both, MOVE["forwarded"], both.old)
     assert late.done
     token = both.new.token()
     assert both.new.vault("GET", "kv/data/chat-aes-keys/late", None, token)[1]["data"]["data"] == key["data"]
