@@ -37,15 +37,15 @@ def back_up(config: Config, tell: Callable[[str], None] = say) -> dict[str, t.An
     Nothing is recorded if another backup is under way: that one records itself.
     """
     config.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if (move := state.read(config.move)).get("state") in NOT_SERVING:
+        raise Problem(
+            f"{move.get('peer')} serves in place of this server, and is what has to be backed up. Nothing was done."
+        )
     if restore := state.read(config.restore_note):
         raise Problem(
             f"A restore of snapshot {restore['snapshot'][:8]} has not ended, so nothing is backed up: half of the data"
             " may be another one's. Run restore.yml again, or, if the data is to stay as it is now, remove"
             f" {config.restore_note}."
-        )
-    if (move := state.read(config.move)).get("state") in NOT_SERVING:
-        raise Problem(
-            f"{move.get('peer')} serves in place of this server, and is what has to be backed up. Nothing was done."
         )
     with locks.exclusive(config.directory / "lock"), signals.raising(Problem, "The backup"):
         begun, found = time.time(), {}
