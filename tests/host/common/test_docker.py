@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from lab import SERVICE_PORTS, wait_until
+from lab import LONG_RUNNING, SERVICE_PORTS, wait_until
 
 POOL = ipaddress.ip_network("172.29.0.0/16")
 # Of the service's container from before: a container that came back by itself is another process.
@@ -106,7 +106,7 @@ def test_a_configuration_that_the_daemon_refuses_is_not_put_in_place(server):
 
 def test_a_restart_of_the_daemon_leaves_every_container_running_and_vault_open(server):
     before = server.run(ALIVE)
-    assert len(before.splitlines()) == 13
+    assert len(before.splitlines()) == len(LONG_RUNNING) + 1  # the App
     server.run("systemctl restart docker")
     assert server.run(ALIVE) == before
     vault = server.containers()["vault"]["NetworkSettings"]["Networks"]["openmates"]["IPAddress"]
