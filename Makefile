@@ -187,7 +187,7 @@ move-drill: lab-base ## Prove moves: lab hosts HOST=prod2 and MOVE_TO=real1 are 
 	$(if $(AGAIN),rm -f .lab/move-drill.json)
 	test -e .lab/move-drill.json || { \
 	  ansible-playbook lab/playbooks/destroy.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2),$(or $(MOVE_TO),real1) && \
-	  { docker volume rm --force openmates-lab-move || true; } && \
+	  docker volume rm --force openmates-lab-move && \
 	  ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2),$(or $(MOVE_TO),real1) \
 	    -e lab_backup_volume=openmates-lab-move; }
 	MOVE_TO=$(or $(MOVE_TO),real1) lab/progress.py move-drill lab/proofs.py run 'move drill' -- \

@@ -108,7 +108,7 @@ def main() -> None:
         module.exit_json(changed=False)
     word, begun = f"test-{secrets.token_hex(4)}", time.time()
     labels = {"alertname": "AlertTest", "test": word, "severity": "test", "server": given["server"]}
-    says = {
+    annotations = {
         "summary": f"This is a test of the alerts ({word})",
         "remedy": "Nothing to do: alerts of this server arrive here.",
     }
@@ -117,7 +117,7 @@ def main() -> None:
         found = alert_channels.try_out(
             alert_channels.Alertmanager(given["address"], given["port"]),
             given["channels"],
-            (labels, says),
+            (labels, annotations),
             given["seconds"],
             read_back if given["ntfy_url"] else {},
         )

@@ -54,7 +54,6 @@ bytes:
 """
 
 import pathlib
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
@@ -81,31 +80,11 @@ def refresh(module: AnsibleModule) -> dict:
         root = tokens.generate_root(maker, params["shares"])
     module.no_log_values.add(root)
     markers.wipe.write(vault_markers.RESTORE)
-    # hvac encodes bodies as JSON, so this one call is made without it.
-    answer = client.session.post(
-        f"{params['url']}/v1/sys/storage/raft/snapshot",
-        data=content,
-        headers={"X-Vault-Token": root},
-        timeout=params["deadline"],
+    # The snapshot does not know the root token of this call: once Vault refuses it, it runs on the snapshot.
+    snapshots.replace_storage(
+        client, content, root, params["deadline"], lambda: replaced(client, params["shares"]), force=False
     )
-    if answer.status_code >= 300:
-        raise vault.VaultProblem(
-            f"Vault does not take the snapshot (status {answer.status_code}): {answer.text.strip()}"
-        )
-    open_again(client, params, root)
     return {"changed": True, "bytes": len(content)}
-
-
-def open_again(client: vault.hvac.Client, params: dict, root: str) -> None:
-    """Wait until Vault serves what the snapshot has, which does not know the root token of this call."""
-    client.token, end = root, time.monotonic() + params["deadline"]
-    while not replaced(client, params["shares"]):
-        if time.monotonic() > end:
-            raise vault.VaultProblem(
-                f"Vault at {client.url} took the snapshot, but still runs without it after {params['deadline']} s; see"
-                " the log of its container."
-            )
-        time.sleep(vault.POLL_SECONDS)
 
 
 def replaced(client: vault.hvac.Client, shares: list[str]) -> bool:

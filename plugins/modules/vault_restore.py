@@ -59,7 +59,6 @@ must_reset:
 """
 
 import pathlib
-import time
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.openmates.server.plugins.module_utils.vault import connection as vault
@@ -99,26 +98,8 @@ def replace(client: vault.hvac.Client, source: pathlib.Path, params: dict) -> No
     passing = client.sys.initialize(**counts)
     vault.submit_shares(client, passing["keys_base64"][: params["secret_threshold"]])
     vault.wait_for(client, (vault.ACTIVE,), params["deadline"])
-    # hvac encodes bodies as JSON, so this one call is made without it.
-    answer = client.session.post(
-        f"{params['url']}/v1/sys/storage/raft/snapshot-force",
-        data=source.read_bytes(),
-        headers={"X-Vault-Token": passing["root_token"]},
-        timeout=params["deadline"],
-    )
-    if answer.status_code >= 300:
-        raise vault.VaultProblem(
-            f"Vault does not take the snapshot (status {answer.status_code}): {answer.text.strip()}"
-        )
-    client.token = passing["root_token"]
-    end = time.monotonic() + params["deadline"]
-    while not replaced(client):
-        if time.monotonic() > end:
-            raise vault.VaultProblem(
-                f"Vault at {client.url} took the snapshot, but still runs without it after {params['deadline']} s; see"
-                " the log of its container."
-            )
-        time.sleep(vault.POLL_SECONDS)
+    token, content = passing["root_token"], source.read_bytes()
+    snapshots.replace_storage(client, content, token, params["deadline"], lambda: replaced(client), force=True)
 
 
 def replaced(client: vault.hvac.Client) -> bool:

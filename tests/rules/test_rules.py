@@ -29,9 +29,9 @@ QUICK = ("ServiceDown", "ServiceUnhealthy", "TargetDown", "VaultSealed", "Servic
 
 
 def tool(image: str, program: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
-    """A program of one of the lab's images, with a folder as /work."""
-    mounted = f"--volume={folder}:/work:ro"
-    command = ["docker", "run", "--rm", "--network=none", mounted, f"--entrypoint=/bin/{program}", "--workdir=/work"]
+    """A program of one of the lab's images, with a folder as /mnt."""
+    mounted = f"--volume={folder}:/mnt:ro"
+    command = ["docker", "run", "--rm", "--network=none", mounted, f"--entrypoint=/bin/{program}", "--workdir=/mnt"]
     return subprocess.run(
         [*command, f"openmates-lab/{image}:latest", *arguments], capture_output=True, text=True, check=False
     )
@@ -55,11 +55,11 @@ def test_the_programs_accept_the_configuration(environment: str, settings: dict,
     folder = written(render(environment, tmp_path / "inventory", **settings), tmp_path / "files") / "config"
     # promtool finds the rules by the path in the container.
     prometheus = folder / "prometheus/prometheus.yml"
-    prometheus.write_text(prometheus.read_text().replace("/etc/prometheus", "/work/prometheus"))
+    prometheus.write_text(prometheus.read_text().replace("/etc/prometheus", "/mnt/prometheus"))
     checked = tool("prometheus", "promtool", folder, "check", "config", "prometheus/prometheus.yml")
     assert checked.returncode == 0, checked.stdout + checked.stderr
     alertmanager = folder / "alertmanager/alertmanager.yml"
-    alertmanager.write_text(alertmanager.read_text().replace("/etc/alertmanager", "/work/alertmanager"))
+    alertmanager.write_text(alertmanager.read_text().replace("/etc/alertmanager", "/mnt/alertmanager"))
     checked = tool("alertmanager", "amtool", folder, "check-config", "alertmanager/alertmanager.yml")
     assert checked.returncode == 0, checked.stdout + checked.stderr
 

@@ -207,7 +207,7 @@ def test_a_failed_channel_is_a_problem_that_names_its_setting() -> None:
 @pytest.mark.parametrize(
     ("alerts", "words"),
     [
-        ({"channels": [], "watchdog": True}, "Alerts: NO ONE IS TOLD. Set openmates_alerts_mail"),
+        ({"channels": [], "watchdog": True}, "Alerts: SENT NOWHERE. Set openmates_alerts_mail"),
         ({"channels": ["mail"], "watchdog": False}, "Alerts go out by mail; none if the whole server is down"),
         ({"channels": ["mail", "ntfy"], "watchdog": True}, "Alerts go out by mail, ntfy"),
     ],

@@ -21,13 +21,8 @@ SECRETS = {name: secret.shortest for name, secret in operator_secrets.SECRETS.it
 SECRET_MAPPINGS = ("openmates_vault_seeds", "openmates_registry_logins")
 #: Secrets that other servers know, so that no run can make them.
 KEYS = (
-    *(
-        "openmates_backup_s3_secret",
-        "openmates_backup_sftp_key",
-        "openmates_alerts_ntfy_url",
-        "openmates_alerts_webhook_url",
-    ),
-    "openmates_alerts_watchdog_url",
+    *("openmates_backup_s3_secret", "openmates_backup_sftp_key"),
+    *("openmates_alerts_ntfy_url", "openmates_alerts_webhook_url", "openmates_alerts_watchdog_url"),
 )
 EXAMPLE_DOMAIN = re.compile(
     r"(^|\.)(example(\.(com|net|org))?|invalid|domain\.(com|tld)|your-?domain\..+)$", re.IGNORECASE
@@ -81,10 +76,8 @@ class Preflight:
             return self.places[name]
         if name.partition(".")[0] in self.places:  # a field of a service, besides others that are set
             return self.places[name.partition(".")[0]]
-        if name.split()[0].rstrip(",") in SECRETS or name in (
-            *SECRET_MAPPINGS,
-            *KEYS,
-        ):  # several secrets may share a problem
+        # Several secrets may share a problem.
+        if name.split()[0].rstrip(",") in SECRETS or name in (*SECRET_MAPPINGS, *KEYS):
             return self.files.get("secrets", "the inventory's group_vars")
         if name in ("openmates_exposure", "openmates_environment"):
             return self.files.get("exposure", "playbooks/group_vars")

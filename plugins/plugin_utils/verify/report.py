@@ -155,7 +155,7 @@ def _lines_of_alerts(seen: Mapping) -> Iterator[str]:
     yield ""
     if not alerts["channels"]:
         yield (
-            "Alerts: NO ONE IS TOLD. Set openmates_alerts_mail, openmates_alerts_ntfy_url or "
+            "Alerts: SENT NOWHERE. Set openmates_alerts_mail, openmates_alerts_ntfy_url or "
             "openmates_alerts_webhook_url: docs/alerts.md"
         )
     else:
