@@ -37,15 +37,15 @@ def image(name: str) -> str:
     return yaml.safe_load((ROOT / "lab/images.yml").read_text())["images"][name]["image"]
 
 
-def wait_until(condition: Callable[[], object], what: str, seconds: float = 60) -> object:
-    """The condition's first true result. Fails after that many seconds, with the description of the condition."""
+def wait_until(condition: Callable[[], object], what: str, seconds: float = 60, log: Callable[[], str] = str) -> object:
+    """The condition's first true result. Fails after that many seconds, with its description and the end of the log."""
     deadline = time.monotonic() + seconds
     while True:
         answer = condition()
         if answer:
             return answer
         if time.monotonic() > deadline:
-            pytest.fail(f"{what}: not within {seconds:.0f} s")
+            pytest.fail(f"{what}: not within {seconds:.0f} s\n{log()[-4000:]}")
         time.sleep(0.1)
 
 

@@ -86,7 +86,7 @@ class Database:
 
     def works(self) -> None:
         """It starts, has its database, accepts the password over TCP, and left no temporary files."""
-        wait_until(self.ready, "the database is ready", 60)
+        wait_until(self.ready, "the database is ready", 60, self.log)
         connect = (
             "PGPASSWORD=$(cat /openmates/POSTGRES_PASSWORD) psql -h 127.0.0.1 -U directus -d directus -Atc 'select 1'"
         )
@@ -206,6 +206,16 @@ def test_a_changed_password_takes_effect_when_the_container_starts(database: Dat
     database.start()
     database.works()
     assert "password" not in database.log(), "it was set already"
+
+
+def test_a_lock_file_of_a_killed_container_that_names_a_process_of_this_one_is_removed(database: Database) -> None:
+    """Single-user mode leaves such a number; a health check gets the same one by chance."""
+    database.start()
+    database.works()
+    database.password = PASSWORDS[0]
+    lock = f'sed -i "1s/.*/-$!/" {DATA}/postmaster.pid'
+    database.start("bash", "-c", f"sleep 600 & {lock}; exec /bin/bash /openmates/start.sh")
+    database.works()
 
 
 def test_data_of_another_version_is_not_touched_and_both_are_named(database: Database, tmp_path: Path) -> None:

@@ -20,6 +20,12 @@ PREFIXED = ROOT / "lab/progress.py"
 PRINTS = "import time; print('now'); time.sleep(9)"
 
 
+@pytest.fixture(autouse=True)
+def _failures_of_its_own(monkeypatch) -> None:
+    """`make test` collects the real parts' failures in the directory that this variable names."""
+    monkeypatch.delenv("FAILURES", raising=False)
+
+
 # --- lab/progress.py: a part's lines ----------------------------------------------------------------------------------
 
 

@@ -5,7 +5,8 @@
 # initdb writes PG_VERSION among its first files, and the image's entrypoint treats that file as a finished database: a
 # container killed in its first seconds would leave a volume that no later start completes. The database is therefore
 # created in a separate directory of the volume, and moved into place when it is complete, PG_VERSION last. From then on
-# this script changes nothing but the password: a directory with PG_VERSION and objects of a user is not touched.
+# this script sets the password and removes the lock file of a killed container: a directory with PG_VERSION and objects
+# of a user is not touched otherwise.
 #
 # The image reads the password at the first start only. A later one is set by Postgres's single-user mode, which needs no
 # former password, before any client can connect. The statement is on standard input and never in the log.
@@ -85,6 +86,10 @@ if [ "$(<"$data/PG_VERSION")" != "${BASH_REMATCH[1]}" ]; then
     "cannot read it. Set openmates_services.cms-database.image to a version of the former, and run site.yml."
   exit 1
 fi
+
+# Postgres does not start while a process with the number in its lock file runs. The file of a container that was killed
+# has a number of that container, which here can be that of a health check.
+[ $$ != 1 ] || rm -f "$data/postmaster.pid"
 
 if [ ! -e "$mark" ] || [ "$secret" -nt "$mark" ] || [ "$secret" -ot "$mark" ]; then
   log "the password in the inventory has changed: setting it"
