@@ -247,5 +247,5 @@ real: setup ## Prove the stack with the real backend: API_IMAGE= and CMS_SETUP_I
 	lab/progress.py real python tests/real/run.py --host $(or $(HOST),real1) --api-image $(API_IMAGE) --cms-setup-image $(CMS_SETUP_IMAGE) $(if $(AGAIN),--again) $(CASE)
 
 .PHONY: bench
-bench: setup ## Time a run that changes nothing on prod1, which must be provisioned
-	python lab/bench.py
+bench: setup ## Time runs that change nothing on lab host HOST=prod1, which must be provisioned, by role and task, and compare with the commit before
+	lab/bench/bench.py --host $(or $(HOST),prod1)

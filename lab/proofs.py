@@ -76,7 +76,7 @@ class Proofs:
             raise ValueError(f"{case!r} cannot be the name of a case: it must be one line without |")
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M")
         text = " ".join(detail.split()).replace("|", "/")
-        row = [case, result, now, self._commit(), machine(), "" if seconds is None else duration(seconds), text]
+        row = [case, result, now, self.commit(), machine(), "" if seconds is None else duration(seconds), text]
         with self._lock():
             rows = {cells[0]: cells for cells in self._rows()}
             rows[case] = row
@@ -102,7 +102,7 @@ class Proofs:
         except (OSError, ValueError):
             return {}
 
-    def _commit(self) -> str:
+    def commit(self) -> str:
         changed = self._git("status", "--porcelain", "--untracked-files=no", "--", ".", ":(exclude)docs/proofs.md")
         return self._git("rev-parse", "--short=10", "HEAD").strip() + ("+changes" if changed.strip() else "")
 

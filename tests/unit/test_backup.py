@@ -176,7 +176,7 @@ def test_a_backup_may_write_to_its_own_directories_only(tmp_path: Path, reposito
     assert options["ReadWritePaths"].split() == ["-/var/lib/openmates/metrics", *([written] if written else [])]
     assert service["Unit"].get("RequiresMountsFor", "") == written.lstrip("-")
     assert (options["ProtectSystem"], options["NoNewPrivileges"], options["MemoryMax"]) == ("strict", "true", "250M")
-    assert (options["IOSchedulingClass"], options["Nice"]) == ("idle", "19")
+    assert (options["IOSchedulingClass"], options["Nice"], options["CPUSchedulingPolicy"]) == ("idle", "19", "idle")
     assert PASSWORD not in json.dumps({name: dict(section) for name, section in service.items()})
 
 

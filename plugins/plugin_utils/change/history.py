@@ -9,6 +9,8 @@ import json
 import time
 from collections.abc import Iterable, Iterator, Mapping
 
+from ansible_collections.openmates.server.plugins.plugin_utils.columns import aligned
+
 TIME = "%Y-%m-%dT%H:%M:%SZ"
 HEAD = ("begun", "took", "who", "from", "what", "version", "result")
 NAMES_SHOWN = 4
@@ -18,8 +20,7 @@ def table(lines: Iterable[str], running: str = "") -> list[str]:
     """Aligned lines, the newest run last. `running`: the content of the lock file."""
     rows = [HEAD, *(_row(entry) for entry in _entries(lines))]
     rows += [_row({**entry, "result": "not ended"}) for entry in _entries([running])]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return aligned(rows)
 
 
 def _entries(lines: Iterable[str]) -> Iterator[Mapping]:

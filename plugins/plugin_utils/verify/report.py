@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from ansible_collections.openmates.server.plugins.plugin_utils.columns import aligned
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.backup import lines_of_backup
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.problems import problems_of
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.results import (
@@ -26,15 +27,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.verify.results im
 
 #: Unexpected ports that are listed, one per line.
 MAX_UNEXPECTED = 20
-
-
-def _table(rows: list[list[str]], indent: str = "  ") -> list[str]:
-    """Rows of cells as aligned lines."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))] if rows else []
-    return [
-        (indent + "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))).rstrip()
-        for row in rows
-    ]
+INDENT = "  "
 
 
 def _lines_of_ports(seen: Mapping) -> Iterator[str]:
@@ -55,7 +48,7 @@ def _lines_of_ports(seen: Mapping) -> Iterator[str]:
                 *(_port_cell(port, entry, expected, restricted_ports(seen), new) for entry in found.values()),
             ]
         )
-    yield from _table(rows)
+    yield from aligned(rows, INDENT)
     if surplus:
         yield f"  and {len(surplus)} more that are not expected"
     for address, entry in found.items():
@@ -101,7 +94,7 @@ def _lines_of_web(seen: Mapping) -> Iterator[str]:
         if answer.get("days_left") is not None:
             certificate = f"certificate by {answer['issuer']}, {answer['days_left']} days left"
         rows.append([answer["url"], family_of(answer["address"]), state + target, answer["error"] or certificate])
-    yield from _table(rows)
+    yield from aligned(rows, INDENT)
 
 
 def _lines_of_readiness(seen: Mapping) -> Iterator[str]:
@@ -111,7 +104,7 @@ def _lines_of_readiness(seen: Mapping) -> Iterator[str]:
     failing = f": {len(readiness.failing)} of {len(readiness.parts)} parts failed" if readiness.failing else ""
     yield ""
     yield f"OpenMates is {'ready' if readiness.ok else 'NOT READY'}{failing}"
-    yield from _table([[name, "ok" if ok else "FAILED", detail] for name, ok, detail in readiness.parts])
+    yield from aligned([[name, "ok" if ok else "FAILED", detail] for name, ok, detail in readiness.parts], INDENT)
 
 
 def _lines_of_services(seen: Mapping) -> Iterator[str]:
@@ -138,7 +131,7 @@ def _lines_of_services(seen: Mapping) -> Iterator[str]:
         kind = f"STAND-IN for {service['stand_in'].partition(';')[0]}" if service.get("stand_in") else "real"
         trouble = "not yet" if to_be_made(seen, name) else "PROBLEM" if service_trouble(seen, name) else "ok"
         rows.append([name, trouble, f"{state} {detail}".strip(), kind if service else "", what])
-    yield from _table(rows)
+    yield from aligned(rows, INDENT)
 
 
 def _lines_of_keys(seen: Mapping) -> Iterator[str]:

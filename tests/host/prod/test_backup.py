@@ -76,8 +76,9 @@ def test_monitoring_and_verify_see_it(server: Server, made: str) -> None:
 def test_it_runs_every_night_with_little_and_may_do_little(server: Server) -> None:
     assert server.run("systemctl is-enabled openmates-backup.timer").strip() == "enabled"
     assert "03:30" in server.run("systemctl show --property TimersCalendar openmates-backup.timer")
-    shown = server.run("systemctl show --property MemoryMax,Nice,IOSchedulingClass openmates-backup.service").split()
-    assert set(shown) == {"MemoryMax=262144000", "Nice=19", "IOSchedulingClass=3"}
+    properties = "MemoryMax,Nice,IOSchedulingClass,CPUSchedulingPolicy"
+    shown = server.run(f"systemctl show --property {properties} openmates-backup.service").split()
+    assert set(shown) == {"MemoryMax=262144000", "Nice=19", "IOSchedulingClass=3", "CPUSchedulingPolicy=5"}
     exposure = server.run("systemd-analyze security --no-pager openmates-backup.service").splitlines()[-1]
     assert float(re.search(r": (\d+\.\d) ", exposure)[1]) < 4, exposure
 

@@ -15,7 +15,7 @@ from openmates_backup.problem import Problem
 
 MEMORY = "256m"  # with the 250 MB of the unit: 512 MiB in all
 SECONDS = 600  # for a service to get ready: the proof has the lowest priority
-PAUSE = 0.5
+PAUSE = 1.0  # each look costs Docker some of the CPU that clients need
 PROJECT, SERVICE = "com.docker.compose.project", "com.docker.compose.service"
 #: What an image's entrypoint needs that begins as root and goes on as another user.
 AS_ROOT = ("CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID")
