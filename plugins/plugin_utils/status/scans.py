@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from ansible_collections.openmates.server.plugins.module_utils.peer_scan import HOUR, MOST_PORTS, SEEN
+from ansible_collections.openmates.server.plugins.module_utils.peer_scan import HOUR, MOST_PORTS, SEEN, clean
 from ansible_collections.openmates.server.plugins.plugin_utils.status.times import duration
 
 
@@ -23,16 +23,12 @@ def summary(seen: Mapping) -> str:
     unknown = [name for name in seen.get("scanned") or [] if name not in servers]
     texts = []
     if results:
-        well = [name for name in servers if all(_as_declared(one) for one in results if one["server"] == name)]
+        well = [name for name in servers if all(clean(one) for one in results if one["server"] == name)]
         age = duration(now - min(one["time"] for one in results))
         texts.append(f"{len(well)} of {len(servers)} other servers as declared, {age} ago at most")
     if unknown:
         texts.append(f"not yet: {', '.join(unknown)}")
     return "; ".join(texts)
-
-
-def _as_declared(result: Mapping) -> bool:
-    return result["state"] == SEEN and not result["unexpected"] and not result["missing"]
 
 
 def problems_of(seen: Mapping, verify: str, site: str) -> Iterator[str]:
