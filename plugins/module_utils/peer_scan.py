@@ -16,6 +16,7 @@ except ImportError:  # on the host it is beside this file
 
 #: All ports were seen; no declared port answered; or the scan proves nothing, for the reason that it has.
 SEEN, UNREACHABLE, INCOMPLETE = "seen", "unreachable", "incomplete"
+ALL, WRONG, NOTHING = "all ports", "what is wrong", ""
 EVERY = 3600  # seconds between two starts of the program, which decides what is due
 MOST_PORTS = 20  # of an address, each with a series of its own
 HOUR = 3600
@@ -64,7 +65,7 @@ def judge(target: Target, address: str, entry: Mapping, now: float) -> Result:
         state, reason = INCOMPLETE, entry["reason"]
     return {
         **{"server": target.server, "address": address, "declared": sorted(declared), "state": state, "reason": reason},
-        **{"time": now, "seen": now if state == SEEN else 0, "open": sorted(opened)},
+        **{"time": now, "full": now, "seen": now if state == SEEN else 0, "open": sorted(opened)},
         "unexpected": sorted(opened - declared),
         "missing": sorted(required - opened) if state == SEEN else [],
     }
@@ -82,11 +83,13 @@ def following(before: Mapping | None, result: Result) -> Result:
     return {**result, "seen": before["seen"], "unexpected": sorted(unexpected)}
 
 
-def due(before: Mapping | None, target: Target, now: float, seconds: int) -> bool:
-    """Whether an address is to be scanned: at its time, and with each start until nothing is wrong with it."""
-    if not before or not clean(before) or before["declared"] != sorted(set(target.ports)):
-        return True
-    return not 0 <= now - before["time"] < seconds - EVERY / 2
+def due(before: Mapping | None, target: Target, now: float, seconds: int) -> str:
+    """What is to be done with an address: all ports at its time, and what is wrong with it with each start."""
+    if not before or before["state"] != SEEN or before["declared"] != sorted(set(target.ports)):
+        return ALL
+    if not 0 <= now - before["full"] < seconds - EVERY / 2:
+        return ALL
+    return NOTHING if clean(before) else WRONG
 
 
 def samples(results: Iterable[Mapping]) -> metrics.Samples:

@@ -73,12 +73,15 @@ def test_an_open_port_stays_open_until_a_scan_has_seen_it_closed() -> None:
 
 def test_an_address_is_due_at_its_time_and_until_nothing_is_wrong() -> None:
     good = judged()
-    assert peer_scan.due(None, TARGET, NOW, DAY)
-    assert not peer_scan.due(good, TARGET, NOW + DAY - 3600, DAY)
-    assert peer_scan.due(good, TARGET, NOW + DAY, DAY), "an hour later would be another hour late"
-    assert peer_scan.due(good, TARGET, NOW - 60, DAY), "the clock was set"
-    assert peer_scan.due(judged(open=[80]), TARGET, NOW + 60, DAY)
-    assert peer_scan.due(good, TARGET._replace(ports=[22, 80]), NOW + 60, DAY), "something else is declared"
+    assert peer_scan.due(None, TARGET, NOW, DAY) == peer_scan.ALL
+    assert peer_scan.due(good, TARGET, NOW + DAY - 3600, DAY) == peer_scan.NOTHING
+    assert peer_scan.due(good, TARGET, NOW + DAY, DAY) == peer_scan.ALL, "an hour later would be another hour late"
+    assert peer_scan.due(good, TARGET, NOW - 60, DAY) == peer_scan.ALL, "the clock was set"
+    assert peer_scan.due(judged(open=[80]), TARGET, NOW + 60, DAY) == peer_scan.WRONG
+    assert peer_scan.due(judged(open=[80]), TARGET, NOW + DAY, DAY) == peer_scan.ALL
+    assert peer_scan.due(judged(open=[]), TARGET, NOW + 60, DAY) == peer_scan.ALL, "nothing is known"
+    other = TARGET._replace(ports=[22, 80])
+    assert peer_scan.due(good, other, NOW + 60, DAY) == peer_scan.ALL, "something else is declared"
 
 
 def test_the_metrics_name_twenty_ports_at_most_and_count_all() -> None:
@@ -176,6 +179,19 @@ def test_only_servers_of_the_inventory_are_scanned_and_others_are_forgotten(
     assert set(run(program, config, monkeypatch, tmp_path)) == {"198.51.100.2"}
     assert "198.51.100.4" not in Path(config["directory"], "scan.prom").read_text()
     assert peer_scan.interval(config) == DAY and peer_scan.interval(config | {"servers": ["unknown"]}) == 0
+
+
+def test_until_nothing_is_wrong_only_that_is_looked_at_again(program, config, monkeypatch, tmp_path) -> None:
+    declare(config, "b", ["198.51.100.2"], [22, 80, 443])
+    monkeypatch.setattr(tcp_scan, "scan", lambda *_: entry(open=[22, 80, 443, 6000]))
+    full = run(program, config, monkeypatch, tmp_path)["198.51.100.2"]["full"]
+    tried: list[list[int]] = []
+    monkeypatch.setattr(tcp_scan, "scan", lambda _, ports, *__: tried.append(ports) or entry())
+    found = run(program, config, monkeypatch, tmp_path)["198.51.100.2"]
+    assert tried == [[22, 80, 443, 6000]] and peer_scan.clean(found)
+    assert found["full"] == pytest.approx(full, abs=1) and found["full"] < found["time"]
+    run(program, config, monkeypatch, tmp_path)
+    assert len(tried) == 1
 
 
 def test_now_scans_what_is_not_due(program, config, monkeypatch, tmp_path) -> None:

@@ -44,8 +44,13 @@ def scan(
     wait(config["confirm_seconds"])
     if result["state"] != peer_scan.SEEN:
         return scan_once(target, address, config["concurrency"], ALL_PORTS)
-    # The others were closed a moment ago.
-    return scan_once(target, address, config["concurrency"], sorted({*target.ports, *result["unexpected"]}))
+    return scan_again(target, address, config, result)
+
+
+def scan_again(target: peer_scan.Target, address: str, config: dict, before: peer_scan.Result) -> peer_scan.Result:
+    """The declared ports and those that were open: the others were closed when all were tried."""
+    ports = sorted({*target.ports, *before["unexpected"]})
+    return scan_once(target, address, config["concurrency"], ports) | {"full": before["full"]}
 
 
 def text_of(result: peer_scan.Result) -> str:
@@ -90,8 +95,11 @@ def main() -> None:
         for address in target.addresses:
             before = record.results.get(address)
             seconds = 0 if "--now" in sys.argv else config["hours"] * peer_scan.HOUR
-            if peer_scan.due(before, target, time.time(), seconds):
-                result = peer_scan.following(before, scan(target, address, config))
+            due = peer_scan.due(before, target, time.time(), seconds)
+            if due:
+                again = due == peer_scan.WRONG
+                result = scan_again(target, address, config, before) if again else scan(target, address, config)
+                result = peer_scan.following(before, result)
                 print(text_of(result), flush=True)
                 record.results[address] = result
                 record.write(targets)
