@@ -619,8 +619,8 @@ def test_a_project_can_be_in_a_directory_with_any_name(
         assert not key or f"identityfile {str(key).replace('%', '%%')}\n" in options
 
 
-#: Those for servers: new creates an inventory and has none.
-VERBS = sorted(path for path in (ROOT / "playbooks").glob("*.yml") if path.name != "new.yml")
+#: Those for servers: new creates an inventory and has none, and scan does without.
+VERBS = sorted(path for path in (ROOT / "playbooks").glob("*.yml") if path.name not in ("new.yml", "scan.yml"))
 #: Tasks that judge the arguments and make settings of them.
 ON_CONTROLLER = {"ansible.builtin.set_fact", "ansible.builtin.assert"}
 

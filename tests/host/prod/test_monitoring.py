@@ -18,12 +18,11 @@ RECEIVER = "http://198.51.100.4/received"  # the lab's, to which every lab host 
 PROMETHEUS = "172.30.0.13"
 # Typed in: the jobs besides those of the host.
 JOBS = {*("alertmanager", "api", "cadvisor", "grafana", "loki", "prometheus", "promtail", "task-worker", "vault")}
-#: Panels that show trouble only, what has not happened, or what cAdvisor measures, which is a stand-in in the lab.
+#: Panels that show trouble only, or what has not happened.
 MAY_BE_EMPTY = {
     *("overview: Alerts", "overview: Services that do not run", "api: Parts of the readiness that fail"),
     *("api: Most frequent routes", "api: What clients get", "tasks: Failed tasks"),
     *("containers: Starts", "containers: Killed for memory", "containers: Health checks that fail"),
-    *("containers: Memory of the limit", "containers: CPU", "containers: Memory"),
 }
 METRICS = "/var/lib/openmates/metrics"
 DOWN = "promtail"  # which nothing repairs once an operator has stopped it
@@ -85,7 +84,7 @@ def without_data(server) -> set[str]:
 
 
 def test_the_dashboards_have_data(server, planted):
-    """Apart from what shows only trouble, and what the lab's stand-in of cAdvisor does not measure."""
+    """Apart from what shows only trouble."""
     if not server.host.file(f"{METRICS}/openmates_backup_proof.prom").exists:  # the tests of backups have not run
         made = server.playbook("playbooks/backup.yml", "-e", "prove=true")
         assert made.returncode == 0, made.stdout[-3000:]
