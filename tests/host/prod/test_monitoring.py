@@ -12,7 +12,7 @@ from urllib.parse import quote
 import pytest
 from outside import answers
 
-from lab import FOR_PROMETHEUS, ROOT, STACK, wait_until
+from lab import FOR_PROMETHEUS, LONG_RUNNING, ROOT, STACK, wait_until
 
 RECEIVER = "http://198.51.100.4/received"  # the lab's, to which every lab host sends its alerts
 PROMETHEUS = "172.30.0.13"
@@ -81,6 +81,23 @@ def without_data(server) -> set[str]:
                 if not ask(server, f"query?query={text}")["result"]:
                     empty.add(f"{file.stem}: {panel['title']}")
     return empty
+
+
+def by_service(server, metric: str) -> dict[str, float]:
+    """A metric of cAdvisor's, which has the container's id alone, by service."""
+    named = f'{metric}{{container_id!=""}} * on (container_id) group_left (service) openmates_container_info'
+    found = ask(server, f"query?query={quote(f'max by (service) ({named})')}")["result"]
+    return {one["metric"]["service"]: float(one["value"][1]) for one in found}
+
+
+def test_cadvisor_measures_each_container_under_its_service(server, planted):
+    limits = by_service(server, "container_spec_memory_limit_bytes")
+    used = by_service(server, "container_memory_working_set_bytes")
+    running = {name: found for name, found in server.containers().items() if found["State"]["Running"]}
+    assert len(running) >= len(LONG_RUNNING) - 1
+    for name, found in running.items():
+        assert limits.get(name) == found["HostConfig"]["Memory"], name
+        assert 0 < used[name] <= limits[name], name
 
 
 def test_the_dashboards_have_data(server, planted):
