@@ -33,7 +33,7 @@ def summary(seen: Mapping) -> str:
 
 def problems_of(seen: Mapping, verify: str, site: str) -> Iterator[str]:
     """One sentence for each thing that is wrong at an address, with its remedy."""
-    remedy = f"{verify} names the program. If that was changed on purpose: {site} for all servers at once"
+    remedy = f"{verify} names the program. If that is so on purpose: {site} for all servers at once"
     hours = (seen["info"].get("scan") or {}).get("hours", 0)
     for one in results_of(seen):
         where = f"{one['server']} at {one['address']}, seen from here"
