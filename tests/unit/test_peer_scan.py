@@ -10,9 +10,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from ansible.template import trust_as_template
 from ansible_collections.openmates.server.plugins.module_utils import metrics, peer_scan, tcp_scan
-from rendering import ROOT
+from rendering import ROOT, templar
 from test_host_metrics import installed
+from test_host_wiring import trusted
 from test_outside_probe import listener, silent_port
 
 FILE = ROOT / "roles/monitoring/templates/usr/local/lib/openmates/scan_servers.py"
@@ -221,3 +224,54 @@ def test_the_program_runs_on_the_host_without_the_collection(config, tmp_path: P
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(Path(config["record"]).read_text())["results"] == []
+
+
+# ---------------------------------------------------------------- what site.yml writes for it
+
+
+def declared(tmp_path: Path, **settings: object):
+    """Reads variables of server a, in a run for a and b. Of c, another server of the inventory, nothing is known."""
+    host = templar("prod", tmp_path, **settings)
+    other = {"settings": {}, "ansible_facts": {"default_ipv4": {}}, "openmates_open_ports": [22, 443]}
+    other |= {"verify_restricted_ports": [22], "verify_addresses": ["198.51.100.2", "2001:db8::2"]}
+    host.available_variables |= {
+        "inventory_hostname": "a",
+        "groups": {"all": ["a", "b", "c", "bastion"], "prod": ["c", "b", "a"], "dev": ["b"]},
+        "hostvars": {"b": other, "c": {}, "bastion": {}},
+        "ansible_facts": {"default_ipv4": {"address": "198.51.100.1"}, "default_ipv6": {"address": "2001:db8::1"}},
+    }
+    return host
+
+
+def read(host, name: str) -> object:
+    return host.template(trust_as_template(f"{{{{ {name} }}}}"))
+
+
+def test_each_other_server_of_the_inventory_is_scanned_and_no_other_host(tmp_path: Path) -> None:
+    host = declared(tmp_path)
+    assert read(host, "monitoring_scan_servers") == ["b", "c"]
+    (target,) = read(host, "monitoring_scan_targets")
+    assert target == {"name": "b", "ports": [22, 443], "restricted": [22], "addresses": ["198.51.100.2", "2001:db8::2"]}
+
+
+def test_a_server_without_ipv6_scans_ipv4(tmp_path: Path) -> None:
+    host = declared(tmp_path)
+    host.available_variables["ansible_facts"] = {"default_ipv4": {"address": "198.51.100.1"}}
+    assert read(host, "monitoring_scan_targets")[0]["addresses"] == ["198.51.100.2"]
+
+
+def test_one_setting_turns_the_scans_off(tmp_path: Path) -> None:
+    host = declared(tmp_path, openmates_scan=False)
+    assert read(host, "monitoring_scan_servers") == [] and read(host, "monitoring_scan_targets") == []
+
+
+def test_the_files_are_one_for_the_program_and_one_for_each_server_that_is_known(tmp_path: Path) -> None:
+    host = declared(tmp_path)
+    for name in ("defaults", "vars"):
+        own = trusted(yaml.safe_load((ROOT / f"roles/monitoring/{name}/main.yml").read_text()))
+        host.available_variables = {**own, **host.available_variables}
+    files = {file["path"]: json.loads(file["content"]) for file in read(host, "__monitoring_scan_configuration")}
+    assert set(files) == {"/etc/openmates/scan.json", "/etc/openmates/scan/b.json"}
+    settings = files["/etc/openmates/scan.json"]
+    assert settings["servers"] == ["b", "c"] and (settings["hours"], settings["concurrency"]) == (24, 256)
+    assert set(files["/etc/openmates/scan/b.json"]) == {"addresses", "ports", "restricted"}
