@@ -65,6 +65,7 @@ def judge(target: Target, address: str, entry: Mapping, now: float) -> Result:
         state, reason = INCOMPLETE, entry["reason"]
     return {
         **{"server": target.server, "address": address, "declared": sorted(declared), "state": state, "reason": reason},
+        # When it was looked at, when at all ports, and when all of them were seen.
         **{"time": now, "full": now, "seen": now if state == SEEN else 0, "open": sorted(opened)},
         "unexpected": sorted(opened - declared),
         "missing": sorted(required - opened) if state == SEEN else [],

@@ -50,7 +50,7 @@ def scanned(server: str, address: str) -> dict:
     """What a scan has seen of another server."""
     ports = [22, 80, 443]
     result = {"server": server, "address": address, "declared": ports, "open": ports, "unexpected": [], "missing": []}
-    return result | {"state": "seen", "reason": "", "time": NOW - 2 * HOUR, "seen": NOW - 2 * HOUR}
+    return result | {"state": "seen", "reason": "", "full": NOW - 2 * HOUR, "seen": NOW - 2 * HOUR}
 
 
 PARTS = [{"name": name, "ok": True, "detail": "fine"} for name in ("directus_login", "cache", "health")]

@@ -24,7 +24,7 @@ def summary(seen: Mapping) -> str:
     texts = []
     if results:
         well = [name for name in servers if all(clean(one) for one in results if one["server"] == name)]
-        age = duration(now - min(one["time"] for one in results))
+        age = duration(now - min(one["full"] for one in results))
         texts.append(f"{len(well)} of {len(servers)} other servers as declared, {age} ago at most")
     if unknown:
         texts.append(f"not yet: {', '.join(unknown)}")

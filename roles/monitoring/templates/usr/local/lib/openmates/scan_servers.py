@@ -50,7 +50,8 @@ def scan(
 def scan_again(target: peer_scan.Target, address: str, config: dict, before: peer_scan.Result) -> peer_scan.Result:
     """The declared ports and those that were open: the others were closed when all were tried."""
     ports = sorted({*target.ports, *before["unexpected"]})
-    return scan_once(target, address, config["concurrency"], ports) | {"full": before["full"]}
+    result = scan_once(target, address, config["concurrency"], ports)
+    return result | {name: before[name] for name in ("full", "seen")}
 
 
 def text_of(result: peer_scan.Result) -> str:
