@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ["192.0.2.0/24", "2001:db8::/32"]
 SERVICES_FILE = ROOT / "roles/settings/defaults/main/services.yml"
 DEFAULT_SERVICES = yaml.safe_load(SERVICES_FILE.read_text())["openmates_services"]
+DEFAULT_SERVICES["promtail"]["memory"] = "128M"  # by default, which a template decides
 HOSTS = {"prod": {"hosts": {"server": {"ansible_host": "192.0.2.7"}}}}
 PROBE = """
 - name: Show what the settings decide
