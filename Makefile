@@ -194,6 +194,11 @@ move-drill: lab-base ## Prove moves: lab hosts HOST=prod2 and MOVE_TO=real1 are 
 	  pytest -v -x --hosts=docker://openmates-lab-$(or $(HOST),prod2) tests/host/move
 	rm -f .lab/move-drill.json # it passed: the next one begins anew
 
+.PHONY: scan-proof
+scan-proof: lab-ready ## Prove that two servers scan each other: lab hosts HOST=dev1 and SCANNED=real1, which must be provisioned
+	SCANNED=$(or $(SCANNED),real1) lab/progress.py scan-proof lab/proofs.py run 'scans' -- \
+	  pytest -v -x --hosts=docker://openmates-lab-$(or $(HOST),dev1) tests/host/scan
+
 .PHONY: backup-tools
 backup-tools: lab-base
 	$(RUN) python lab/images.py build --no-push cms-database cache

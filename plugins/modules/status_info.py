@@ -90,6 +90,10 @@ drift:
   description: What the last run of C(openmates.server.drift) found and when. Empty without one.
   type: dict
   returned: always
+scan:
+  description: What this server has seen of the ports of other servers, as RV(scan.results). Empty if it scans none.
+  type: dict
+  returned: always
 disks:
   description:
     - Each file system with a C(path) in it, the C(percent) used, the bytes C(free), and the C(days_left) until it is
@@ -146,6 +150,7 @@ HISTORY = Path("/var/log/openmates/history.jsonl")
 LOCK = Path("/var/lib/openmates/change.lock")
 MOVE = Path("/var/lib/openmates/move.json")
 DRIFT = Path("/var/lib/openmates/drift.json")
+SCAN = Path("/var/lib/openmates/scan.json")
 
 
 def address_of(services: dict[str, list[dict]], name: str) -> str:
@@ -181,6 +186,7 @@ def read(given: dict) -> dict:
         "maintenance": flag._asdict() if flag else None,
         "move": runs.record(MOVE),
         "drift": runs.record(DRIFT),
+        "scan": runs.record(SCAN),
         **{name: result.result() for name, result in results.items()},
     }
 

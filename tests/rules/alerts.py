@@ -366,6 +366,7 @@ CASES = {
             'loki_discarded_samples_total{reason="too_far_behind"}': [(0, 5 * MINUTE), (57, 3 * HOUR)],
             'loki_discarded_samples_total{reason="rate_limited"}': [("0+99", 3 * HOUR)],
             "promtail_dropped_entries_total": [(0, 3 * HOUR)],
+            "loki_write_dropped_entries_total": [(0, 3 * HOUR)],
         },
         15 * MINUTE,
         (4 * MINUTE, 22 * MINUTE),

@@ -7,9 +7,11 @@ import re
 import subprocess
 from pathlib import Path
 
+import alerts
 import pytest
+import scan_alerts
 import yaml
-from alerts import CASES, Case
+from alerts import Case
 from rendering import ROOT, render
 
 RULES = ROOT / "files/compose/config/prometheus/rules"
@@ -24,6 +26,7 @@ CHANNELS = {
 }
 GROUPS = [group for file in sorted(RULES.glob("*.yml")) for group in yaml.safe_load(file.read_text())["groups"]]
 DECLARED = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}
+CASES = alerts.CASES | scan_alerts.CASES
 #: A minute at most, for what is down, sealed or out of memory.
 QUICK = ("ServiceDown", "ServiceUnhealthy", "TargetDown", "VaultSealed", "ServiceOutOfMemory", "HostOutOfMemory")
 

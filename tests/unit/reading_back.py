@@ -118,7 +118,8 @@ def unit(text: str) -> Leaves:
             continue
         key, equals, value = line.partition("=")
         assert equals, f"systemd ignores {line!r}"
-        assert not re.search(r"%(?!%)", value), f"systemd expands a specifier in {value!r}"
+        share = re.fullmatch(r"\d+%", value)  # such as CPUQuota
+        assert share or not re.search(r"%(?!%)", value), f"systemd expands a specifier in {value!r}"
         value = value.replace("%%", "%")
         words = [value]
         if key.startswith("Exec"):

@@ -34,6 +34,7 @@ READ_ONLY = {
     "tunnel.yml",
     "history.yml",
     "new.yml",
+    "scan.yml",
     "secrets.yml",
     "backups.yml",
 }

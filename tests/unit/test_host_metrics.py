@@ -136,27 +136,37 @@ def test_updates_are_counted_after_a_change_and_now_and_then(program, monkeypatc
     assert program.updates_due(file, 2600)
 
 
-def test_the_program_finds_its_modules_on_the_host_without_the_collection(tmp_path: Path) -> None:
-    """Installed as the role does, by a Python that knows no other directory."""
+def installed(tmp_path: Path, file: Path) -> Path:
+    """A program of the role with the modules beside it, as the role installs them."""
     host = templar("prod", tmp_path / "inventory")
     known = trusted(yaml.safe_load((ROOT / "roles/monitoring/vars/main.yml").read_text()))
     host.available_variables = {**host.available_variables, **known, "role_path": str(ROOT / "roles/monitoring")}
-    for file in host.template(trust_as_template("{{ __monitoring_shared }}")):
-        path = tmp_path / "host" / file["path"].removeprefix("usr/local/lib/openmates/")
+    for shared in host.template(trust_as_template("{{ __monitoring_shared }}")):
+        path = tmp_path / "host" / shared["path"].removeprefix("usr/local/lib/openmates/")
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(file["content"])
-    program = tmp_path / "host/host_metrics.py"
-    program.write_text(FILE.read_text())
+        path.write_text(shared["content"])
+    program = tmp_path / "host" / file.name
+    program.write_text(file.read_text())
+    return program
+
+
+def test_the_program_finds_its_modules_on_the_host_without_the_collection(tmp_path: Path) -> None:
+    """By a Python that knows no other directory."""
+    program = installed(tmp_path, FILE)
+    scan = {"servers": [], "targets": "/none", "hours": 24}
+    (tmp_path / "scan.json").write_text(json.dumps(scan))
     config = {
         **CONFIG,
         "directory": str(tmp_path / "metrics"),
         "names": [],
         "cache_password_file": "/none",
         "queues": [],
+        "scan": str(tmp_path / "scan.json"),
     }
     (tmp_path / "config.json").write_text(json.dumps(config))
     done = subprocess.run(
         [sys.executable, "-I", program, tmp_path / "config.json"], capture_output=True, text=True, check=False, cwd="/"
     )
     assert done.returncode == 0, done.stderr
-    assert "openmates_backup_expected 1" in (tmp_path / "metrics/host.prom").read_text()
+    written = (tmp_path / "metrics/host.prom").read_text()
+    assert "openmates_backup_expected 1" in written and "openmates_scan_interval_seconds 0" in written

@@ -32,7 +32,7 @@ CATALOGUE = {
     "grafana/grafana:13.2.3": "grafana/grafana:13.2.3",
     "ghcr.io/google/cadvisor:0.60.5": "google/cadvisor:0.60.5",
 }
-STAND_INS = {"api", "cms-setup", "cache", "loki", "promtail", "grafana", "cadvisor"}
+STAND_INS = {"api", "cms-setup", "cache", "loki", "promtail", "grafana"}
 
 
 def _load(name: str, path: Path) -> ModuleType:
@@ -471,14 +471,6 @@ def test_grafana_refuses_to_call_out(tmp_path: Path, name: str) -> None:
 def test_grafana_refuses(tmp_path: Path, datasources: str, password: str, message: str) -> None:
     with pytest.raises(checks.ConfigError, match=message):
         _grafana(tmp_path, datasources, password)
-
-
-def test_cadvisor_answers_health_and_metrics() -> None:
-    port, routes = standin.prepare(
-        "cadvisor", ["-logtostderr", "--docker_only=true", "--housekeeping_interval", "30s"], {}
-    )
-    assert port == 8080 and routes["/healthz"]({})[0] == 200
-    assert "cadvisor_version_info{" in routes["/metrics"]({})[2]
 
 
 # --- images that a developer built --------------------------------------------------------------------------------

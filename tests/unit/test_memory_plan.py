@@ -12,6 +12,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.services.memory i
 ROOT = Path(__file__).parents[2]
 USABLE = 7700
 CATALOGUE = yaml.safe_load((ROOT / "roles/settings/defaults/main/services.yml").read_text())["openmates_services"]
+CATALOGUE["promtail"]["memory"] = "128M"  # that of the default: Alloy has more
 # Typed in from runs of the real api, worker, scheduler and cms-setup, and of the genuine Loki, Promtail and Vault.
 PEAKS = {
     **{"api": 403 + 60, "task-worker": 620, "task-scheduler": 256, "cms": 350, "cms-database": 100, "vault": 96},

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 from ansible.template import trust_as_template
-from rendering import render, templar
+from rendering import merged, render, templar
 
 CONFIG = Path(__file__).parents[2] / "files/compose/config"
 # Typed in from the architecture guidelines: what each part is connected to, with the service's own port.
@@ -40,6 +40,47 @@ def test_promtail_labels_each_line_with_its_service_and_container() -> None:
     by_name = {name: stage[name] for name, stage in zip(stages, job["pipeline_stages"], strict=True)}
     assert by_name["json"]["expressions"] == {"service": 'attrs."com.docker.compose.service"'}
     assert set(by_name["labels"]) == {"service", "container_id"} and by_name["labeldrop"] == ["filename"]
+
+
+def test_alloy_does_the_same_as_promtail() -> None:
+    """Its own program is not in the lab: labels, positions and limits are compared with Promtail's."""
+    promtail = config("promtail/promtail.yml")
+    (job,) = promtail["scrape_configs"]
+    stages = [next(iter(stage)) for stage in job["pipeline_stages"]]
+    by_name = {name: stage[name] for name, stage in zip(stages, job["pipeline_stages"], strict=True)}
+    text = (CONFIG / "alloy/config.alloy").read_text()
+    order = [line.split(".")[1].split()[0] for line in text.splitlines() if line.strip().startswith("stage.")]
+    assert order == ["json", "regex", "labels", "label_drop", "docker"]
+    assert [name.replace("_", "") for name in order] == stages
+    service = by_name["json"]["expressions"]["service"]
+    assert f"expressions = {{service = `{service}`}}" in text
+    assert f'expression = "{by_name["regex"]["expression"]}"' in text
+    assert f'source     = "{by_name["regex"]["source"]}"' in text
+    assert 'values = {service = "", container_id = ""}' in text and 'values = ["filename"]' in text
+    (client,) = promtail["clients"]
+    assert f'= "{client["url"]}"' in text and f'= "{client["backoff_config"]["max_period"]}"' in text
+    assert f"max_backoff_retries = {client['backoff_config']['max_retries']} " in text
+    assert f'legacy_positions_file = "{promtail["positions"]["filename"]}"' in text
+    (static,) = job["static_configs"]
+    assert f'__path__ = "{static["labels"]["__path__"]}"' in text and f'= "{static["labels"]["job"]}"' in text
+
+
+def test_alloy_takes_promtails_place_by_one_setting(tmp_path: Path) -> None:
+    before = merged(render("prod", tmp_path / "1"))["promtail"]
+    after = merged(render("prod", tmp_path / "2", openmates_log_collector="alloy"))["promtail"]
+    assert before["image"].endswith("/promtail:3.6.11") and after["image"] == "grafana/alloy:v1.18.1"
+    assert after["command"][:2] == ["run", "/etc/alloy/config.alloy"]
+    assert "--storage.path=/promtail" in after["command"], "the volume, beside Promtail's positions"
+    assert "--server.http.listen-addr=0.0.0.0:9080" in after["command"], "Promtail's port"
+    assert "--disable-reporting" in after["command"]
+    assert set(before["volumes"]) ^ set(after["volumes"]) == {
+        *("./config/promtail:/etc/promtail:ro", "./config/alloy:/etc/alloy:ro"),
+    }
+    assert "GET /-/ready HTTP" in after["healthcheck"]["test"][-1]
+    assert "GET /ready HTTP" in before["healthcheck"]["test"][-1]
+    assert (before["mem_limit"], after["mem_limit"]) == ("128M", "256M")
+    kept = {"user", "networks", "depends_on", "read_only", "cap_drop", "security_opt", "restart", "logging"}
+    assert {name: before.get(name) for name in kept} == {name: after.get(name) for name in kept}
 
 
 # Typed in: what serves metrics, by job; 9101 is OpenMates' own port for those of its workers.

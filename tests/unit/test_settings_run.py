@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 SOURCES = ["192.0.2.0/24", "2001:db8::/32"]
 SERVICES_FILE = ROOT / "roles/settings/defaults/main/services.yml"
 DEFAULT_SERVICES = yaml.safe_load(SERVICES_FILE.read_text())["openmates_services"]
+DEFAULT_SERVICES["promtail"]["memory"] = "128M"  # by default, which a template decides
 HOSTS = {"prod": {"hosts": {"server": {"ansible_host": "192.0.2.7"}}}}
 PROBE = """
 - name: Show what the settings decide
@@ -619,8 +620,8 @@ def test_a_project_can_be_in_a_directory_with_any_name(
         assert not key or f"identityfile {str(key).replace('%', '%%')}\n" in options
 
 
-#: Those for servers: new creates an inventory and has none.
-VERBS = sorted(path for path in (ROOT / "playbooks").glob("*.yml") if path.name != "new.yml")
+#: Those for servers: new creates an inventory and has none, and scan does without.
+VERBS = sorted(path for path in (ROOT / "playbooks").glob("*.yml") if path.name not in ("new.yml", "scan.yml"))
 #: Tasks that judge the arguments and make settings of them.
 ON_CONTROLLER = {"ansible.builtin.set_fact", "ansible.builtin.assert"}
 

@@ -46,6 +46,13 @@ def answered(**content: object) -> dict:
     return {"rc": 0, "stdout": json.dumps(content), "stderr": ""}
 
 
+def scanned(server: str, address: str) -> dict:
+    """What a scan has seen of another server."""
+    ports = [22, 80, 443]
+    result = {"server": server, "address": address, "declared": ports, "open": ports, "unexpected": [], "missing": []}
+    return result | {"state": "seen", "reason": "", "full": NOW - 2 * HOUR, "seen": NOW - 2 * HOUR}
+
+
 PARTS = [{"name": name, "ok": True, "detail": "fine"} for name in ("directus_login", "cache", "health")]
 SITE = {"verb": "site", "who": "root@controller", "begun": "2026-11-27T13:20:00Z", "ended": "2026-11-27T13:30:00Z"}
 
@@ -69,15 +76,21 @@ def seen() -> dict:
         "failed_units": [],
         "killed_containers": [],
         "runs": {"ended": [{**SITE, "result": "ok"}], "running": {}},
+        "scan": {
+            "time": NOW - HOUR,
+            "hours": 24,
+            "results": [scanned("b", "198.51.100.2"), scanned("b", "2001:db8::2")],
+        },
     }
     return {
         "host": "prod1",
         "environment": "prod",
         "info": info,
         "expected_services": SERVICES,
+        "scanned": ["b", "c"],
         "domain": "api.prod1.example.test",
         "hints": {"vault": "site.yml unseals it"},
-        "commands": {verb: f"ansible-playbook {verb}.yml -i prod" for verb in ("site", "drift")},
+        "commands": {verb: f"ansible-playbook {verb}.yml -i prod" for verb in ("site", "drift", "verify")},
         "limits": {"disk_percent": 85, "certificate_days": 7},
     }
 
@@ -181,6 +194,26 @@ FAULTS = {
         {"drift": {"time": NOW - HOUR, "drift": [{"task": "ssh : Configure sshd", "names": ["/etc/ssh/x"]}]}},
         "Drift: 1 task of site.yml would change it: ssh : Configure sshd. `ansible-playbook drift.yml",
     ),
+    "open port": (
+        "scan.results.0",
+        {"unexpected": [25, 6000]},
+        "b at 198.51.100.2, seen from here: ports 25, 6000 are open",
+    ),
+    "closed port": (
+        "scan.results.0",
+        {"missing": [443]},
+        "port 443 is declared and closed. `ansible-playbook verify.yml",
+    ),
+    "unreachable": (
+        "scan.results.0",
+        {"state": "unreachable", "reason": "no declared port accepts"},
+        "no declared port",
+    ),
+    "old scan": (
+        "scan.results.0",
+        {"seen": NOW - 49 * HOUR},
+        "not scanned for 2 d. `sudo journalctl -u openmates-scan`",
+    ),
     "engine": ("", {"services_problem": "Docker does not run"}, "Docker does not run. "),
 }
 
@@ -201,6 +234,14 @@ def test_a_drift_check_counts_until_the_server_is_provisioned_again(seen: dict) 
     assert not faults_of(none) and line(none, "drift").endswith("none, checked 60 min ago")
     old = broken(seen, "", {"drift": {"time": NOW - 3 * HOUR, "drift": [{"task": "a", "names": []}]}})
     assert not faults_of(old) and not any("drift" in found for found in table_of(old))
+
+
+def test_the_scans_of_other_servers_have_a_line(seen: dict) -> None:
+    assert line(seen, "scan").endswith("1 of 1 other servers as declared, 2 h ago at most; not yet: c")
+    assert "0 of 1 other servers" in line(broken(seen, "scan.results.1", {"unexpected": [25]}), "scan")
+    alone = seen | {"scanned": []}
+    assert not any("other servers" in found for found in table_of(alone)), "what is left of an earlier inventory"
+    assert not faults_of(broken(alone, "scan.results.1", {"unexpected": [25]}))
 
 
 @pytest.mark.parametrize("name", FAULTS)

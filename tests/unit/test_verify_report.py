@@ -487,3 +487,24 @@ def test_maintenance_hides_no_other_problem(seen: dict) -> None:
 def test_a_503_without_maintenance_stays_a_problem(seen: dict) -> None:
     problems = problems_of(closed(seen, None))
     assert len(problems) == 2 and "IN MAINTENANCE" not in report_of(closed(seen, None))[0]
+
+
+# ---------------------------------------------------------------- what a machine without a login sees
+
+
+def test_a_scan_without_a_login_does_not_say_what_only_the_host_can_tell() -> None:
+    seen = {"host": "a.test", "addresses": [V4], "expected_ports": [22], "probe": {"addresses": {V4: found(22, 6000)}}}
+    assert problems_of(seen) == [
+        f"Port 6000 must be closed and accepts connections at {V4}. verify.yml, which logs in, names the program that "
+        "listens"
+    ]
+    assert not [line for line in report_of(seen) if line.startswith(("Services", "Alerts", "Logs", "OpenMates"))]
+
+
+# ---------------------------------------------------------------- what collects the logs
+
+
+@pytest.mark.parametrize(("collector", "named"), [("promtail", True), ("alloy", False), ("", False)])
+def test_the_report_names_promtail_as_unsupported(collector: str, named: bool) -> None:
+    seen = {"host": "a.test", "addresses": [V4], "probe": {"addresses": {V4: found(22)}}, "log_collector": collector}
+    assert any("Promtail, whose support ended in March 2026" in line for line in report_of(seen)) == named

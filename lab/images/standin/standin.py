@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Stands in for Grafana, Loki, Promtail or cAdvisor in a lab that cannot have the real ones.
+"""Stands in for Grafana, Loki or Promtail in a lab that cannot have the real ones.
 
 Honours command line, port, health path and mounted configuration, and ends with one clear line on a configuration that
 the real program would refuse. STANDIN_SERVICE says which program to stand in for.
@@ -31,17 +31,11 @@ import checks
 BARE_FLAGS = {
     "loki": "config.expand-env health verify-config print-config-stderr",
     "promtail": "config.expand-env dry-run check-syntax print-config-stderr",
-    "cadvisor": "allow_dynamic_housekeeping docker_only enable_load_reader logtostderr store_container_labels",
     "grafana": "",
 }
 VALUED_FLAGS = {
     "loki": "config.file health.url target log.level",
     "promtail": "config.file log.level client.external-labels",
-    "cadvisor": """
-        port listen_ip housekeeping_interval max_housekeeping_interval global_housekeeping_interval disable_metrics
-        enable_metrics whitelisted_container_labels storage_duration url_base_prefix raw_cgroup_prefix_whitelist docker
-        containerd event_storage_age_limit event_storage_event_limit v
-    """,
     "grafana": "homepath config packaging",
 }
 DEFAULT_CONFIG = {"loki": "/etc/loki/local-config.yaml", "promtail": "/etc/promtail/config.yml"}
@@ -76,15 +70,6 @@ def metrics(service: str) -> Answer:
         "# TYPE openmates_lab_stand_in gauge",
         f'openmates_lab_stand_in{{service="{service}"}} 1',
     ]
-    if service == "cadvisor":
-        lines += [
-            "# HELP cadvisor_version_info A metric with a constant '1' value labeled by version.",
-            "# TYPE cadvisor_version_info gauge",
-            'cadvisor_version_info{cadvisorVersion="lab-stand-in"} 1',
-            "# HELP machine_cpu_cores Number of logical CPU cores.",
-            "# TYPE machine_cpu_cores gauge",
-            f"machine_cpu_cores {os.cpu_count() or 1}",
-        ]
     return 200, "text/plain; version=0.0.4", "\n".join(lines) + "\n"
 
 
@@ -166,8 +151,6 @@ def prepare(service: str, arguments: list[str], environment: dict[str, str]) -> 
     routes: dict[str, Route] = {"/metrics": lambda _: metrics(service)}
     if service == "grafana":
         return _port(environment.get("GF_SERVER_HTTP_PORT", "3000")), routes | grafana_routes(environment)
-    if service == "cadvisor":
-        return _port(values.get("port", "8080")), routes | {"/healthz": lambda _: (200, "text/plain", "ok")}
     config = Path(values.get("config.file", DEFAULT_CONFIG[service]))
     expand = values.get("config.expand-env") == "true"
     port = checks.loki(config, expand, environment) if service == "loki" else checks.promtail(config, expand)

@@ -128,6 +128,12 @@ NUMBERS = {
         "Write 0 for no limit, or a number such as 25",
     ),
     "openmates_cms_setup_timeout": (60, None, "fewer than 60 s", "Write it as 3600, for an hour"),
+    "openmates_scan_hours": (
+        1,
+        None,
+        "not a number of hours",
+        "Write it as 24, for once a day",
+    ),
     "openmates_lock_wait": (0, None, "not a number of seconds", "Write 0 to end at once, or a number such as 600"),
     "openmates_host_memory_mb": (0, None, "not a size", "Set it to megabytes, or to 0 for all memory"),
 }

@@ -12,7 +12,7 @@ from ansible_collections.openmates.server.plugins.plugin_utils.status import run
 from ansible_collections.openmates.server.plugins.plugin_utils.status.faults import faults_of
 
 #: Facts that are passed on as the module returned them.
-AS_READ = ("vault", "certificate", "maintenance", "move", "disks", "updates", "reboot", "failed_units", "drift")
+AS_READ = ("vault", "certificate", "maintenance", "move", "disks", "updates", "reboot", "failed_units", "drift", "scan")
 
 
 def document_of(seen: Mapping) -> str:

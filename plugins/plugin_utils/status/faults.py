@@ -8,7 +8,7 @@ import typing as t
 from collections.abc import Iterator, Mapping
 
 from ansible_collections.openmates.server.plugins.plugin_utils import move
-from ansible_collections.openmates.server.plugins.plugin_utils.status import drift, services
+from ansible_collections.openmates.server.plugins.plugin_utils.status import drift, scans, services
 from ansible_collections.openmates.server.plugins.plugin_utils.status.times import duration, gigabytes, mebibytes
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.backup import problems_of_backup
 from ansible_collections.openmates.server.plugins.plugin_utils.verify.problems import (
@@ -22,7 +22,7 @@ ACTIVE, SEALED, EMPTY = "active", "sealed", "uninitialized"
 #: Where the explanation of other faults is looked for first. Those of services are in the order of their dependencies.
 RANKS = {
     **{"move": 0, "docker": 0, "disk": 1, "memory": 2, "vault": 2, "service": 2, "maintenance": 3, "ready": 4},
-    **{"units": 5, "certificate": 6, "backup": 7, "drift": 8, "reboot": 9},
+    **{"units": 5, "certificate": 6, "backup": 7, "scan": 8, "drift": 9, "reboot": 10},
 }
 
 
@@ -41,7 +41,7 @@ def line_of(service: str) -> str:
 def faults_of(seen: Mapping) -> list[Fault]:
     """All faults of a server, the cause first."""
     serving = (_move, _docker, _services, _maintenance, _ready, _backup)
-    parts = (*(() if left(seen["info"]) else serving), _disks, _units, _certificate, _drift, _reboot)
+    parts = (*(() if left(seen["info"]) else serving), _disks, _units, _certificate, _scans, _drift, _reboot)
     found = [fault for part in parts for fault in part(seen)]
     return sorted(found, key=lambda fault: RANKS[fault.kind])  # stable: services stay in their order
 
@@ -199,6 +199,11 @@ def _certificate(seen: Mapping) -> Iterator[Fault]:
 def _backup(seen: Mapping) -> Iterator[Fault]:
     for text in problems_of_backup({"backup": seen["info"].get("backup")}):
         yield Fault("backup", "backups", text)
+
+
+def _scans(seen: Mapping) -> Iterator[Fault]:
+    for text in scans.problems_of(seen, _command(seen, "verify"), _command(seen, "site")):
+        yield Fault("scan", "scan", text)
 
 
 def _drift(seen: Mapping) -> Iterator[Fault]:

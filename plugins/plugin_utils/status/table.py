@@ -8,7 +8,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 
 from ansible_collections.openmates.server.plugins.plugin_utils.move import MOVED, PREPARING
-from ansible_collections.openmates.server.plugins.plugin_utils.status import drift, runs, services
+from ansible_collections.openmates.server.plugins.plugin_utils.status import drift, runs, scans, services
 from ansible_collections.openmates.server.plugins.plugin_utils.status.faults import (
     SEALED,
     Fault,
@@ -100,6 +100,7 @@ def _server(seen: Mapping, faults: list[Fault]) -> Iterator[str]:
         "backups": _backups(info),
         "disk": _disk(info),
         "system": _system(info),
+        **({"scan": scan} if (scan := scans.summary(seen)) else {}),
         **_drift(info),
     }
     for name, text in rows.items():

@@ -109,12 +109,15 @@ def problems_of_ports(seen: Mapping) -> Iterator[str]:
             f"Port {port} is open to the internet at {', '.join(addresses)} and must be closed: {who}. "
             "Stop it, or bind it to 127.0.0.1, and check why the firewall accepted it"
         )
+    why = (
+        ", but no listener was found on the host: something in between answers, such as a proxy, a VPN or security "
+        "software, or the host passes them on (`sudo nft list ruleset`). Run verify from another network"
+        if was_asked(seen)
+        else ". verify.yml, which logs in, names the program that listens"
+    )
     for ports, where in _by_addresses(unexpected, [port for port in unexpected if not listeners[port]]):
-        yield (
-            f"{_ports(seen, ports)} must be closed and accept{'s' if len(ports) == 1 else ''} connections at {where}, "
-            "but no listener was found on the host: something in between answers, such as a proxy, a VPN or security "
-            "software, or the host passes them on (`sudo nft list ruleset`). Run verify from another network"
-        )
+        accept = "accepts" if len(ports) == 1 else "accept"
+        yield f"{_ports(seen, ports)} must be closed and {accept} connections at {where}{why}"
     answered = {address for address, entry in probed_addresses(seen).items() if entry["answered"]}
     missing = {  # of an address that never answered the address is reported
         port: where

@@ -156,6 +156,12 @@ def _lines_of_alerts(seen: Mapping) -> Iterator[str]:
         yield f"Alerts go out by {', '.join(alerts['channels'])}{without}"
 
 
+def _lines_of_logs(seen: Mapping) -> Iterator[str]:
+    if seen.get("log_collector") == "promtail" and not not_provisioned(seen):
+        successor = "openmates_log_collector: alloy replaces it"
+        yield f"Logs are collected by Promtail, whose support ended in March 2026: {successor}"
+
+
 def report_of(seen: Mapping) -> list[str]:
     """The results, as lines of text."""
     problems = problems_of(seen)
@@ -165,5 +171,5 @@ def report_of(seen: Mapping) -> list[str]:
     closed = "IN MAINTENANCE, clients get 503; " if Readiness(seen).maintenance is not None else ""
     title = f"{seen.get('host', 'the host')} ({seen.get('environment') or 'unknown environment'}): {closed}{verdict}"
     parts = (_lines_of_ports, _lines_of_web, _lines_of_readiness, _lines_of_services, _lines_of_keys, lines_of_backup)
-    parts += (_lines_of_alerts,)
+    parts += (_lines_of_alerts, _lines_of_logs)
     return [title, "", *(line for part in parts for line in part(seen))]

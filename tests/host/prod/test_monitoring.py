@@ -12,18 +12,17 @@ from urllib.parse import quote
 import pytest
 from outside import answers
 
-from lab import FOR_PROMETHEUS, ROOT, STACK, wait_until
+from lab import FOR_PROMETHEUS, LONG_RUNNING, ROOT, STACK, wait_until
 
 RECEIVER = "http://198.51.100.4/received"  # the lab's, to which every lab host sends its alerts
 PROMETHEUS = "172.30.0.13"
 # Typed in: the jobs besides those of the host.
 JOBS = {*("alertmanager", "api", "cadvisor", "grafana", "loki", "prometheus", "promtail", "task-worker", "vault")}
-#: Panels that show trouble only, what has not happened, or what cAdvisor measures, which is a stand-in in the lab.
+#: Panels that show trouble only, or what has not happened.
 MAY_BE_EMPTY = {
     *("overview: Alerts", "overview: Services that do not run", "api: Parts of the readiness that fail"),
     *("api: Most frequent routes", "api: What clients get", "tasks: Failed tasks"),
     *("containers: Starts", "containers: Killed for memory", "containers: Health checks that fail"),
-    *("containers: Memory of the limit", "containers: CPU", "containers: Memory"),
 }
 METRICS = "/var/lib/openmates/metrics"
 DOWN = "promtail"  # which nothing repairs once an operator has stopped it
@@ -84,8 +83,25 @@ def without_data(server) -> set[str]:
     return empty
 
 
+def by_service(server, metric: str) -> dict[str, float]:
+    """A metric of cAdvisor's, which has the container's id alone, by service."""
+    named = f'{metric}{{container_id!=""}} * on (container_id) group_left (service) openmates_container_info'
+    found = ask(server, f"query?query={quote(f'max by (service) ({named})')}")["result"]
+    return {one["metric"]["service"]: float(one["value"][1]) for one in found}
+
+
+def test_cadvisor_measures_each_container_under_its_service(server, planted):
+    limits = by_service(server, "container_spec_memory_limit_bytes")
+    used = by_service(server, "container_memory_working_set_bytes")
+    running = {name: found for name, found in server.containers().items() if found["State"]["Running"]}
+    assert len(running) >= len(LONG_RUNNING) - 1
+    for name, found in running.items():
+        assert limits.get(name) == found["HostConfig"]["Memory"], name
+        assert 0 < used[name] <= limits[name], name
+
+
 def test_the_dashboards_have_data(server, planted):
-    """Apart from what shows only trouble, and what the lab's stand-in of cAdvisor does not measure."""
+    """Apart from what shows only trouble."""
     if not server.host.file(f"{METRICS}/openmates_backup_proof.prom").exists:  # the tests of backups have not run
         made = server.playbook("playbooks/backup.yml", "-e", "prove=true")
         assert made.returncode == 0, made.stdout[-3000:]

@@ -15,10 +15,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 try:
-    from ansible_collections.openmates.server.plugins.module_utils import listeners, metrics
+    from ansible_collections.openmates.server.plugins.module_utils import listeners, metrics, peer_scan
 except ImportError:  # on the host they are beside this file, where an isolated Python does not search by itself
     sys.path.insert(0, str(Path(__file__).parent))
-    from ansible_collections.openmates.server.plugins.module_utils import listeners, metrics
+    from ansible_collections.openmates.server.plugins.module_utils import listeners, metrics, peer_scan
 from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker
 from ansible_collections.openmates.server.plugins.module_utils.status import certificate, system, vault_server
 
@@ -102,6 +102,13 @@ class Look:
             },
         }
 
+    def scans(self) -> metrics.Samples:
+        """Whether this server scans others. What it has seen of them ends with that."""
+        seconds = peer_scan.interval(json.loads(Path(self.config["scan"]).read_text()))
+        if not seconds:
+            Path(self.config["directory"], "scan.prom").unlink(missing_ok=True)
+        return {"scan_interval_seconds": (seconds, "After how long other servers are scanned again; 0 without any.")}
+
     def state(self) -> metrics.Samples:
         flag = Path(self.config["maintenance_flag"])
         return {
@@ -155,7 +162,7 @@ def updates_due(file: Path, now: float) -> bool:
 def main() -> None:
     config = json.loads(Path(sys.argv[1]).read_text())
     directory, seen = Path(config["directory"]), Look(config)
-    parts = (seen.certificates, seen.vault, seen.queues, seen.units, seen.listening, seen.state)
+    parts = (seen.certificates, seen.vault, seen.queues, seen.units, seen.listening, seen.scans, seen.state)
     metrics.write(directory, PREFIX, look(parts), "host")
     if updates_due(directory / "updates.prom", time.time()):
         metrics.write(directory, PREFIX, look([updates]), "updates")
