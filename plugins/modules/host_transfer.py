@@ -28,7 +28,7 @@ options:
     required: true
     suboptions:
       src: {description: "Absolute path on O(source_host).", type: str, required: true}
-      dest: {description: "Absolute path on the task's host, in a directory that is there. It is replaced.", type: str, required: true}
+      dest: {description: "Absolute path on the task's host, which is replaced.", type: str, required: true}
       bytes: {description: "The size.", type: int, required: true}
 attributes:
   check_mode: {support: none, description: The task is skipped.}

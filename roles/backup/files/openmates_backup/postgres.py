@@ -155,7 +155,7 @@ class Databases:
         }
 
     def dump(self, name: str, dump: Path) -> dict[str, t.Any]:
-        """Dump a database and take the digests of its tables in one snapshot: no change comes in between. Raises Problem."""
+        """Dump a database and take the digests of its tables in one snapshot, without a change in between."""
         with session(self.program("psql"), name) as opened:
             opened.ask("begin isolation level repeatable read read only")
             snapshot = opened.one("select pg_export_snapshot()")

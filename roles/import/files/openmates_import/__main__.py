@@ -12,10 +12,9 @@ import typing as t
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
-from openmates_backup import state  # noqa: E402
-from openmates_backup.problem import Problem  # noqa: E402
-from openmates_import import export, installer, server  # noqa: E402
-from openmates_import.places import MANIFEST  # noqa: E402
+from openmates_backup.problem import Problem
+
+from openmates_import import export, installer, server
 
 
 def say(text: str) -> None:
@@ -36,10 +35,9 @@ def new(options: argparse.Namespace) -> t.Any:
     here = server.Server(server.config_of(options.docker_root), options.database)
     return {
         "look": here.look,
-        "folders": here.make_folders,
+        "begin": lambda: here.begin(options.origin),
         "put": lambda: here.put(json.load(sys.stdin), say),
-        "manifest": lambda: state.read(MANIFEST),
-        "clean": here.clean,
+        "end": lambda: here.end(options.origin, options.rehearsal),
     }[options.step]()
 
 
@@ -50,9 +48,11 @@ def main() -> int:
     side.add_argument("step", choices=["look", "rehearse", "stop", "export", "clean"])
     side.set_defaults(work=old)
     side = sides.add_parser("new")
-    side.add_argument("step", choices=["look", "folders", "put", "manifest", "clean"])
+    side.add_argument("step", choices=["look", "begin", "put", "end"])
     side.add_argument("--docker-root", default="/var/lib/docker")
     side.add_argument("--database", default="directus")
+    side.add_argument("--from", dest="origin", default="", help="the old server's name")
+    side.add_argument("--rehearsal", action="store_true")
     side.set_defaults(work=new)
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # ends the copy of Vault, too

@@ -14,9 +14,10 @@ from pathlib import Path
 from openmates_backup import files, state
 from openmates_backup.postgres import session
 from openmates_backup.problem import Problem
+
 from openmates_import import vault_copy
 from openmates_import.installer import FILES, Installer
-from openmates_import.places import EXPORT, MANIFEST, SECRET, STAGING, VAULT_EXPORT
+from openmates_import.places import EXPORT, SECRET, STAGING, VAULT_EXPORT
 from openmates_import.vault_export import Sample, export
 
 SAMPLES = 20  # of each column
@@ -25,14 +26,14 @@ COLUMNS = (
     " 'directus_users' and data_type in ('text', 'character varying') order by 1"
 )
 CIPHERTEXTS = (
-    "select vault_key_id, {column} from public.directus_users where {column} like 'vault:v%' and vault_key_id is not null"
-    " order by random() limit {limit}"
+    "select vault_key_id, {column} from public.directus_users where {column} like 'vault:v%' and vault_key_id is not"
+    " null order by random() limit {limit}"
 )
 REFERENCES = "select distinct vault_key_id from public.directus_users where vault_key_id is not null"
 
 
 def rehearse(say: Callable[[str], None]) -> dict[str, t.Any]:
-    """Open Vault's copy while the server serves, so that nothing is paused for what cannot be opened. Raises Problem."""
+    """Open Vault's copy while the server serves: nothing is paused for what cannot be opened. Raises Problem."""
     return export_vault(Installer(), say)
 
 
@@ -51,9 +52,7 @@ def export_all(say: Callable[[str], None]) -> dict[str, t.Any]:
         if folder := installer.mounted(service, path):
             say(f"packing {path} of {service}")
             volumes[volume] = pack(folder, EXPORT / f"{volume}.tar")
-    manifest = {"started": begun, "database": database, "vault": vault, "volumes": volumes}
-    state.write(MANIFEST, manifest)
-    return manifest
+    return {"started": begun, "database": database, "vault": vault, "volumes": volumes}
 
 
 def export_vault(installer: Installer, say: Callable[[str], None]) -> dict[str, t.Any]:
@@ -119,4 +118,3 @@ def clean() -> None:
     vault_copy.remove()
     for folder in (SECRET, EXPORT, STAGING / "vault"):
         shutil.rmtree(folder, ignore_errors=True)
-    MANIFEST.unlink(missing_ok=True)

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """A server that OpenMates' own installer made: its Compose project, what holds its data, and what has to be stopped.
 
-The project is upstream's: containers and volumes are found by the labels and mounts that Docker has, so it does not matter
-where the operator put it, or whether it was built from source. Nothing here changes it, apart from `stop`.
+The project is upstream's: containers and volumes are found by the labels and mounts that Docker has, so it does not
+matter where the operator put it, or whether it was built from source. Nothing here changes it, apart from `stop`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from openmates_backup import commands, files, state
 from openmates_backup.containers import Containers
 from openmates_backup.postgres import Databases, session
 from openmates_backup.problem import Problem
+
 from openmates_import.places import STAGING, STOPPED
 
 OURS = "openmates"  # the name of this project's Compose project

@@ -13,5 +13,4 @@ SECRET = Path("/run/openmates-import/secret")
 #: The containers of the old server that an import stopped.
 STOPPED = STAGING / "stopped.json"
 EXPORT = STAGING / "export"
-MANIFEST = STAGING / "manifest.json"
 VAULT_EXPORT = SECRET / "vault.jsonl"

@@ -16,8 +16,9 @@ from openmates_backup.config import Config
 from openmates_backup.containers import Containers
 from openmates_backup.postgres import Databases, session
 from openmates_backup.problem import Problem
+
 from openmates_import.export import listing
-from openmates_import.places import EXPORT, MANIFEST, SECRET, STAGING
+from openmates_import.places import EXPORT, SECRET, STAGING
 
 DATABASE, CACHE = "cms-database", "cache"
 #: Owners and permissions are this server's.
@@ -41,9 +42,17 @@ class Server:
     def look(self) -> dict[str, t.Any]:
         """What an import has to know of it. Changes nothing."""
         try:
-            return {"problems": [], "database": self._database(), "free": self._free()}
+            return {**self.recorded(), "problems": [], "database": self._database(), "free": self._free()}
         except Problem as problem:
-            return {"problems": [f"{problem} Run site.yml."]}
+            return {**self.recorded(), "problems": [f"{problem} Run site.yml."]}
+
+    def recorded(self) -> dict[str, t.Any]:
+        """What is known of an import into this server."""
+        return {"record": state.read(self.record)}
+
+    @property
+    def record(self) -> Path:
+        return self.config.state / "import.json"
 
     def _database(self) -> dict[str, t.Any]:
         with session(self.databases.program("psql"), self.database) as opened:
@@ -60,13 +69,14 @@ class Server:
         place = next(parent for parent in (STAGING, *STAGING.parents) if parent.exists())
         return {"staging": shutil.disk_usage(place).free, "docker": shutil.disk_usage(self.config.docker_root).free}
 
-    def make_folders(self) -> None:
-        """For the copies, which another program writes there."""
+    def begin(self, origin: str) -> None:
+        """Make the directories of the copies, and record that this server's data is incomplete."""
         for folder in (STAGING, EXPORT, SECRET):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        state.write(self.record, {"from": origin, "state": "importing", "since": state.now()})
 
     def put(self, manifest: Mapping[str, t.Any], say: Callable[[str], None]) -> dict[str, t.Any]:
-        """Replace database and files by the copies, and compare them. It can be repeated. Raises Problem and OSError."""
+        """Replace database and files by the copies, and compare them. It can be repeated. Raises Problem, OSError."""
         for about in (manifest["database"], *manifest["volumes"].values()):
             self._check_copy(about)
         say("restoring the database")
@@ -76,7 +86,6 @@ class Server:
             found[volume] = put_files(EXPORT / Path(about["file"]).name, self.have_volume(volume), about)
         # What Directus and the api remember of the database that was replaced.
         Cache(self.containers, CACHE).ask("FLUSHALL")
-        state.write(MANIFEST, dict(manifest))
         return found
 
     @staticmethod
@@ -88,22 +97,21 @@ class Server:
     def _put_database(self, about: Mapping[str, t.Any]) -> dict[str, int]:
         with session(self.databases.program("psql"), postgres_restore.MAINTENANCE) as opened:
             # The order of texts is the new server's: upstream's image has no other than C's either way.
-            name = postgres_restore.literal(self.database)
-            collation = opened.one(f"select datcollate from pg_catalog.pg_database where datname = {name}")
+            collations = dict(opened.ask("select datname, datcollate from pg_catalog.pg_database"))
         dump = EXPORT / Path(about["file"]).name
         return postgres_restore.restore(
-            self.databases, self.database, {**about, "collation": collation}, dump, options=AS_OURS
+            self.databases, self.database, {**about, "collation": collations[self.database]}, dump, options=AS_OURS
         )
 
     def have_volume(self, name: str) -> Path:
         return restore_files.have_volume(self.config, name)
 
-    @staticmethod
-    def clean() -> None:
-        """Remove the copies."""
+    def end(self, origin: str, rehearsal: bool) -> None:
+        """Remove the copies. After a rehearsal the import is still to be done."""
         for folder in (SECRET, EXPORT):
             shutil.rmtree(folder, ignore_errors=True)
-        MANIFEST.unlink(missing_ok=True)
+        if not rehearsal:
+            state.write(self.record, {"from": origin, "state": "imported", "since": state.now()})
 
 
 def put_files(archive: Path, folder: Path, about: Mapping[str, t.Any]) -> dict[str, int]:

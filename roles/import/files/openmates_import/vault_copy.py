@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """The installer's Vault, opened on a copy of its storage, in a container that has no network.
 
-Its keys can only be exported after each of them has been marked as exportable for good. That must not happen to the Vault
-that serves, so it happens to a copy: Vault replaces each file of its storage as a whole, so a copy of it can be opened.
-The image is the server's own, which wrote that storage. What opens it are the unseal key and a root token made of that,
-which ends with the copy.
+A key can only be exported after it has been marked as exportable, for good. That must not happen in the Vault that
+serves, so it happens in a copy: Vault replaces each file of its storage as a whole, so a copy of them can be opened.
+The image is the server's own, which wrote that storage. What opens it is the unseal key, and a root token made of that
+ends with the copy.
 """
 
 from __future__ import annotations

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """What a Vault holds for OpenMates, in lines of JSON: the keys of transit, the secrets of kv, and what proves them.
 
-A key goes with all of its versions, and as it was: whether it may be exported is a mark in its backup, which is set back.
-With each key goes a text that it encrypted here, once for each version that still encrypts, and the HMAC of another one:
-the new Vault has to open the one and find the same for the other. Ciphertexts of the database are decrypted here, and the
-new Vault has to find the same text; only its digest leaves this program.
+A key goes with all of its versions, and as it was: whether it may be exported is a mark in its backup, which is set
+back. With each key goes a text that it encrypted here, once for each version that still encrypts, and the text's HMAC:
+the new Vault has to find the same. Ciphertexts of the database are decrypted here, and the new Vault has to find the
+same text; only its digest leaves this program.
 
 Of a secret, the present version counts: OpenMates reads no other.
 """
@@ -23,6 +23,7 @@ from urllib.parse import quote
 
 from openmates_backup import files
 from openmates_backup.problem import Problem
+
 from openmates_import.vault_copy import Copy, Refused
 
 TRANSIT, KV = "transit", "kv"
