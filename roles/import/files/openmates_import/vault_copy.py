@@ -28,7 +28,7 @@ from openmates_backup.problem import Problem
 NAME = "openmates-import-vault"
 SECONDS = 60
 PAUSE = 0.1
-MISSING = 404
+MISSING, BAD = 404, 400
 CONFIGURATION = """
 storage "file" {{ path = "{storage}" }}
 listener "unix" {{ address = "{socket}" }}
@@ -69,7 +69,7 @@ class Copy:
         if answer.status == MISSING:
             return {}
         if answer.status >= 400:
-            raise Refused(f"The copy of the old Vault refuses {method} {path} (status {answer.status}).")
+            raise Refused(f"The copy of the old Vault refuses {method} {path} (status {answer.status}).", answer.status)
         return json.loads(content or b"{}")
 
     def data(self, path: str) -> dict[str, t.Any]:
@@ -82,6 +82,10 @@ class Copy:
 
 class Refused(Problem):
     """An answer that is no success."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def container(image: str, configuration: Path, folders: Sequence[Path]) -> list[str]:
@@ -155,10 +159,12 @@ def _start(copy: Copy, process: subprocess.Popen, log: Path) -> None:
 
 def _unseal(copy: Copy, key: str) -> None:
     try:
-        sealed = copy.call("PUT", "sys/unseal", {"key": key}).get("sealed", True)
-    except Refused:
-        sealed = True
-    if sealed:
+        unsealed = not copy.call("PUT", "sys/unseal", {"key": key}).get("progress")
+    except Refused as refused:
+        if refused.status != BAD:
+            raise
+        unsealed = False
+    if not unsealed:
         raise Problem(
             "The old Vault's unseal.key does not open it: it is of another Vault, or not the only share. Restore the"
             " right one in the volume openmates-vault-setup-data."
