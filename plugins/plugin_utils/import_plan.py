@@ -110,12 +110,11 @@ def _room(old: Mapping[str, t.Any], new: Mapping[str, t.Any]) -> Iterator[str]:
 
 def _notes(there: Mapping[str, t.Any], here: Mapping[str, t.Any]) -> Iterator[str]:
     """What is not refused, and matters."""
-    if others := there.get("database", {}).get("others"):
+    database = there.get("database", {})
+    if others := database.get("others"):
         yield f"Not copied, because OpenMates does not use them: the databases {', '.join(others)}."
-    lacking = set(there.get("database", {}).get("collections", [])) - set(
-        here.get("database", {}).get("collections", [])
-    )
-    if lacking:
-        yield f"The new server's schema has no collection {', '.join(sorted(lacking))}. They are copied as they are."
+    known = here.get("database", {}).get("collections", [])
+    if lacking := sorted(set(database.get("collections", [])) - set(known)):
+        yield f"The new server's schema lacks the collections {', '.join(lacking)}. They are copied as they are."
     if names := [name for name in there.get("environment", []) if not TAKEN_CARE_OF.match(name)]:
         yield f"Compare with the inventory what the old .env sets: {', '.join(names)}."

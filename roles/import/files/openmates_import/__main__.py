@@ -23,10 +23,10 @@ def say(text: str) -> None:
 
 def old(options: argparse.Namespace) -> t.Any:
     return {
-        "look": installer.look,
-        "rehearse": lambda: export.rehearse(say),
-        "stop": lambda: installer.Installer().stop(),
-        "export": lambda: export.export_all(say),
+        "look": lambda: installer.look(options.project),
+        "rehearse": lambda: export.rehearse(installer.Installer(options.project), say),
+        "stop": lambda: installer.Installer(options.project).stop(),
+        "export": lambda: export.export_all(installer.Installer(options.project), say),
         "clean": export.clean,
     }[options.step]()
 
@@ -46,6 +46,7 @@ def main() -> int:
     sides = parser.add_subparsers(required=True)
     side = sides.add_parser("old")
     side.add_argument("step", choices=["look", "rehearse", "stop", "export", "clean"])
+    side.add_argument("--project", default="", help="its Compose project, where there are several")
     side.set_defaults(work=old)
     side = sides.add_parser("new")
     side.add_argument("step", choices=["look", "begin", "put", "end"])

@@ -32,16 +32,16 @@ CIPHERTEXTS = (
 REFERENCES = "select distinct vault_key_id from public.directus_users where vault_key_id is not null"
 
 
-def rehearse(say: Callable[[str], None]) -> dict[str, t.Any]:
+def rehearse(installer: Installer, say: Callable[[str], None]) -> dict[str, t.Any]:
     """Open Vault's copy while the server serves: nothing is paused for what cannot be opened. Raises Problem."""
-    return export_vault(Installer(), say)
+    return export_vault(installer, say)
 
 
-def export_all(say: Callable[[str], None]) -> dict[str, t.Any]:
+def export_all(installer: Installer, say: Callable[[str], None]) -> dict[str, t.Any]:
     """Copy everything; it has to be stopped before. Raises Problem and OSError."""
     shutil.rmtree(EXPORT, ignore_errors=True)
     EXPORT.mkdir(mode=0o700, parents=True)
-    installer, begun = Installer(), state.now()
+    begun = state.now()
     say("dumping the database")
     name = installer.database
     # Not with the roles: the new server has its own.

@@ -41,8 +41,8 @@ UPDATES = "openmates-*-continuous-update.timer"
 class Installer:
     """The containers of the installer's Compose project, running or not."""
 
-    def __init__(self) -> None:
-        """Raises Problem if there is not exactly one."""
+    def __init__(self, project: str = "") -> None:
+        """`project`: its name, where there are several. Raises Problem if there is not exactly one."""
         try:
             listed = _docker("ps", "--all", "--quiet", f"--filter=label=com.docker.compose.service={DATABASE}")
         except FileNotFoundError:
@@ -50,12 +50,13 @@ class Installer:
         projects = {_label(found, "project") for found in _inspect(listed.split())}
         if projects == {OURS}:
             raise Problem("It is a server of this project already: move.yml moves it (docs/move.md).")
-        projects.discard(OURS)
+        projects = projects & {project} if project else projects - {OURS}
         if len(projects) != 1:
             found = f"there are {', '.join(sorted(projects))}" if projects else "there is none"
             raise Problem(
                 f"It needs exactly one Compose project with the service {DATABASE}, as the installer makes it, and"
-                f" {found}. `sudo docker compose ls --all` lists the projects."
+                f" {found}{f' named {project}' if project else ''}. `sudo docker compose ls --all` lists the projects,"
+                " and -e import_project= names one."
             )
         [self.project] = projects
         every = _docker("ps", "--all", "--quiet", f"--filter=label=com.docker.compose.project={self.project}")
@@ -147,10 +148,10 @@ class Installer:
         return stopped
 
 
-def look() -> dict[str, t.Any]:
+def look(project: str = "") -> dict[str, t.Any]:
     """What an import has to know of the server, with all reasons why it cannot be imported. Changes nothing."""
     try:
-        installer = Installer()
+        installer = Installer(project)
     except Problem as problem:
         return {"problems": [str(problem)]}
     problems: list[str] = []
