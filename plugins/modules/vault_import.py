@@ -133,8 +133,11 @@ class Import:
     def ask(self, what: str, name: str, body: dict[str, t.Any]) -> dict[str, t.Any]:
         try:
             answer = self.client.adapter.post(f"/v1/{self.transit}/{what}/{quote(name)}", json=body)
-        except vault.hvac.exceptions.InvalidRequest:  # its message may quote what it was given
-            raise vault.VaultProblem(f"Vault refuses to {what} with the key {name} of the old Vault.") from None
+        except vault.hvac.exceptions.VaultError as error:  # without its message, which may quote what it was given
+            kind = type(error).__name__
+            raise vault.VaultProblem(
+                f"Vault refuses to {what} with the key {name} of the old Vault ({kind})."
+            ) from None
         return answer["data"] if isinstance(answer, dict) else {}
 
     def prove(self, same: bool, name: str) -> None:
