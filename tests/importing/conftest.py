@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(ROOT / "roles/import/files"), str(ROOT / "roles/backup/files"), str(Path(__file__).parent)]
 
 import installer_server  # noqa: E402
-from installer_server import IMAGE, InstallerServer, docker, wait_until  # noqa: E402
+from installer_server import IMAGE, PSQL, InstallerServer, docker, wait_until  # noqa: E402
 from openmates_import import export, installer, server  # noqa: E402
 
 CACHE_IMAGE = "openmates-lab/cache:latest"
@@ -48,9 +48,10 @@ class New:
         ready = ["exec", f"{self.project}-cms-database", "pg_isready", "-q", "-h", "127.0.0.1", "-U", "directus"]
         wait_until(lambda: docker(*ready, "-t", "1", check=False) == "" and self.psql("select 1", check=False), "ready")
         self.psql(
-            "create table directus_migrations (version varchar(255)); insert into directus_migrations values"
-            " ('20201028A'), ('20260101A'); create table directus_users (id int); insert into directus_users values (1), (2);"
-            " create table directus_collections (collection text); create table of_the_new_server (x int)"
+            "create table directus_migrations (version varchar(255)); insert into directus_migrations"
+            " values ('20201028A'), ('20260101A'); create table directus_collections (collection text);"
+            " create table directus_users (id int); insert into directus_users values (1), (2);"
+            " create table of_the_new_server (x int)"
         )
 
     def _run(self, service: str, image: str, *command: str, options: list[str]) -> None:
@@ -58,16 +59,8 @@ class New:
         docker("run", "--detach", f"--name={self.project}-{service}", *labels, *options, image, *command)
 
     def psql(self, sql: str, check: bool = True) -> str:
-        options = [
-            "--no-psqlrc",
-            "--quiet",
-            "--no-align",
-            "--tuples-only",
-            "--set=ON_ERROR_STOP=1",
-            "--username=directus",
-        ]
-        name = f"{self.project}-cms-database"
-        return docker("exec", "--interactive", name, "psql", *options, "--dbname=directus", given=sql, check=check)
+        name, options = f"{self.project}-cms-database", ["--username=directus", "--dbname=directus"]
+        return docker("exec", "--interactive", name, *PSQL, *options, given=sql, check=check)
 
     def cache(self, *words: str) -> str:
         return docker("exec", f"--env=REDISCLI_AUTH={self.password}", f"{self.project}-cache", "redis-cli", *words)

@@ -1,7 +1,7 @@
 """A server as OpenMates' own installer makes it, on this machine's Docker engine.
 
-PostgreSQL 13 and HashiCorp Vault, on file storage, are genuine. Directus, the api and the workers are idle containers of
-the same names: nothing of them is read but the files that they mount.
+PostgreSQL 13 and HashiCorp Vault, on file storage, are genuine. Directus, the api and the workers are idle containers
+of the same names: nothing of them is read but the files that they mount.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ disable_mlock = true
 SECRETS = {"providers/stripe": {"api_key": "canary-stripe-key"}, "providers/openai/azure": {"api_key": "canary-azure"}}
 KEYS = ("email-hmac-key", "newsletter-emails")
 USERS = 30
+PSQL = ("psql", "--no-psqlrc", "--quiet", "--no-align", "--tuples-only", "--set=ON_ERROR_STOP=1")
 SCHEMA = """
 create table directus_migrations (version varchar(255) primary key, name varchar(255));
 insert into directus_migrations values ('20201028A', 'Remove Collection Foreign Keys');
@@ -190,15 +191,8 @@ class InstallerServer:
         return docker("exec", "--interactive", *options, self.name(service), *command, given=given, check=check)
 
     def psql(self, sql: str, database: str = "directus", check: bool = True) -> str:
-        options = [
-            "--no-psqlrc",
-            "--quiet",
-            "--no-align",
-            "--tuples-only",
-            "--set=ON_ERROR_STOP=1",
-            "--username=directus",
-        ]
-        return self.inside("cms-database", "psql", *options, f"--dbname={database}", given=sql, check=check)
+        options = ["--username=directus", f"--dbname={database}"]
+        return self.inside("cms-database", *PSQL, *options, given=sql, check=check)
 
     def vault(self, *arguments: str, check: bool = True) -> str:
         token = {"VAULT_TOKEN": self.root} if hasattr(self, "root") else {}

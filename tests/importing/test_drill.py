@@ -1,4 +1,4 @@
-"""A server of the installer is taken over: what is found, what it leaves as it was, what arrives, and four sabotages."""
+"""A server of the installer is taken over: what is found, what stays as it was, what arrives, and four sabotages."""
 
 from __future__ import annotations
 
