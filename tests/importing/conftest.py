@@ -22,7 +22,7 @@ CACHE_IMAGE = "openmates-lab/cache:latest"
 @pytest.fixture(scope="session")
 def old(tmp_path_factory: pytest.TempPathFactory) -> Iterator[InstallerServer]:
     if not installer_server.VAULT.is_file():
-        pytest.fail(f"{installer_server.VAULT} is missing: `python lab/genuine.py build` makes it")
+        pytest.fail(f"{installer_server.VAULT} is missing: `python lab/file_vault.py` makes it")
     found = InstallerServer(tmp_path_factory.mktemp("installer"), f"import-old-{secrets.token_hex(4)}")
     try:
         found.start()
@@ -42,9 +42,10 @@ class New:
         (self.folder / "secrets").mkdir(parents=True)
         (self.folder / "secrets/DRAGONFLY_PASSWORD").write_text(self.password)
         self._run("cms-database", IMAGE, options=["--env=POSTGRES_USER=directus", "--env=POSTGRES_PASSWORD=x"])
-        mount = f"--volume={self.folder / 'secrets'}:/run/secrets:ro"
-        command = ["dragonfly", f"--requirepass={self.password}", "--dir=/data", "--logtostderr", "--maxmemory=512mb"]
-        self._run("cache", CACHE_IMAGE, *command, "--proactor_threads=2", "--version_check=false", options=[mount])
+        mounts = [f"--volume={self.folder / 'secrets'}:/run/secrets:ro", "--tmpfs=/data:mode=1777"]
+        command = ["dragonfly", f"--requirepass={self.password}", "--dir=/data", "--dbfilename=dump", "--logtostderr"]
+        command += ["--nodf_snapshot_format", "--maxmemory=512mb", "--proactor_threads=2", "--version_check=false"]
+        self._run("cache", CACHE_IMAGE, *command, options=mounts)
         ready = ["exec", f"{self.project}-cms-database", "pg_isready", "-q", "-h", "127.0.0.1", "-U", "directus"]
         wait_until(lambda: docker(*ready, "-t", "1", check=False) == "" and self.psql("select 1", check=False), "ready")
         self.psql(

@@ -10,13 +10,14 @@ import base64
 import json
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 POSTGRES = ROOT / ".lab/postgres13/native"
-VAULT = ROOT / ".cache/genuine/vault"
+VAULT = ROOT / ".cache/genuine/vault-file"
 IMAGE = "openmates-lab/cms-database:latest"  # with psql and pg_dump, which the archive of PostgreSQL 13 lacks
 VAULT_IMAGE = "openmates-import-drill/vault"
 #: Upstream's backend/core/vault/config/vault.hcl, with a socket that a test reaches.
@@ -111,14 +112,10 @@ class InstallerServer:
     @staticmethod
     def _image() -> None:
         recipe = f"FROM {IMAGE}\nCOPY vault /usr/local/bin/vault\n"
-        with subprocess.Popen(["tar", "-C", VAULT.parent, "-c", "vault"], stdout=subprocess.PIPE) as packed:
-            folder = Path("/tmp/openmates-import-drill-image")
-            shutil.rmtree(folder, ignore_errors=True)
-            folder.mkdir()
-            subprocess.run(["tar", "-C", folder, "-x"], stdin=packed.stdout, check=True)
-        (folder / "Dockerfile").write_text(recipe)
-        docker("build", "--quiet", f"--tag={VAULT_IMAGE}", str(folder))
-        shutil.rmtree(folder)
+        with tempfile.TemporaryDirectory() as folder:
+            shutil.copy(VAULT, Path(folder) / "vault")
+            (Path(folder) / "Dockerfile").write_text(recipe)
+            docker("build", "--quiet", f"--tag={VAULT_IMAGE}", folder)
 
     def _postgres(self) -> None:
         script = (
