@@ -29,7 +29,7 @@ def build() -> None:
     settings = {"GOTOOLCHAIN": "local", "GOFLAGS": "-buildvcs=false", "CGO_ENABLED": "0"}
     described = run("module", program, "-C", MODULE, "list", "-mod=readonly", "-m", "-json", NAME, environment=settings)
     shutil.rmtree(SOURCE, ignore_errors=True)
-    shutil.copytree(_downloaded(program, json.loads(described)), SOURCE)
+    shutil.copytree(_downloaded(program, json.loads(described[described.index("{") :])), SOURCE)
     subprocess.run(["chmod", "--recursive", "u+w", SOURCE], check=True)
     shutil.copyfile(LAB / "genuine/file_storage.go", SOURCE / "command/commands_min.go")
     recipe = CACHE / "file-storage.mod"
@@ -46,7 +46,8 @@ def _downloaded(program: str, module: dict[str, str]) -> Path:
     """Where the module's source is, which is downloaded if it is not there."""
     if not module.get("Dir"):
         wanted = f"{module['Path']}@{module['Version']}"
-        module = json.loads(run("download", program, "-C", MODULE, "mod", "download", "-json", wanted))
+        described = run("download", program, "-C", MODULE, "mod", "download", "-json", wanted)
+        module = json.loads(described[described.index("{") :])
     return Path(module["Dir"])
 
 
