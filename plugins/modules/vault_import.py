@@ -50,7 +50,7 @@ EXAMPLES = r"""
 - name: Take over keys and secrets
   openmates.server.vault_import:
     url: http://172.18.0.5:8200
-    src: /run/openmates-import/secret/vault.jsonl
+    src: /run/openmates-import/received/vault.jsonl
     keys_file: /home/operator/keys/prod1.yml
     state_directory: /var/lib/openmates
 """

@@ -87,6 +87,7 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The directories of an import, below a temporary one."""
     names = {"STAGING": tmp_path / "staging", "SECRET": tmp_path / "secret", "EXPORT": tmp_path / "staging/export"}
     names |= {"STOPPED": tmp_path / "staging/stopped.json", "VAULT_EXPORT": tmp_path / "secret/vault.jsonl"}
+    names |= {"RECEIVED": tmp_path / "staging/received", "VAULT_RECEIVED": tmp_path / "received"}
     for module in (export, installer, server):
         for name, path in names.items():
             if hasattr(module, name):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -29,6 +30,12 @@ def storage(old: InstallerServer) -> dict[str, str]:
 
 def rows(text: str) -> list[str]:
     return sorted(text.split("\n"))
+
+
+def send(places: Path) -> None:
+    """As host_transfer does."""
+    for path in (places / "staging/export").iterdir():
+        shutil.copy(path, places / "staging/received")
 
 
 @pytest.fixture
@@ -69,6 +76,7 @@ def test_everything_arrives_and_nothing_of_the_old_server_is_changed(old, new, h
     here.begin("old1")
     new.cache("SET", "of-the-new-server", "1")
     (here.config.volume_path("cms-uploads") / "of the new server").write_text("goes")
+    send(places)
     found = here.put(manifest, SILENT)
     assert found["database"]["tables"] == 4
     assert rows(new.psql(table)) == rows(old.psql(table))
@@ -82,7 +90,11 @@ def test_everything_arrives_and_nothing_of_the_old_server_is_changed(old, new, h
     here.end("old1", rehearsal=False)
     export.clean()
     assert here.recorded()["record"]["state"] == "imported"
-    assert not list((places / "secret").glob("*")) and not (places / "staging/export").exists()
+    assert (
+        sorted(path.name for path in places.rglob("*.dump"))
+        == sorted(path.name for path in places.rglob("*.jsonl"))
+        == []
+    )
     for name in stopped:  # the way back
         old.docker_start(name)
     assert old.running() >= {"api", "cms", "cache", "task-worker"}
@@ -104,7 +116,9 @@ def test_everything_arrives_and_nothing_of_the_old_server_is_changed(old, new, h
 def test_what_is_not_the_same_is_not_taken_over(old, new, here, places, sabotage, words) -> None:
     manifest = export.export_all(installer.Installer(old.project), SILENT)
     before = new.psql("select count(*) from directus_users")
-    sabotage(places / "staging/export", manifest)
+    here.begin("old1")
+    send(places)
+    sabotage(places / "staging/received", manifest)
     with pytest.raises(Problem, match=words):
         here.put(manifest, SILENT)
     assert new.psql("select count(*) from directus_users") == before

@@ -235,7 +235,7 @@ def test_files_are_the_same_on_the_other_side(tmp_path: Path) -> None:
 
 
 def test_a_copy_that_was_cut_short_replaces_nothing(tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setattr(server, "EXPORT", tmp_path)
+    monkeypatch.setattr(server, "RECEIVED", tmp_path)
     (tmp_path / "database.dump").write_bytes(b"half")
     with pytest.raises(Problem, match="Nothing was replaced"):
         server.Server._check_copy({"file": "/elsewhere/database.dump", "sha256": "0"})

@@ -141,6 +141,7 @@ class Installer:
     def stop(self) -> list[str]:
         """Stop all that writes; it finishes requests and tasks. Which containers were stopped, now or earlier."""
         stopped = state.read(STOPPED).get("containers", [])
+        STOPPED.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         for group in self.order():
             stopped = sorted({*stopped, *group})
             state.write(STOPPED, {"containers": stopped})  # before, so that a killed run leaves a way back

@@ -14,3 +14,6 @@ SECRET = Path("/run/openmates-import/secret")
 STOPPED = STAGING / "stopped.json"
 EXPORT = STAGING / "export"
 VAULT_EXPORT = SECRET / "vault.jsonl"
+#: On the new server; what Vault had is beside SECRET, in memory too.
+RECEIVED = STAGING / "received"
+VAULT_RECEIVED = Path("/run/openmates-import/received")

@@ -18,7 +18,7 @@ from openmates_backup.postgres import Databases, session
 from openmates_backup.problem import Problem
 
 from openmates_import.export import listing
-from openmates_import.places import EXPORT, SECRET, STAGING
+from openmates_import.places import RECEIVED, STAGING, VAULT_RECEIVED
 
 DATABASE, CACHE = "cms-database", "cache"
 #: Owners and permissions are this server's.
@@ -71,7 +71,7 @@ class Server:
 
     def begin(self, origin: str) -> None:
         """Make the directories of the copies, and record that this server's data is incomplete."""
-        for folder in (STAGING, EXPORT, SECRET):
+        for folder in (STAGING, RECEIVED, VAULT_RECEIVED, self.config.state):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         state.write(self.record, {"from": origin, "state": "importing", "since": state.now()})
 
@@ -83,14 +83,14 @@ class Server:
         found = {"database": self._put_database(manifest["database"])}
         for volume, about in manifest["volumes"].items():
             say(f"restoring {volume}")
-            found[volume] = put_files(EXPORT / Path(about["file"]).name, self.have_volume(volume), about)
+            found[volume] = put_files(RECEIVED / Path(about["file"]).name, self.have_volume(volume), about)
         # What Directus and the api remember of the database that was replaced.
         Cache(self.containers, CACHE).ask("FLUSHALL")
         return found
 
     @staticmethod
     def _check_copy(about: Mapping[str, t.Any]) -> None:
-        path = EXPORT / Path(about["file"]).name
+        path = RECEIVED / Path(about["file"]).name
         if not path.is_file() or files.sha256(path) != about["sha256"]:
             raise Problem(f"{path} is not what the old server has sent. Nothing was replaced. Run this again.")
 
@@ -98,7 +98,7 @@ class Server:
         with session(self.databases.program("psql"), postgres_restore.MAINTENANCE) as opened:
             # The order of texts is the new server's: upstream's image has no other than C's either way.
             collations = dict(opened.ask("select datname, datcollate from pg_catalog.pg_database"))
-        dump = EXPORT / Path(about["file"]).name
+        dump = RECEIVED / Path(about["file"]).name
         return postgres_restore.restore(
             self.databases, self.database, {**about, "collation": collations[self.database]}, dump, options=AS_OURS
         )
@@ -108,7 +108,7 @@ class Server:
 
     def end(self, origin: str, rehearsal: bool) -> None:
         """Remove the copies. After a rehearsal the import is still to be done."""
-        for folder in (SECRET, EXPORT):
+        for folder in (VAULT_RECEIVED, RECEIVED):
             shutil.rmtree(folder, ignore_errors=True)
         if not rehearsal:
             state.write(self.record, {"from": origin, "state": "imported", "since": state.now()})
