@@ -84,7 +84,8 @@ class InstallerServer:
             (self.folder / path).mkdir(parents=True, mode=0o755)
         self.compose.mkdir(parents=True)
         (self.folder / "openmates/.env").write_text(
-            "DATABASE_NAME=directus\nDATABASE_PASSWORD=canary-database\nSIGNUP_LIMIT=500\nSECRET__STRIPE__API_KEY=IMPORTED_TO_VAULT\n"
+            "DATABASE_NAME=directus\nDATABASE_PASSWORD=canary-database\nSIGNUP_LIMIT=500\n"
+            "SECRET__STRIPE__API_KEY=IMPORTED_TO_VAULT\n"
         )
         (self.folder / "config/vault.hcl").write_text(VAULT_HCL)
         (self.folder / "data/uploads/a folder/cat.jpg").write_bytes(b"\xff\xd8" + bytes(3_000_000))

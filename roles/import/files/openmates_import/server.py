@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import tarfile
 import typing as t
@@ -96,7 +97,7 @@ class Server:
 
     def _put_database(self, about: Mapping[str, t.Any]) -> dict[str, int]:
         with session(self.databases.program("psql"), postgres_restore.MAINTENANCE) as opened:
-            # The order of texts is the new server's: upstream's image has no other than C's either way.
+            # The order of texts is the new server's, because it may not have that of the old one.
             collations = dict(opened.ask("select datname, datcollate from pg_catalog.pg_database"))
         dump = RECEIVED / Path(about["file"]).name
         return postgres_restore.restore(
@@ -110,6 +111,8 @@ class Server:
         """Remove the copies. After a rehearsal the import is still to be done."""
         for folder in (VAULT_RECEIVED, RECEIVED):
             shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            STAGING.rmdir()
         if not rehearsal:
             state.write(self.record, {"from": origin, "state": "imported", "since": state.now()})
 
