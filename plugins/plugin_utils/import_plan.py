@@ -10,8 +10,6 @@ from collections.abc import Iterator, Mapping
 
 #: What a new server records: the data is being put there; it is there, and proven.
 IMPORTING, IMPORTED = "importing", "imported"
-#: The accounts that this project makes: the administrator's and the api's.
-ACCOUNTS = 2
 #: The order of bytes in the database. What a dump in another encoding becomes depends on its rows.
 ENCODING = "UTF8"
 MIB = 1 << 20
@@ -58,9 +56,9 @@ def _new(old: Mapping[str, t.Any], new: Mapping[str, t.Any]) -> Iterator[str]:
     if new["word"] not in ("", new["name"]):
         yield f"-e import_replace names {new['word']}. To replace the data of this server, name it"
     users = new["look"].get("database", {}).get("users", 0)
-    if users > ACCOUNTS and not begun and new["word"] != new["name"]:
+    if users and not begun and new["word"] != new["name"]:
         yield (
-            f"it holds data that would be replaced: {users - ACCOUNTS} users. If that is meant, add"
+            f"it holds data that would be replaced: {users} users. If that is meant, add"
             f" -e import_replace={new['name']}"
         )
     here, there = _version(new["release"]), _version(old["look"].get("release", ""))

@@ -51,7 +51,8 @@ class New:
         self.psql(
             "create table directus_migrations (version varchar(255)); insert into directus_migrations"
             " values ('20201028A'), ('20260101A'); create table directus_collections (collection text);"
-            " create table directus_users (id int); insert into directus_users values (1), (2);"
+            " create table directus_users (id int, email text, tags json); insert into directus_users"
+            """ values (1, 'admin@example.org', '["openmates-admin"]'), (2, null, null);"""
             " create table of_the_new_server (x int)"
         )
 

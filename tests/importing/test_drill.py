@@ -56,7 +56,9 @@ def test_everything_arrives_and_nothing_of_the_old_server_is_changed(old, new, h
     assert set(looked["volumes"]) == {"cms-uploads", "api-logs"}
     assert looked["environment"] == ["DATABASE_NAME", "DATABASE_PASSWORD", "SECRET__STRIPE__API_KEY", "SIGNUP_LIMIT"]
     assert "canary" not in json.dumps(looked)
-    assert here.look()["database"]["users"] == 2
+    assert here.look()["database"]["users"] == 0
+    new.psql("insert into directus_users values (3, 'someone@example.org', null)")
+    assert here.look()["database"]["users"] == 1
 
     before, table = storage(old), "select * from chats order by id"
     there = installer.Installer(old.project)

@@ -32,7 +32,7 @@ def old(**database: object) -> dict:
     }
 
 
-def new(users: int = 2, free: int = 100 * GIB, **other: object) -> dict:
+def new(users: int = 0, free: int = 100 * GIB, **other: object) -> dict:
     database = {"major": 17, "migrations": ["1", "2", "3"], "users": users, "collections": ["chats", "users"]}
     look = {"problems": [], "database": database, "free": {"staging": free, "docker": 100 * GIB}}
     return {
@@ -55,7 +55,7 @@ def test_an_empty_provisioned_server_takes_over_everything() -> None:
         (old(migrations=["1", "9"]), new(), "its Directus is older than that of old1, whose tables have changes"),
         (
             old(),
-            new(users=3),
+            new(users=1),
             "it holds data that would be replaced: 1 users. If that is meant, add -e import_replace=prod1",
         ),
         (old(), new(word="prod2"), "-e import_replace names prod2"),

@@ -22,6 +22,11 @@ from openmates_import.export import listing
 from openmates_import.places import RECEIVED, STAGING, VAULT_RECEIVED
 
 DATABASE, CACHE = "cms-database", "cache"
+#: Neither the accounts that this project makes nor users of Directus that an inventory declares, which have no address.
+USERS = (
+    "select count(*) from public.directus_users u where to_jsonb(u)->>'vault_key_id' is not null or"
+    " (to_jsonb(u)->>'email' is not null and coalesce(to_jsonb(u)->>'tags', '') !~ 'openmates-(admin|account)')"
+)
 #: Owners and permissions are this server's.
 AS_OURS = ("--no-owner", "--no-privileges")
 
@@ -61,7 +66,7 @@ class Server:
                 "name": self.database,
                 "major": int(opened.one("show server_version_num")) // 10000,
                 "migrations": [version for [version] in opened.ask("select version from public.directus_migrations")],
-                "users": int(opened.one("select count(*) from public.directus_users")),
+                "users": int(opened.one(USERS)),
                 "collections": [one for [one] in opened.ask("select collection from public.directus_collections")],
             }
 
