@@ -33,6 +33,7 @@ SECRET = "canary-provider-key-of-the-old-vault"
 RAFT = (
     vault_copy.CONFIGURATION.replace('"file" {{', '"raft" {{ node_id = "old"')
     .replace('"unix" {{', '"unix" {{ disable_unauthed_generate_root_endpoints = false')
+    .replace("disable_clustering = true", "")
     .replace("disable_mlock = true", 'cluster_addr = "http://127.0.0.1:1"')
     + f'listener "tcp" {{{{\n  address = "127.0.0.1:{free_port()}"\n  tls_disable = true\n'
     f'  cluster_address = "127.0.0.1:{free_port()}"\n}}}}\n'

@@ -33,6 +33,7 @@ CONFIGURATION = """
 storage "file" {{ path = "{storage}" }}
 listener "unix" {{ address = "{socket}" }}
 api_addr = "http://127.0.0.1:8200"
+disable_clustering = true
 disable_mlock = true
 """
 
