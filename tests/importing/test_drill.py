@@ -9,8 +9,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-from conftest import New
 from installer_server import KEYS, SECRETS, USERS, InstallerServer
+from new_server import New
 from openmates_backup.config import Config
 from openmates_backup.problem import Problem
 from openmates_import import export, installer, server
