@@ -169,6 +169,14 @@ backup-drill: backup-tools ## Test a backup of a real database, cache and Vault 
 backup-proof: backup-tools ## Prove backups: as backup-drill, with all sabotages, restores, nightly proofs and repositories on other machines
 	lab/progress.py backup-proof lab/proofs.py run 'backup' -- pytest -v tests/backup
 
+.PHONY: import-drill
+import-drill: ## Prove that a server of OpenMates' own installer is taken over, with a genuine PostgreSQL 13 and HashiCorp Vault
+	lab/test_tools.sh postgres13
+	python lab/file_vault.py
+	$(RUN) python lab/images.py build --no-push cms-database cache
+	lab/progress.py import-drill lab/proofs.py run 'import drill' -- \
+	  env VAULT_BINARY=$(CURDIR)/.cache/genuine/vault-file pytest -v tests/importing tests/integration/test_vault_import.py
+
 .PHONY: restore-drill
 restore-drill: lab-base ## Prove restores: lab host HOST=prod2 is provisioned, backed up, lost, and restored on a new one
 	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2)

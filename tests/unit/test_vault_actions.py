@@ -20,7 +20,7 @@ from ansible_collections.openmates.server.plugins.modules import vault_unseal
 COLLECTION = "openmates.server"
 SECRET = ("vault_config", "vault_host", "vault_init", "vault_keys", "vault_restore", "vault_root", "vault_secret")
 SECRET += ("vault_snapshot", "vault_unseal", "directus_config", "directus_schema", "host_files")
-SECRET += ("host_credential", "vault_refresh", "alert_test")
+SECRET += ("host_credential", "vault_refresh", "vault_import", "alert_test")
 VARIABLES = {
     "address": "172.30.0.14",
     "vault_url": trust_as_template("http://{{ address }}:8200"),

@@ -140,7 +140,7 @@ class Databases:
                 " openmates_services names another one: compare it with the last snapshot before anything is changed."
             )
         folder.mkdir(parents=True)
-        described = {name: self._database(name, folder / f"{name}.dump") for name in names}
+        described = {name: self.dump(name, folder / f"{name}.dump") for name in names}
         roles = folder / "globals.sql"
         commands.to_file([*self.program("pg_dumpall"), "--globals-only"], f"pg_dumpall of {self.service}", roles)
         with session(self.program("psql"), "template1") as opened:
@@ -154,8 +154,8 @@ class Databases:
             "databases": described,
         }
 
-    def _database(self, name: str, dump: Path) -> dict[str, t.Any]:
-        """Dump a database and take the digests of its tables in one snapshot: no change comes in between."""
+    def dump(self, name: str, dump: Path) -> dict[str, t.Any]:
+        """Dump a database and take the digests of its tables in one snapshot, without a change in between."""
         with session(self.program("psql"), name) as opened:
             opened.ask("begin isolation level repeatable read read only")
             snapshot = opened.one("select pg_export_snapshot()")

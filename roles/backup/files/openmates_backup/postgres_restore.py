@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import subprocess
 import typing as t
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from openmates_backup import commands
@@ -72,8 +72,13 @@ def restore_roles(databases: Databases, globals_sql: str) -> None:
         raise Problem(f"The roles of {databases.service} could not be restored: {said}.")
 
 
-def restore(databases: Databases, name: str, about: Mapping[str, t.Any], dump: Path) -> dict[str, int]:
-    """Replace a database by a dump. Raises Problem, and then the present one is as it was."""
+def restore(
+    databases: Databases, name: str, about: Mapping[str, t.Any], dump: Path, options: Sequence[str] = ()
+) -> dict[str, int]:
+    """Replace a database by a dump. Raises Problem, and then the present one is as it was.
+
+    `options`: more of pg_restore.
+    """
     administer(
         databases,
         f"drop database if exists {BESIDE} with (force)",
@@ -82,7 +87,7 @@ def restore(databases: Databases, name: str, about: Mapping[str, t.Any], dump: P
         f" lc_ctype {literal(about['collation'])}",
     )
     try:
-        found = restored(databases, name, dump)
+        found = restored(databases, name, dump, options)
         if wrong := different(found, about["tables"]):
             raise Problem(
                 f"The database {name} was not replaced, because what was restored is not what the manifest says:"
@@ -99,10 +104,16 @@ def restore(databases: Databases, name: str, about: Mapping[str, t.Any], dump: P
     return {"tables": len(found), "rows": sum(table["rows"] for table in found.values())}
 
 
-def restored(databases: Databases, name: str, dump: Path) -> dict[str, dict[str, t.Any]]:
+def restored(databases: Databases, name: str, dump: Path, options: Sequence[str] = ()) -> dict[str, dict[str, t.Any]]:
     """Restore a dump beside the present database; the digests of its tables. Raises Problem."""
     # From standard input: the container sees no directory of the host.
-    program = [*databases.program("pg_restore"), "--exit-on-error", "--single-transaction", f"--dbname={BESIDE}"]
+    program = [
+        *databases.program("pg_restore"),
+        "--exit-on-error",
+        "--single-transaction",
+        f"--dbname={BESIDE}",
+        *options,
+    ]
     with dump.open("rb") as file:
         commands.output(program, f"pg_restore of {name}", source=file)
     with session(databases.program("psql"), BESIDE) as opened:
