@@ -9,10 +9,16 @@ class Frozen:
     """SIGSTOP to every process of a service. The kernel still accepts its connections, but nothing answers."""
 
     name = "frozen"
+    lasting = True
 
     def __init__(self, host: LabHost, service: str) -> None:
         self.host, self.service = host, service
         self.stopped: set[int] = set()
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    remove = prepare
 
     def apply(self) -> None:
         self.stopped |= set(self.host.processes(self.service))
@@ -39,10 +45,16 @@ class CutOff:
     outage beyond a router; without it the kernel would report "no route to host" at once."""
 
     name = "cut off"
+    lasting = True
 
     def __init__(self, host: LabHost, service: str) -> None:
         self.host, self.service = host, service
         self.links: set[str] = set()
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    remove = prepare
 
     def apply(self) -> None:
         for link in self._links() - self.links:
