@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -22,7 +23,7 @@ import proofs
 import receiver
 from cells import ASIDE, CHAIN, LOOK_BACK, Cell, batches, cells, patience
 from full_disk import FullDisk
-from lab_host import HostError, LabHost
+from lab_host import ROOT, HostError, LabHost
 from receiver import Alert
 from visitors import Visitors
 from wrong_secret import WrongSecret
@@ -259,6 +260,7 @@ def main() -> int:
                 record.record(f"matrix: {cell.name}, {backend}", result, detail, digest=digest, seconds=seconds)
                 say(f"{cell.name}: {result}: {detail}")
                 failed += [] if passed else [cell.name]
+            subprocess.run([sys.executable, str(ROOT / "docs/generate.py")], check=True)  # the table in docs/outages.md
     except HostError as error:
         print(f"fault-matrix: {error}", file=sys.stderr)
         return 2

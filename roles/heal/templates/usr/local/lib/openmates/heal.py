@@ -145,8 +145,9 @@ class Host:
         return [(event["Action"], event["Actor"]["Attributes"].get(names, "")) for event in found]
 
     def silent(self, containers: list[Container]) -> set[str]:
-        """The services that do not answer."""
-        return silent([container for container in containers if container.status.startswith("Up")])
+        """The services that do not answer. A container that restarts has no address."""
+        running = [container for container in containers if container.status.startswith("Up")]
+        return {container.service for container in containers if container not in running} | silent(running)
 
     def inspect(self, container: Container) -> dict:
         return self.docker("GET", f"/containers/{container.identity}/json")
