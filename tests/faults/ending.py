@@ -44,8 +44,10 @@ class Killed:
         self.host.run(f"kill -KILL {self.pid}")
 
     def in_force(self) -> bool:
-        """Whether that process has ended."""
-        return self.host.shell(f"grep -qv ') Z ' /proc/{self.pid}/stat", check=False).returncode != 0
+        """Whether that process has ended, for which a large one needs a moment."""
+        runs = f"grep -qv ') Z ' /proc/{self.pid}/stat 2> /dev/null"
+        ended = f"for i in $(seq 50); do {runs} || exit 0; sleep 0.1; done; exit 1"
+        return self.host.shell(ended, check=False).returncode == 0
 
     def keep(self) -> None:
         """Nothing: it has happened."""

@@ -45,11 +45,16 @@ CASES = {
         "cms runs, but its health check fails or it does not answer",
     ),
     "SchedulerStopped": Case(
-        {"openmates_schedule_saved_timestamp_seconds": [(0, 8 * MINUTE), (8 * MINUTE, 3 * MINUTE), (11 * MINUTE, 60)]},
-        7 * MINUTE,
-        (5 * MINUTE, 9 * MINUTE, 11 * MINUTE + 45),
+        {
+            "openmates_schedule_saved_timestamp_seconds": [
+                *[(minute * MINUTE, 3 * MINUTE) for minute in (0, 3, 6, 9)],
+                *[(12 * MINUTE, 10 * MINUTE), (22 * MINUTE, 2 * MINUTE)],
+            ]
+        },
+        21 * MINUTE,
+        (11 * MINUTE, 18 * MINUTE, 23 * MINUTE),
         {**CRITICAL, "service": "task-scheduler"},
-        "task-scheduler has done nothing for 7m 0s, so no periodic task begins",
+        "task-scheduler has not saved its schedule for six minutes, so no periodic task begins",
     ),
     "ServiceRestarts": Case(
         {'openmates_service_starts_total{service="api"}': [(0, 5 * MINUTE), (6, 3 * HOUR)]},
