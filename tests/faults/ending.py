@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from lab_host import HostError, LabHost
 
-#: Run on the host as root, with a process and its control group's directory. It joins the group, has the kernel choose
-#: that process first, and takes memory up to the group's limit until the process has been killed. It prints how many
-#: processes of the group the kernel has killed for memory.
+#: Run on the host as root, with a process and its control group's directory. A child joins the group and takes memory
+#: up to the group's limit; that process is the kernel's first choice. The parent sees how many processes of the group
+#: the kernel has killed for memory, until that process has ended, and prints it.
 EATER = """
-import os, sys
+import contextlib, os, signal, sys, time
 pid, group = sys.argv[1], sys.argv[2]
 counts = open(next(f for f in (f"{group}/memory.events", f"{group}/memory.oom_control") if os.path.exists(f)))
 def kills():
@@ -19,12 +19,26 @@ def runs():
         return open(f"/proc/{pid}/stat").read().rpartition(")")[2].split()[0] not in "ZX"
     except OSError:
         return False
-before, held = kills(), []
+before = seen = kills()
 open(f"/proc/{pid}/oom_score_adj", "w").write("1000")
-open(f"{group}/cgroup.procs", "w").write(str(os.getpid()))
-while runs():
-    held.append(b"x" * (2 << 20))
-print(kills() - before)
+child = os.fork()
+if not child:
+    open(f"{group}/cgroup.procs", "w").write(str(os.getpid()))
+    held = []
+    while runs():
+        held.append(b"x" * (1 << 20))
+    os._exit(0)
+ends = time.monotonic() + 60
+running = True
+while running and time.monotonic() < ends:
+    running = runs()
+    with contextlib.suppress(OSError):  # with the container its group ends
+        seen = max(seen, kills())
+    time.sleep(0.01)
+with contextlib.suppress(ProcessLookupError):
+    os.kill(child, signal.SIGKILL)
+os.wait()
+print(seen - before)
 """
 
 

@@ -28,8 +28,10 @@ class Frozen:
         """Nothing: a process that is started meanwhile belongs to the recovery."""
 
     def in_force(self) -> bool:
+        """Whether a process of it is left, and all that are left are stopped."""
         states = self.host.shell(f"cat {' '.join(f'/proc/{pid}/stat' for pid in self.stopped)}", check=False).stdout
-        return bool(self.stopped) and all(line.rpartition(")")[2].split()[0] == "T" for line in states.splitlines())
+        left = states.splitlines()
+        return bool(left) and all(line.rpartition(")")[2].split()[0] == "T" for line in left)
 
     def release(self) -> None:
         self._signal("CONT")
