@@ -20,6 +20,11 @@ FIRST = ("vault", "cms-database", "cache", "api", "task-worker", "cms", "prometh
 #: Nothing depends on them, and they do not depend on each other: one fault is in all of them at once.
 ASIDE = ("task-scheduler", "grafana", "loki", "promtail", "cadvisor")
 
+#: Of these, no alert silences another either, so a fault that lasts is in all of a group at once, unless an alert of the
+#: readiness probe has to name it: that cannot tell several causes apart.
+GROUPS = (("vault", "cms-database", "cache", *ASIDE), ("api", "task-worker", "cms"))
+GROUPED = ("frozen", "cut-off", "disk-full")
+
 #: The services through which alerts go. When they fail, the requests of the watchdog's address stop instead.
 CHAIN = ("prometheus", "alertmanager")
 
@@ -103,14 +108,12 @@ def cells() -> list[Cell]:
 
 def batches(wanted: list[Cell]) -> list[list[Cell]]:
     """The applicable cells in the order in which they run, those in one list at once."""
-    found: list[list[Cell]] = []
+    found: dict[tuple[str, ...], list[Cell]] = {}
     for cell in (cell for cell in wanted if not cell.not_applicable):
-        last = found[-1] if found else []
-        if cell.service in ASIDE and last and last[0].service in ASIDE and last[0].fault == cell.fault:
-            last.append(cell)
-        else:
-            found.append([cell])
-    return found
+        groups = GROUPS if cell.fault in GROUPED else (ASIDE,)
+        group = next((group for group in groups if cell.service in group), (cell.service,))
+        found.setdefault((cell.fault, *group), []).append(cell)
+    return list(found.values())
 
 
 def patience() -> dict[str, int]:

@@ -42,14 +42,14 @@ HEAL_SECONDS = 180
 ON_ITS_WAY = 90  # seconds of an alert besides its rule's `for`
 WATCHDOG_SECONDS = 300 + ON_ITS_WAY  # between two requests, before the service outside reports it
 LONGEST = 900  # until something has to have happened to a fault that lasts
-QUIET_SECONDS = 420
+QUIET_SECONDS = 1200  # an alert that looks back ends 10 minutes after its cause
 
 
 class Watched:
     """One cell on a host, from a server that is well to one that is well."""
 
-    def __init__(self, host: LabHost, cell: Cell, visitors: Visitors) -> None:
-        self.host, self.cell, self.visitors = host, cell, visitors
+    def __init__(self, host: LabHost, cell: Cell, visitors: Visitors, shared: bool = False) -> None:
+        self.host, self.cell, self.visitors, self.shared = host, cell, visitors, shared
         self.fault = FAULTS[cell.fault](host, cell.service)
         self.patience = patience()
         self.begun = 0.0
@@ -62,7 +62,9 @@ class Watched:
         except HostError as error:
             self.details.append(str(error))
             passed = False
-        self.details.append(self.visitors.failed(self.begun, time.time()) if self.begun else "not begun")
+        if self.begun:
+            others = ", of this fault in several services at once" if self.shared else ""
+            self.details.append(self.visitors.failed(self.begun, time.time()) + others)
         return passed, "; ".join(self.details)
 
     def _apply(self) -> None:
@@ -174,8 +176,8 @@ class Watched:
         return result
 
 
-def quiet(host: LabHost) -> str:
-    """What still has to end before the next fault: a part that is not ready, an alert. Empty: nothing."""
+def quiet(host: LabHost, services: set[str]) -> str:
+    """What still has to end before a fault in these services: a part that is not ready, an alert. Empty: nothing."""
     for service in (*CHAIN, *ASIDE):
         if not host.healthy(service):
             return f"{service} is unhealthy"
@@ -187,14 +189,19 @@ def quiet(host: LabHost) -> str:
         found = [alert["labels"] for alert in json.loads(asked)["data"]["alerts"] if alert["state"] == "firing"]
     except (ValueError, KeyError):
         return f"Prometheus does not list its alerts: {asked[:200]}"
-    firing = [labels for labels in found if labels["severity"] == "critical" and labels["alertname"] not in LOOK_BACK]
+    firing = [
+        labels
+        for labels in found
+        if labels["severity"] == "critical"
+        and (labels["alertname"] not in LOOK_BACK or labels.get("service") in services)  # it would not be sent again
+    ]
     return f"alerts: {firing}" if firing else ""
 
 
-def calm(host: LabHost) -> None:
+def calm(host: LabHost, services: set[str]) -> None:
     """Wait until the next fault can begin. Raises HostError."""
     until = time.time() + QUIET_SECONDS
-    while reason := quiet(host):
+    while reason := quiet(host, services):
         if time.time() > until:
             raise HostError(f"{host.name} is not well before the fault: {reason}")
         time.sleep(1)
@@ -202,9 +209,10 @@ def calm(host: LabHost) -> None:
 
 def run_batch(host: LabHost, batch: list[Cell]) -> list[tuple[Cell, bool, str, float]]:
     """Run cells at once: each with its own verdict, its requests those of all. Raises HostError if none could begin."""
-    calm(host)
+    services = {cell.service for cell in batch}
+    calm(host, services)
     visitors = Visitors(host)
-    watched = [Watched(host, cell, visitors) for cell in batch]
+    watched = [Watched(host, cell, visitors, len(batch) > 1) for cell in batch]
 
     def one(cell: Watched) -> tuple[Cell, bool, str, float]:
         begun = time.monotonic()
@@ -215,7 +223,7 @@ def run_batch(host: LabHost, batch: list[Cell]) -> list[tuple[Cell, bool, str, f
         for cell in watched:
             cell.fault.prepare()
         if any(cell.cell.fault == "disk-full" for cell in watched):  # it was stopped for a moment
-            calm(host)
+            calm(host, services)
         with visitors.visiting(), ThreadPoolExecutor(len(watched)) as pool:
             return list(pool.map(one, watched))
     finally:
