@@ -20,13 +20,13 @@ FIRST = ("vault", "cms-database", "cache", "api", "task-worker", "cms", "prometh
 #: Nothing depends on them, and they do not depend on each other: one fault is in all of them at once.
 ASIDE = ("task-scheduler", "grafana", "loki", "promtail", "cadvisor")
 
-#: Of these, no alert silences another either, so a fault that lasts is in all of a group at once, unless an alert of the
-#: readiness probe has to name it: that cannot tell several causes apart.
-GROUPS = (("vault", "cms-database", "cache", *ASIDE), ("api", "task-worker", "cms"))
-GROUPED = ("frozen", "cut-off", "disk-full")
-
 #: The services through which alerts go. When they fail, the requests of the watchdog's address stop instead.
 CHAIN = ("prometheus", "alertmanager")
+
+#: Services whose alerts silence none of each other's, and so can be told apart: a fault that lasts is in all of a group
+#: at once. Not so where an alert of the readiness probe has to name it. Without the chain, nothing is named at all.
+_DATA, _BACKEND = ("vault", "cms-database", "cache", *ASIDE), ("api", "task-worker", "cms")
+GROUPS = {"frozen": (_DATA, _BACKEND), "cut-off": (_DATA, _BACKEND, CHAIN), "disk-full": (_DATA, _BACKEND)}
 
 #: Files below the host's /opt/openmates/secrets, or by an absolute path, which a service reads when it starts.
 SECRETS = {
@@ -110,7 +110,7 @@ def batches(wanted: list[Cell]) -> list[list[Cell]]:
     """The applicable cells in the order in which they run, those in one list at once."""
     found: dict[tuple[str, ...], list[Cell]] = {}
     for cell in (cell for cell in wanted if not cell.not_applicable):
-        groups = GROUPS if cell.fault in GROUPED else (ASIDE,)
+        groups = GROUPS.get(cell.fault, (ASIDE,))
         group = next((group for group in groups if cell.service in group), (cell.service,))
         found.setdefault((cell.fault, *group), []).append(cell)
     return list(found.values())

@@ -189,11 +189,13 @@ def quiet(host: LabHost, services: set[str]) -> str:
         found = [alert["labels"] for alert in json.loads(asked)["data"]["alerts"] if alert["state"] == "firing"]
     except (ValueError, KeyError):
         return f"Prometheus does not list its alerts: {asked[:200]}"
+    kept = {("ServiceOutOfMemory", service) for service in services}
     firing = [
         labels
         for labels in found
         if labels["severity"] == "critical"
-        and (labels["alertname"] not in LOOK_BACK or labels.get("service") in services)  # it would not be sent again
+        # The last is sent once and silences others of its service.
+        and (labels["alertname"] not in LOOK_BACK or (labels["alertname"], labels.get("service")) in kept)
     ]
     return f"alerts: {firing}" if firing else ""
 
