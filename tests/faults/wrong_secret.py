@@ -5,6 +5,9 @@ from __future__ import annotations
 from cells import SECRETS
 from lab_host import STACK, LabHost
 
+#: Prints unseal shares that have the form of shares.
+SHARES = 'import json; print(json.dumps({"shares": [f"{number:02x}" * 33 for number in range(1, 6)]}))'
+
 
 class WrongSecret:
     """The file is replaced and the service restarted; an operator's remedy is the same with the right content."""
@@ -22,8 +25,7 @@ class WrongSecret:
     def apply(self) -> None:
         if "credstore" in self.file:
             name = self.file.rpartition("/")[2]
-            share = "python3 -c 'import json; print(json.dumps([\"00\" * 33]))'"
-            self.host.run(f"{share} | systemd-creds encrypt --name={name} - {self.file}.wrong")
+            self.host.run(f"python3 -Ic '{SHARES}' | systemd-creds encrypt --name={name} - {self.file}.wrong")
             self.host.run(f"cat {self.file}.wrong > {self.file} && rm {self.file}.wrong")
         else:
             self.host.run(f"printf %s {self._wrong()} > {self.file}")
