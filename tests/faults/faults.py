@@ -9,7 +9,7 @@ class Frozen:
     """SIGSTOP to every process of a service. The kernel still accepts its connections, but nothing answers."""
 
     name = "frozen"
-    lasting = True
+    lasting = ends_with_process = True
 
     def __init__(self, host: LabHost, service: str) -> None:
         self.host, self.service = host, service
@@ -47,7 +47,7 @@ class CutOff:
     outage beyond a router; without it the kernel would report "no route to host" at once."""
 
     name = "cut off"
-    lasting = True
+    lasting, ends_with_process = True, False
 
     def __init__(self, host: LabHost, service: str) -> None:
         self.host, self.service = host, service

@@ -17,7 +17,7 @@ class FullDisk:
     """A volume moves to a small disk of its own, a file of this machine, which is then filled. The service and the
     exporter on the host see it as they see any disk."""
 
-    lasting = True
+    lasting, ends_with_process = True, False
 
     def __init__(self, host: LabHost, service: str) -> None:
         self.host, self.service = host, service

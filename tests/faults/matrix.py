@@ -108,8 +108,7 @@ class Watched:
             return f"{len(self._arrived())} alerts" if len(self._arrived()) > 1 else "one alert"
         if self.cell.service in CHAIN and self._silent() > WATCHDOG_SECONDS:
             return f"the watchdog's requests stopped {self._silent():.0f} s ago"
-        young = time.time() - self.begun < 20  # a service may go on for a moment
-        if not young and not self.fault.in_force() and self._well():
+        if self.fault.ends_with_process and not self.fault.in_force() and self._well():
             return "healed"
         return ""
 

@@ -12,7 +12,7 @@ SHARES = 'import json; print(json.dumps({"shares": [f"{number:02x}" * 33 for num
 class WrongSecret:
     """The file is replaced and the service restarted; an operator's remedy is the same with the right content."""
 
-    lasting = True
+    lasting, ends_with_process = True, False
 
     def __init__(self, host: LabHost, service: str) -> None:
         self.host, self.service = host, service

@@ -100,7 +100,7 @@ class Host(LabHost):
 class Fault:
     """A fault that has an effect until it is released, or until the service is started anew."""
 
-    lasting = True
+    lasting = ends_with_process = True
 
     def __init__(self, *_: object) -> None:
         self.force = False
@@ -178,6 +178,13 @@ def test_a_service_that_is_well_while_the_fault_lasts_passes_without_an_alert(wa
     monkeypatch.setattr(watched, "_unwell", lambda: "" if watched.moment[0] >= 1130 else "it hangs")
     passed, detail = watched.run()
     assert passed and "well again after 13" in detail, detail
+
+
+def test_a_fault_that_no_restart_ends_lasts_until_it_is_released(watched, monkeypatch) -> None:
+    monkeypatch.setattr(watched.fault, "ends_with_process", False, raising=False)
+    monkeypatch.setattr(watched, "_unwell", lambda: "")
+    passed, detail = watched.run()
+    assert not passed and "no alert within" in detail
 
 
 def test_a_fault_without_an_effect_fails(watched, monkeypatch) -> None:

@@ -1,5 +1,5 @@
-"""What happens when a service fails: 15 cells of the matrix of `make fault-matrix`, those that tell most in little time.
-Cells of one test run at once; each has its own verdict."""
+"""What happens when a service fails: 15 telling cells of the matrix of `make fault-matrix`, on the provisioned server.
+Cells of one test run at once; each has its own verdict. These tests are the last: alerts of theirs look back."""
 
 from __future__ import annotations
 
