@@ -23,10 +23,15 @@ ASIDE = ("task-scheduler", "grafana", "loki", "promtail", "cadvisor")
 #: The services through which alerts go. When they fail, the requests of the watchdog's address stop instead.
 CHAIN = ("prometheus", "alertmanager")
 
-#: Services whose alerts silence none of each other's, and so can be told apart: a fault that lasts is in all of a group
-#: at once. Not so where an alert of the readiness probe has to name it. Without the chain, nothing is named at all.
+#: Services whose alerts silence none of each other's, and so can be told apart: a fault that is alerted on is in all of
+#: a group at once, unless an alert of the readiness probe has to name it. Without the chain, nothing is named at all.
 _DATA, _BACKEND = ("vault", "cms-database", "cache", *ASIDE), ("api", "task-worker", "cms")
-GROUPS = {"frozen": (_DATA, _BACKEND), "cut-off": (_DATA, _BACKEND, CHAIN), "disk-full": (_DATA, _BACKEND)}
+GROUPS = {
+    "out-of-memory": (_DATA, _BACKEND),
+    "frozen": (_DATA, _BACKEND),
+    "cut-off": (_DATA, _BACKEND, CHAIN),
+    "disk-full": (_DATA, _BACKEND),
+}
 
 #: Files below the host's /opt/openmates/secrets, or by an absolute path, which a service reads when it starts.
 SECRETS = {
