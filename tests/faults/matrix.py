@@ -14,6 +14,7 @@ import json
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -42,6 +43,7 @@ HEAL_SECONDS = 180
 ON_ITS_WAY = 90  # seconds of an alert besides its rule's `for`
 WATCHDOG_SECONDS = 300 + ON_ITS_WAY  # between two requests, before the service outside reports it
 LONGEST = 900  # until something has to have happened to a fault that lasts
+STOPPED = threading.Event()  # by a signal: every fault is released
 QUIET_SECONDS = 1200  # an alert that looks back ends 10 minutes after its cause
 
 
@@ -167,10 +169,11 @@ class Watched:
         ready, failing = self.host.readiness()
         return "" if ready else str(failing)
 
-    @staticmethod
-    def _wait(condition: Callable[[], object], until: float) -> object:
-        """The condition's first true result, or its last one."""
+    def _wait(self, condition: Callable[[], object], until: float) -> object:
+        """The condition's first true result, or its last one. Raises HostError if this program has to end."""
         while not (result := condition()) and time.time() < until:
+            if STOPPED.is_set():
+                raise HostError("stopped")
             time.sleep(1)
         return result
 
@@ -241,6 +244,12 @@ def chosen(words: list[str]) -> list[Cell]:
     return found
 
 
+def stop(number: int, _: object) -> None:
+    """End at a signal, without a fault that is left."""
+    STOPPED.set()
+    sys.exit(128 + number)
+
+
 def say(text: str) -> None:
     print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
 
@@ -252,8 +261,8 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="show the cells and end")
     parser.add_argument("case", nargs="*", help="a cell, a service or a fault: vault-killed, vault, killed")
     options = parser.parse_args()
-    for number in (signal.SIGTERM, signal.SIGINT):  # release the fault on any signal
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
     failed = []
     try:
         wanted = chosen(options.case)
