@@ -16,8 +16,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 
 import ending
 import faults
@@ -211,8 +211,9 @@ def calm(host: LabHost, services: set[str]) -> None:
         time.sleep(1)
 
 
-def run_batch(host: LabHost, batch: list[Cell]) -> list[tuple[Cell, bool, str, float]]:
-    """Run cells at once: each with its own verdict, its requests those of all. Raises HostError if none could begin."""
+def run_batch(host: LabHost, batch: list[Cell]) -> Iterator[tuple[Cell, bool, str, float]]:
+    """Run cells at once: each with its own verdict as soon as there is one, its requests those of all. Raises HostError
+    if none could begin."""
     services = {cell.service for cell in batch}
     calm(host, services)
     visitors = Visitors(host)
@@ -229,7 +230,8 @@ def run_batch(host: LabHost, batch: list[Cell]) -> list[tuple[Cell, bool, str, f
         if any(cell.cell.fault == "disk-full" for cell in watched):  # it was stopped for a moment
             calm(host, services)
         with visitors.visiting(), ThreadPoolExecutor(len(watched)) as pool:
-            return list(pool.map(one, watched))
+            for ended in as_completed([pool.submit(one, cell) for cell in watched]):
+                yield ended.result()
     finally:
         for cell in watched:
             cell.fault.remove()
