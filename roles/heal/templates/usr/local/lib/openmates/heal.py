@@ -290,12 +290,10 @@ class Watcher:
         return {*self.silent_since}
 
     def _restart_alerting(self, by_service: dict[str, Container], now: float) -> bool:
-        """Restart what alerts go through when it hangs. It is not waited for its health check, which is slow."""
-        for service in ALERTING:
-            if service in by_service and now - self.silent_since.get(service, now) >= SILENT:
-                if self._restart(by_service[service], "it does not answer, which no alert can report", now):
-                    return True
-        return False
+        """Restart what alerts go through when it hangs, without waiting for its health check, which is slow."""
+        hanging = [name for name in ALERTING if now - self.silent_since.get(name, now) >= SILENT]
+        reason = "it does not answer, which no alert can report"
+        return any(self._restart(by_service[name], reason, now) for name in hanging if name in by_service)
 
     def _publish(self, containers: list[Container], unreachable: set[str], now: float) -> None:
         """Write the metrics. A disk that is full does not stop the repairs."""
