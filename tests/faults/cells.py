@@ -25,7 +25,8 @@ CHAIN = ("prometheus", "alertmanager")
 
 #: Services whose alerts silence none of each other's, and so can be told apart: a fault that is alerted on is in all of
 #: a group at once, unless an alert of the readiness probe has to name it. Without the chain, nothing is named at all.
-_DATA, _BACKEND = ("vault", "cms-database", "cache", *ASIDE), ("api", "task-worker", "cms")
+_DATA = ("vault", "cms-database", "cache", "grafana", "loki", "promtail", "cadvisor")
+_BACKEND = ("api", "task-worker", "task-scheduler", "cms")  # silenced by those of the first three
 GROUPS = {
     "out-of-memory": (_DATA, _BACKEND),
     "frozen": (_DATA, _BACKEND),
