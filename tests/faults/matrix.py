@@ -70,8 +70,7 @@ class Watched:
         return passed, "; ".join(self.details)
 
     def _apply(self) -> None:
-        before = time.time()
-        self.begun = before
+        self.begun = time.time()
         self.fault.apply()
         if not self.fault.in_force():
             raise HostError(f"the fault has no effect on {self.cell.service}")
@@ -81,7 +80,7 @@ class Watched:
         self._apply()
         healed = self._healed(self.begun)
         if self.cell.fault == "out-of-memory":
-            self._wait(lambda: self._arrived(), self.begun + ON_ITS_WAY + 30)
+            self._wait(self._arrived, self.begun + ON_ITS_WAY + 30)
             return healed and self._in_time()
         self._mention_alerts()
         return healed
