@@ -22,7 +22,7 @@ class FullDisk:
     def __init__(self, host: LabHost, service: str) -> None:
         self.host, self.service = host, service
         self.volume = f"/var/lib/docker/volumes/openmates-{next(iter(catalogue()[service]['volumes']))}/_data"
-        self.mount = f"/run/lab-disk/{service}"
+        self.mount = f"/srv/lab-disk/{service}"  # the exporter leaves out what is below /run
         self.image = ROOT / f".lab/faults/{host.name}-{service}.disk"
 
     def prepare(self) -> None:
