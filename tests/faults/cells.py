@@ -68,6 +68,9 @@ ALSO_NAMED: Mapping[str, tuple[tuple[str, str], ...]] = {
     "alertmanager": (("AlertsNotSent", ""),),
 }
 
+#: What names a disk that is full, besides the alert for the disk itself. That a service fails for it does not.
+NAMES_DISK = (("prometheus", "PrometheusStoresNothing"), ("loki", "LokiCannotWrite"))
+
 #: Alerts whose expression looks back so far that they end long after their cause. `make rules` proves that they end.
 LOOK_BACK = ("ServiceOutOfMemory", "ServiceRestarts", "HostOutOfMemory", "AlertsNotSent", "LogsLost", "LokiCannotWrite")
 
@@ -88,8 +91,9 @@ class Cell(NamedTuple):
     def is_named_by(self, labels: Mapping[str, str]) -> bool:
         """Whether an alert with these labels names the cause."""
         alert, part = labels["alertname"], labels.get("part", "")
-        if alert == "DiskFull":
-            return labels.get("device") == disk(self.service)
+        if self.fault == "disk-full":
+            found = alert == "DiskFull" and labels.get("device") == disk(self.service)
+            return found or (self.service, alert) in NAMES_DISK
         if labels.get("service") == self.service:
             return True
         return any(alert == name and part.startswith(begin) for name, begin in ALSO_NAMED.get(self.service, ()))

@@ -79,6 +79,8 @@ def test_each_fault_is_made() -> None:
         (Cell("cms", "wrong-secret"), {"alertname": "ApiNotReady", "part": "cache"}, False),
         (Cell("vault", "disk-full"), {"alertname": "DiskFull", "device": disk("vault")}, True),
         (Cell("vault", "disk-full"), {"alertname": "DiskFull", "device": disk("cache")}, False),
+        (Cell("vault", "disk-full"), {"alertname": "ServiceRestarts", "service": "vault"}, False),
+        (Cell("loki", "disk-full"), {"alertname": "LokiCannotWrite"}, True),
         (Cell("vault", "frozen"), {"alertname": "Watchdog"}, False),
     ],
 )
