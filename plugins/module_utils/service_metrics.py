@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import typing as t
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -85,8 +86,11 @@ class ServiceMetrics:
         return samples
 
     def _saved(self) -> float | None:
-        files = self.schedule.glob("celerybeat-schedule*") if self.schedule else ()
-        return max((file.stat().st_mtime for file in files), default=None)
+        times: list[float] = []
+        for file in self.schedule.glob("celerybeat-schedule*") if self.schedule else ():
+            with contextlib.suppress(FileNotFoundError):  # the scheduler's database has files that come and go
+                times.append(file.stat().st_mtime)
+        return max(times, default=None)
 
 
 def _of(name: str, service: str) -> str:
