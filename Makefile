@@ -244,6 +244,10 @@ interrupted: lab-base ## As scenario-interrupted, but killed at every moment of 
 faults: setup ## Freeze, cut off and kill services of lab host HOST=prod2; CASE=cache-frozen FAULT_SECONDS=300 AGAIN=1
 	lab/progress.py faults python tests/faults/run.py --host $(or $(HOST),prod2) --seconds $(or $(FAULT_SECONDS),300) $(if $(AGAIN),--again) $(CASE)
 
+.PHONY: fault-matrix
+fault-matrix: setup ## Every service x every fault on lab host HOST=prod2, which must be provisioned; CASE=vault-killed (vault, killed) AGAIN=1
+	lab/progress.py fault-matrix python tests/faults/matrix.py --host $(or $(HOST),prod2) $(if $(AGAIN),--again) $(CASE)
+
 .PHONY: deploy-proof
 deploy-proof: setup ## Prove under load that deploys fail no request, on lab host HOST=prod2; CASE=rollback AGAIN=1
 	lab/progress.py deploy-proof python tests/load/run.py --host $(or $(HOST),prod2) $(if $(AGAIN),--again) $(CASE)

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Writes the generated pages: docs/settings.md, docs/hardening.md and the variables in the roles' READMEs.
+"""Writes the generated pages: docs/settings.md, docs/hardening.md, the variables in the roles' READMEs and the table of
+faults in docs/outages.md.
 
 Run it after a change of a role's defaults, argument specs or meta/hardening.yml. A unit test fails if a page is stale.
 """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from generator import hardening, readme, settings
+from generator import hardening, matrix, readme, settings
 
 COMMAND = "docs/generate.py"
 
@@ -14,6 +14,7 @@ def outputs(root: Path) -> dict[Path, str]:
     return {
         Path("docs/settings.md"): settings.page(root),
         Path("docs/hardening.md"): hardening.page(root),
+        matrix.PAGE: matrix.page(root),
         **readme.readmes(root),
     }
 

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import typing as t
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -34,8 +35,8 @@ class Seen(t.Protocol):
 class ServiceMetrics:
     """Writes the file when something has changed, and now and then."""
 
-    def __init__(self, directory: Path, services: Iterable[str], now: float) -> None:
-        self.directory, self.services = directory, sorted(services)
+    def __init__(self, directory: Path, services: Iterable[str], now: float, schedule: Path | None = None) -> None:
+        self.directory, self.services, self.schedule = directory, sorted(services), schedule
         self.counted = {"start": collections.Counter(), "oom": collections.Counter()}
         self.events_until = now
         self.written: tuple[float, metrics.Samples] = (0, {})
@@ -74,6 +75,7 @@ class ServiceMetrics:
             ("service_oom_kills_total", "oom", "Processes of it that were killed for their container's memory limit."),
         ):
             samples |= {_of(name, service): (self.counted[event][service], meaning) for service in self.services}
+        samples["schedule_saved_timestamp_seconds"] = (self._saved(), "When the scheduler saved its schedule last.")
         about = "The containers by the id that the logs and cAdvisor have."
         for container in sorted(containers, key=lambda item: (item.service, item.identity)):
             labels = {"container_id": container.identity[:ID_LENGTH], "service": container.service}
@@ -82,6 +84,13 @@ class ServiceMetrics:
         for part in failing:
             samples[metrics.labelled("ready_failing", part=part)] = (1, "The parts of the probe that failed.")
         return samples
+
+    def _saved(self) -> float | None:
+        times: list[float] = []
+        for file in self.schedule.glob("celerybeat-schedule*") if self.schedule else ():
+            with contextlib.suppress(FileNotFoundError):  # the scheduler's database has files that come and go
+                times.append(file.stat().st_mtime)
+        return max(times, default=None)
 
 
 def _of(name: str, service: str) -> str:

@@ -9,10 +9,16 @@ class Frozen:
     """SIGSTOP to every process of a service. The kernel still accepts its connections, but nothing answers."""
 
     name = "frozen"
+    lasting = ends_with_process = True
 
     def __init__(self, host: LabHost, service: str) -> None:
         self.host, self.service = host, service
         self.stopped: set[int] = set()
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    remove = prepare
 
     def apply(self) -> None:
         self.stopped |= set(self.host.processes(self.service))
@@ -22,8 +28,10 @@ class Frozen:
         """Nothing: a process that is started meanwhile belongs to the recovery."""
 
     def in_force(self) -> bool:
+        """Whether a process of it is left, and all that are left are stopped."""
         states = self.host.shell(f"cat {' '.join(f'/proc/{pid}/stat' for pid in self.stopped)}", check=False).stdout
-        return bool(self.stopped) and all(line.rpartition(")")[2].split()[0] == "T" for line in states.splitlines())
+        left = states.splitlines()
+        return bool(left) and all(line.rpartition(")")[2].split()[0] == "T" for line in left)
 
     def release(self) -> None:
         self._signal("CONT")
@@ -39,10 +47,16 @@ class CutOff:
     outage beyond a router; without it the kernel would report "no route to host" at once."""
 
     name = "cut off"
+    lasting, ends_with_process = True, False
 
     def __init__(self, host: LabHost, service: str) -> None:
         self.host, self.service = host, service
         self.links: set[str] = set()
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    remove = prepare
 
     def apply(self) -> None:
         for link in self._links() - self.links:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import subprocess
 import sys
 from pathlib import Path
+
+import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 STACK = "/opt/openmates"
@@ -36,6 +39,23 @@ class LabHost:
     def run(self, command: str) -> str:
         return self.shell(command).stdout.strip()
 
+    def outside(self, command: str) -> None:
+        """A command in the host's mount namespace with the rights of this machine: a lab host may not mount."""
+        asked = ["docker", "inspect", "--format", "{{.State.Pid}}", f"openmates-lab-{self.name}"]
+        process = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+        words = ["nsenter", f"--mount=/proc/{process}/ns/mnt", "sh", "-ec", command]
+        done = subprocess.run(words, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise HostError(f"{self.name}: {command}: {done.stderr.strip()[-500:]}")
+
+    @property
+    def address(self) -> str:
+        """Where it is, as seen by a client."""
+        groups = yaml.safe_load((ROOT / "inventories/lab/hosts.yml").read_text())["lab"]["children"]
+        return next(
+            hosts["hosts"][self.name]["ansible_host"] for hosts in groups.values() if self.name in hosts["hosts"]
+        )
+
     def containers(self, service: str, running: bool = True) -> list[dict]:
         """`docker inspect` of a service's containers."""
         wanted = ("project=openmates", f"service={service}", "oneoff=False")
@@ -54,6 +74,28 @@ class LabHost:
         for container in self.containers(service):
             found += [int(word) for word in self.run(f"docker top {container['Id']} -eo pid").split()[1:]]
         return found
+
+    def main_process(self, service: str) -> int:
+        """The process that is the service: a container's first, or the one that an init has started."""
+        for container in self.containers(service):
+            first = container["State"]["Pid"]
+            children = self.run(f"cat /proc/{first}/task/{first}/children").split()
+            return int(children[0]) if container["HostConfig"].get("Init") and children else first
+        raise HostError(f"{service} does not run")
+
+    def healthy(self, service: str) -> bool:
+        """Whether the service's own health check succeeds now, in each of its containers."""
+        found = self.containers(service, running=False)
+        return bool(found) and all(
+            container["State"]["Running"] and not container["State"]["Restarting"] and self._check(container)
+            for container in found
+        )
+
+    def _check(self, container: dict) -> bool:
+        kind, *words = container["Config"]["Healthcheck"]["Test"]
+        command = shlex.join(["sh", "-c", *words] if kind == "CMD-SHELL" else words)
+        done = self.shell(f"timeout 20 docker exec {container['Id']} {command}", check=False)
+        return done.returncode == 0
 
     def backend(self) -> str:
         """The backend that runs, for the record: the lab's sample identifies itself as a stand-in."""

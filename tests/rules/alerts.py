@@ -42,7 +42,19 @@ CASES = {
         4 * MINUTE,
         (2 * MINUTE + 45, 13 * MINUTE),
         {**CRITICAL, "service": "cms"},
-        "cms runs, but its health check fails or it takes no connections",
+        "cms runs, but its health check fails or it does not answer",
+    ),
+    "SchedulerStopped": Case(
+        {
+            "openmates_schedule_saved_timestamp_seconds": [
+                *[(minute * MINUTE, 3 * MINUTE) for minute in (0, 3, 6, 9)],
+                *[(12 * MINUTE, 10 * MINUTE), (22 * MINUTE, 2 * MINUTE)],
+            ]
+        },
+        21 * MINUTE,
+        (11 * MINUTE, 18 * MINUTE, 23 * MINUTE),
+        {**CRITICAL, "service": "task-scheduler"},
+        "task-scheduler has not saved its schedule for six minutes, so no periodic task begins",
     ),
     "ServiceRestarts": Case(
         {'openmates_service_starts_total{service="api"}': [(0, 5 * MINUTE), (6, 3 * HOUR)]},
@@ -75,6 +87,9 @@ CASES = {
             'openmates_service_starting{service="loki"}': [(0, 3 * HOUR)],
             'up{job="api",service="api",instance="a"}': [(0, 3 * HOUR)],
             'openmates_service_starting{service="api"}': [(1, 3 * HOUR)],
+            'up{job="vault",service="vault",instance="v"}': [(0, 3 * HOUR)],
+            'openmates_service_healthy{service="vault"}': [(0, 3 * HOUR)],
+            'openmates_service_healthy{service="loki"}': [(1, 3 * HOUR)],
         },
         4 * MINUTE,
         (2 * MINUTE + 45, 13 * MINUTE),
@@ -145,7 +160,10 @@ CASES = {
         "t has failed 15 times in 15 minutes",
     ),
     "VaultSealed": Case(
-        bad('vault_core_unsealed{cluster=""}', 1, 0),
+        {
+            'vault_core_unsealed{cluster=""}': [(0, 3 * HOUR)],
+            **bad('vault_core_unsealed{cluster="vault-cluster-1"}', 1, 0),
+        },
         4 * MINUTE,
         (2 * MINUTE + 45, 13 * MINUTE),
         {**CRITICAL, "service": "vault"},
@@ -325,7 +343,14 @@ CASES = {
         {**WARNING, "port": "6000", "program": "nc"},
         "nc listens on port 6000, which is not declared; only the firewall keeps it closed",
     ),
-    "Watchdog": Case({}, MINUTE, (), {"severity": "none"}, "Alerts work"),
+    "Watchdog": Case({'up{job="host"}': [(1, 3 * MINUTE)]}, MINUTE, (), {"severity": "none"}, "Alerts work"),
+    "PrometheusStoresNothing": Case(
+        {'up{job="host"}': [(1, 5 * MINUTE), ("_", 5 * MINUTE), (1, HOUR)]},
+        8 * MINUTE,
+        (5 * MINUTE + 45, 10 * MINUTE + 30),
+        {**CRITICAL, "service": "prometheus"},
+        "Prometheus stores no measurements, so no other alert can begin",
+    ),
     "WatcherStopped": Case(
         {'node_textfile_mtime_seconds{file="/run/m/services.prom"}': [(0, 10 * MINUTE), (10 * MINUTE, 2 * MINUTE)]},
         5 * MINUTE,

@@ -727,3 +727,17 @@ def test_whether_cms_setup_is_due_is_true_or_false(
     host = templar("prod", tmp_path, openmates_cms_setup_image=image, stack_info=info)
     expected = bool(image) if due is None else due  # a new Directus matters to OpenMates' own cms-setup only
     assert host.template(trust_as_template("{{ directus_setup_due }}")) is expected
+
+
+def test_alertmanager_begins_without_its_record_of_what_it_has_sent(tmp_path: Path) -> None:
+    """With it, an alert whose end it has missed would not be sent again for 12 hours. Silences are kept."""
+    service = merged(render("prod", tmp_path))["alertmanager"]
+    (tmp_path / "data").mkdir()
+    for name in ("nflog", "silences"):
+        (tmp_path / "data" / name).touch()
+    shell, option, script, *more = service["entrypoint"]
+    script = script.replace("$$", "$").replace("/bin/alertmanager", "echo").replace("/alertmanager", f"{tmp_path}/data")
+    words = [shell, option, script, *more, *service["command"]]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.split() == service["command"]
+    assert [path.name for path in (tmp_path / "data").iterdir()] == ["silences"]

@@ -18,7 +18,7 @@ from generator.outputs import COMMAND, outputs, stale, write  # noqa: E402
 from generator.role import Role, roles, variables  # noqa: E402
 from generator.table import default, table  # noqa: E402
 
-PAGES = {"docs/settings.md", "docs/hardening.md"}
+PAGES = {"docs/settings.md", "docs/hardening.md", "docs/outages.md"}
 
 
 def test_the_generated_pages_are_up_to_date() -> None:

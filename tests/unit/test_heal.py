@@ -40,7 +40,7 @@ class FakeHost:
         self.started = 0.0
         self.reason_to_wait = ""
         self.queues = {"task-worker": ""}
-        self.probes = 0
+        self.probes = self.questions = 0
         self.done: list[str] = []
 
     def containers(self) -> list:
@@ -49,8 +49,9 @@ class FakeHost:
     def events(self, since: float, until: float) -> list:
         return []
 
-    def reachable(self, container) -> bool:
-        return container.service not in self.cut_off
+    def silent(self, containers) -> set[str]:
+        self.questions += 1
+        return {container.service for container in containers} & self.cut_off
 
     def inspect(self, container) -> dict:
         service = container.service
@@ -141,7 +142,7 @@ def test_a_disk_that_is_full_stops_the_metrics_and_not_the_repairs(server) -> No
 )
 def test_a_sign_of_trouble_has_it_probe_at_once(server, disturb) -> None:
     disturb(server.host)
-    server.run(10)
+    server.run(20)
     assert server.host.probes == 2
 
 
@@ -173,7 +174,7 @@ def test_restarts_become_rarer_and_never_stop(server) -> None:
     host.failing = {"initialisation": "failed"}
     host.status["api"] = "Up 3 minutes (healthy)"
     host.cut_off = {"cache"}
-    server.run(10)
+    server.run(20)
     host.cut_off = set()
     server.run(3600)
     first_hour = len(host.done)
@@ -198,7 +199,7 @@ def test_a_wrong_password_is_no_reason_to_restart_directus(server) -> None:
     host = server.host
     host.failing = {"directus_login": "rejected (401): Invalid user credentials"}
     host.cut_off = {"cms"}
-    server.run(10)
+    server.run(20)
     host.cut_off = set()
     server.run(1800)
     assert host.done == []
@@ -208,7 +209,7 @@ def test_a_directus_that_accepts_no_login_is_restarted_after_a_while(server) -> 
     host = server.host
     host.failing = {"directus_login": "timed out"}
     host.cut_off = {"cms"}
-    server.run(10)
+    server.run(20)
     host.cut_off = set()
     assert 90 <= server.run(180, "restart cms") <= 150
 
@@ -216,7 +217,7 @@ def test_a_directus_that_accepts_no_login_is_restarted_after_a_while(server) -> 
 def test_a_dead_token_is_renewed_by_its_own_unit(server) -> None:
     server.host.failing = {"vault_token": "403", "transit": "403", "initialisation": "failed"}
     server.host.cut_off = {"vault"}
-    server.run(10)
+    server.run(20)
     server.host.cut_off = set()
     server.run(60)
     assert server.host.done == ["renew token"]
@@ -226,7 +227,7 @@ def test_a_dead_token_is_renewed_by_its_own_unit(server) -> None:
 def test_what_no_restart_changes_is_left_to_the_operator(server, part) -> None:
     server.host.failing = {part: "wrong", "initialisation": "failed", "queue:email": "no answer"}
     server.host.cut_off = {"cms"}
-    server.run(10)
+    server.run(20)
     server.host.cut_off = set()
     server.run(3600)
     assert server.host.done == []
@@ -238,7 +239,7 @@ def test_a_queue_without_a_worker_restarts_the_workers_of_that_queue(server) -> 
     host.queues = {"task-worker": "email,persistence", "app-ai-worker": "app_ai"}
     host.failing = {"queue:app_ai": "no answer"}
     host.cut_off = {"cache"}
-    server.run(10)
+    server.run(20)
     host.cut_off = set()
     assert server.run(300, "restart app-ai-worker") <= 120
     assert host.done == ["restart app-ai-worker"]
@@ -254,7 +255,7 @@ def test_a_part_that_the_probe_had_no_time_for_is_no_reason_to_restart(server, p
 def test_a_worker_for_all_queues_counts_for_each(server) -> None:
     server.host.failing = {"queue:email": "no answer"}
     server.host.cut_off = {"cache"}
-    server.run(10)
+    server.run(20)
     server.host.cut_off = set()
     server.run(120)
     assert server.host.done == ["restart task-worker"]
@@ -286,7 +287,7 @@ def test_a_service_with_data_is_never_restarted(server, service) -> None:
 def test_nothing_is_done_while_compose_works_and_that_is_said_once(server) -> None:
     host = server.host
     host.failing, host.cut_off = {"initialisation": "failed"}, {"cache"}
-    server.run(10)
+    server.run(20)
     host.cut_off, host.reason_to_wait = set(), "docker compose is at work"
     server.run(600)
     assert host.done == []
@@ -332,7 +333,7 @@ def test_a_rejection_that_the_probe_could_not_forget_is_forgotten_later(server, 
 def test_a_probe_that_cannot_ask_is_no_reason_to_restart(server) -> None:
     server.host.asked, server.host.failing = False, {"probe": "no container"}
     server.host.cut_off = {"cms"}
-    server.run(10)
+    server.run(20)
     server.host.cut_off = set()
     server.run(3600)
     assert server.host.done == []
@@ -432,3 +433,35 @@ def test_nothing_is_restarted_while_a_roll_out_is_under_way(program, tmp_path: P
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert host.busy() == "a roll-out is under way"
     assert host.busy() != "a roll-out is under way"
+
+
+def test_well_services_are_asked_every_20_seconds_and_silent_ones_in_each_round(server) -> None:
+    before = server.host.questions
+    server.run(600)
+    assert server.host.questions - before == 30
+    server.host.cut_off = {"vault"}
+    before = server.host.questions
+    server.run(600)
+    assert server.host.questions - before >= 59
+
+
+@pytest.mark.parametrize("service", ["prometheus", "alertmanager"])
+def test_what_alerts_go_through_is_restarted_soon_whatever_else_is_ill(server, service) -> None:
+    server.host.status |= {"prometheus": HEALTHY, "alertmanager": HEALTHY, "cache": "Up 2 hours (unhealthy)"}
+    del server.host.status["api"]
+    server.host.cut_off = {service}
+    assert 50 <= server.run(180, f"restart {service}") <= 90
+    assert server.host.done == [f"restart {service}"]
+
+
+def test_a_silent_service_of_monitoring_is_no_reason_to_probe_the_backend(server) -> None:
+    server.host.status |= {"alertmanager": HEALTHY}
+    server.host.cut_off = {"alertmanager"}
+    server.run(300)
+    assert server.host.probes == 1
+
+
+def test_an_unhealthy_service_of_monitoring_is_restarted_while_the_database_is_ill(server) -> None:
+    server.host.status |= {"loki": "Up 2 hours (unhealthy)", "cms-database": "Up 2 hours (unhealthy)"}
+    server.run(300, "restart loki")
+    assert server.host.done == ["restart loki"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -83,3 +84,17 @@ def test_an_unchanged_file_is_written_now_and_then(seen) -> None:
 def test_any_text_may_be_a_label() -> None:
     assert metrics.labelled("a", name='x"\\\ny') == 'a{name="x\\"\\\\\\ny"}'
     assert "# TYPE p_b_total counter" in metrics.text("p", {"b_total": (1, "B.")})
+
+
+def test_the_time_of_the_schedule_is_that_of_the_file_that_was_saved_last(tmp_path) -> None:
+    schedule = tmp_path / "celerybeat-data"
+    schedule.mkdir()
+    writer = ServiceMetrics(tmp_path, SERVICES, 1000.0, schedule)
+    writer.write([], set(), [], lambda *_: [], 1010.0)
+    name = "openmates_schedule_saved_timestamp_seconds "
+    assert name not in (tmp_path / "services.prom").read_text(), "no scheduler has run yet"
+    for file, saved in (("celerybeat-schedule", 900), ("celerybeat-schedule-wal", 990)):
+        (schedule / file).touch()
+        os.utime(schedule / file, (saved, saved))
+    writer.write([], set(), [], lambda *_: [], 1020.0)
+    assert f"{name}990" in (tmp_path / "services.prom").read_text()

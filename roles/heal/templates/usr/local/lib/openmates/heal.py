@@ -1,8 +1,8 @@
 #!/usr/bin/python3
 """Repair services on this server after an outage: see docs/outages.md.
 
-A loop that costs a few milliseconds per round: it lists the containers and connects to the services' ports. Only when
-something was unhealthy, unreachable or has just started does it run the readiness probe, until that reports ready;
+A loop that costs a few milliseconds per round: it lists the containers and asks the services for an answer. Only when
+something was unhealthy, silent or has just started does it run the readiness probe, until that reports ready;
 without any sign of trouble it runs the probe every ten minutes. Parts that do not recover are repaired from the lowest
 up, each repair with a delay that doubles. Services with data (database, cache, Vault) and containers that an operator
 stopped are never restarted; nothing is restarted while `docker compose` changes containers, nor while HOLD exists.
@@ -17,7 +17,6 @@ import dataclasses
 import json
 import pathlib
 import re
-import socket
 import subprocess
 import sys
 import time
@@ -25,11 +24,13 @@ import urllib.parse
 from collections.abc import Callable
 
 try:
+    from ansible_collections.openmates.server.plugins.module_utils.answers import silent
     from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker, DockerProblem
     from ansible_collections.openmates.server.plugins.module_utils.file_lock import locked
     from ansible_collections.openmates.server.plugins.module_utils.service_metrics import ServiceMetrics
 except ImportError:  # on the host all files are in one directory, which an isolated Python does not search by itself
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
+    from answers import silent
     from docker_api import Docker, DockerProblem
     from file_lock import locked
     from service_metrics import ServiceMetrics
@@ -41,14 +42,19 @@ ROLLOUT = pathlib.Path("/run/openmates/rollout.lock")  # locked by rollout.py as
 CHANGES = {b"up", b"down", b"start", b"stop", b"restart", b"create", b"rm", b"run", b"kill", b"pause", b"unpause"}
 
 # Never restarted by this program: they hold data, and work again when they are reachable again.
-DATA = {"cms-database": 5432, "cache": 6379, "vault": 8200}
-PORTS = {**DATA, "cms": 8055, "api": 8000}
+DATA = ("cms-database", "cache", "vault")
+
+# Through which alerts go: nothing on this server reports that they hang. They need none of the others.
+ALERTING = ("prometheus", "alertmanager")
+MONITORING = (*ALERTING, "loki", "promtail", "cadvisor", "grafana")
 
 ROUTINE = 600  # seconds between two probes without a sign of trouble
 PROBE_EVERY = (10, 20, 40, 60)  # seconds between probes with the same result; then the last value
 STEADY = 45  # seconds for which a part must fail before it is repaired
 LOGIN_STEADY = 90  # the probe tries a login that was not answered again after a minute
 UNHEALTHY = 180  # the same for a container's own health check, which is slower already
+SILENT = 50  # the same for what alerts go through and that does not answer
+ASK_EVERY = 20  # seconds between two questions to the services, while all of them answer
 BOOT = 240  # seconds that a service may take to start
 FIRST_DELAY, LAST_DELAY, MEMORY = 120, 1800, 6 * 3600  # seconds: between repairs of one thing; how long they count
 
@@ -138,16 +144,10 @@ class Host:
         names = "com.docker.compose.service"
         return [(event["Action"], event["Actor"]["Attributes"].get(names, "")) for event in found]
 
-    def reachable(self, container: Container) -> bool:
-        """Whether the service's port accepts a connection; a service without a port counts as reachable."""
-        port = PORTS.get(container.service)
-        if not port:
-            return True
-        try:
-            socket.create_connection((container.address, port), timeout=2).close()
-        except OSError:
-            return False
-        return True
+    def silent(self, containers: list[Container]) -> set[str]:
+        """The services that do not answer. A container that restarts has no address."""
+        running = [container for container in containers if container.status.startswith("Up")]
+        return {container.service for container in containers if container not in running} | silent(running)
 
     def inspect(self, container: Container) -> dict:
         return self.docker("GET", f"/containers/{container.identity}/json")
@@ -258,6 +258,8 @@ class Watcher:
         self.same = 0  # how often in a row the probe has reported the same
         self.failing_since: dict[str, float] = {}  # parts of the probe
         self.unhealthy_since: dict[str, float] = {}  # services
+        self.silent_since: dict[str, float] = {}  # services
+        self.next_question = 0.0
         self.repairs: dict[str, list[float]] = {}  # when each thing was repaired
         self.forget_due = False  # whether the probe still has to forget that it was rejected
         self.blocked = ""
@@ -267,17 +269,31 @@ class Watcher:
         now = self.clock()
         containers = self.host.containers()
         by_service = {container.service: container for container in containers}
-        unreachable = {container.service for container in containers if not self.host.reachable(container)}
+        unreachable = self._ask(containers, now)
         self._publish(containers, unreachable, now)
-        if "api" not in by_service:
+        if self._restart_alerting(by_service, now) or "api" not in by_service:
             return  # not provisioned yet, or stopped on purpose
-        unreachable |= (set(DATA) | {"cms"}) - by_service.keys()  # stopped, paused, or gone
-        self._note(containers, unreachable, now)
+        unreachable |= {*DATA, "cms"} - by_service.keys()  # stopped, paused, or gone
+        self._note(containers, unreachable - {*MONITORING}, now)
         if self._restart_unhealthy(containers, unreachable, now):
             return
         if now < self.next_probe or "api" in unreachable:
             return
         self._judge(self.host.probe(), by_service, unreachable | set(self.unhealthy_since), now)
+
+    def _ask(self, containers: list[Container], now: float, at_once: bool = False) -> set[str]:
+        """The services that do not answer; asked in each round once one of them does not."""
+        if at_once or now >= self.next_question or self.silent_since:
+            found = self.host.silent(containers)
+            self.silent_since = {name: self.silent_since.get(name, now) for name in found}
+            self.next_question = now + ASK_EVERY
+        return {*self.silent_since}
+
+    def _restart_alerting(self, by_service: dict[str, Container], now: float) -> bool:
+        """Restart what alerts go through when it hangs, without waiting for its health check, which is slow."""
+        hanging = [name for name in ALERTING if now - self.silent_since.get(name, now) >= SILENT]
+        reason = "it does not answer, which no alert can report"
+        return any(self._restart(by_service[name], reason, now) for name in hanging if name in by_service)
 
     def _publish(self, containers: list[Container], unreachable: set[str], now: float) -> None:
         """Write the metrics. A disk that is full does not stop the repairs."""
@@ -296,7 +312,7 @@ class Watcher:
         unhealthy = {container.service for container in containers if container.unhealthy}
         self.unhealthy_since = {name: self.unhealthy_since.get(name, now) for name in unhealthy}
         signs = {(name, "is unhealthy") for name in unhealthy}
-        signs |= {(name, "takes no connections") for name in unreachable}
+        signs |= {(name, "does not answer") for name in unreachable}
         signs |= {(container.service, "has just started") for container in containers if container.young}
         if new := signs - self.signs:
             self.suspicion = ", ".join(f"{name} {what}" for name, what in sorted(new))
@@ -307,10 +323,10 @@ class Watcher:
         """Restart a service without data that stays unhealthy although all its dependencies are healthy: it hangs."""
         for container in sorted(containers, key=lambda item: item.service != "cms"):
             service = container.service
-            needs = {*DATA} if service == "cms" else {*DATA, "cms"}
+            needs = () if service in MONITORING else DATA if service == "cms" else (*DATA, "cms")
             if service in DATA or now - self.unhealthy_since.get(service, now) < UNHEALTHY:
                 continue
-            if needs & (set(self.unhealthy_since) | unreachable):
+            if {*needs} & (set(self.unhealthy_since) | unreachable):
                 continue
             if self._restart(container, "its health check fails and all that it needs is healthy", now):
                 return True
@@ -330,6 +346,7 @@ class Watcher:
         if self.same == 0:
             parts = "; ".join(f"{name}: {detail}" for name, detail in report.failing.items())
             self.say(f"<5>Not ready ({self.suspicion}): {parts}")
+        troubled = troubled | self._ask([*by_service.values()], now, at_once=True)
         try:
             self._repair(report, by_service, troubled, now)
         except Trouble as trouble:
@@ -406,7 +423,8 @@ class Watcher:
         number = len(self.repairs[service])
         self.say(f"<4>Restarting {service}: {reason} (restart {number} within {MEMORY // 3600} hours).")
         self.host.restart(container)
-        self.suspicion, self.next_probe, self.same = f"{service} was restarted", now + PROBE_EVERY[0], 0
+        if service not in MONITORING:
+            self.suspicion, self.next_probe, self.same = f"{service} was restarted", now + PROBE_EVERY[0], 0
         return True
 
 
@@ -417,10 +435,13 @@ def main() -> None:
     parser.add_argument("--account", required=True, help="e-mail address of the api's account in Directus")
     parser.add_argument("--services", type=lambda text: text.split(","), help="services that have to run, for metrics")
     parser.add_argument("--metrics", type=pathlib.Path, help="the directory of Prometheus' text files")
+    parser.add_argument("--schedule", type=pathlib.Path, help="where the scheduler saves its schedule, for metrics")
     parser.add_argument("--every", type=float, default=10, help="seconds between two rounds")
     options = parser.parse_args()
 
-    metrics = ServiceMetrics(options.metrics, options.services or [], time.time()) if options.metrics else None
+    metrics = None
+    if options.metrics:
+        metrics = ServiceMetrics(options.metrics, options.services or [], time.time(), options.schedule)
     watcher = Watcher(Host(options), lambda text: print(text, flush=True), metrics=metrics)
     silent = ""
     while True:
