@@ -413,6 +413,7 @@ def test_every_verb_that_changes_a_server_takes_the_lock_before_anything_else(ve
         "rollback.yml": {"preflight"},
         "remove.yml": {"remove"},
         "restore.yml": {"preflight"},
+        "import.yml": {"preflight"},
         "move.yml": {"preflight"},
     }  # before Python, or a connection
     assert roles <= {"settings", "login"} | early.get(verb, set())

@@ -86,6 +86,8 @@ def with_what_is_new(before: dict) -> dict:
         environment |= SETUP if "ADMIN_EMAIL" in environment else {"DATABASE_ADMIN_EMAIL": ACCOUNT}
     for part in (part for name, part in parts.items() if name[:8] == "service "):
         part["logging"]["options"]["labels"] = "com.docker.compose.service"
+        if "DB_CLIENT" in part.get("environment", {}):  # Directus
+            part["environment"]["LOG_HTTP_IGNORE_PATHS"] = "/server/ping"
     command = parts["service cms"].get("command", [])
     command[:] = [word.replace("node cli.js", "node --import /openmates/subscriber.mjs cli.js") for word in command]
     return parts

@@ -42,7 +42,7 @@ SET = {
         ("REDIS_HOST", "REDIS_PORT", "CACHE_STORE", "CACHE_AUTO_PURGE", "CACHE_SCHEMA_MAX_ITERATIONS"), COMPOSE
     ),
     **dict.fromkeys(("TEMP_PATH", "HOST", "EMAIL_VERIFY_SETUP", "TELEMETRY", "RATE_LIMITER_STORE"), COMPOSE),
-    **dict.fromkeys(("RATE_LIMITER_DURATION", "IMPORT_IP_DENY_LIST"), COMPOSE),
+    **dict.fromkeys(("RATE_LIMITER_DURATION", "IMPORT_IP_DENY_LIST", "LOG_HTTP_IGNORE_PATHS"), COMPOSE),
     **dict.fromkeys(("RATE_LIMITER_ENABLED", "RATE_LIMITER_POINTS"), "openmates_directus_rate_limit"),
     **dict.fromkeys(
         ("PUBLIC_URL", "SESSION_COOKIE_SECURE", "REFRESH_TOKEN_COOKIE_SECURE"), "openmates_directus_public_url"
