@@ -17,18 +17,16 @@ def results_of(seen: Mapping) -> list[Mapping]:
 
 
 def summary(seen: Mapping) -> str:
-    """For the table; empty if this server scans no other one."""
+    """For the table; empty if this server has scanned no other one, so that the table of most servers fits 24 lines."""
     results, now = results_of(seen), seen["info"]["time"]
     servers = list(dict.fromkeys(one["server"] for one in results))
     unknown = [name for name in seen.get("scanned") or [] if name not in servers]
-    texts = []
-    if results:
-        well = [name for name in servers if all(clean(one) for one in results if one["server"] == name)]
-        age = duration(now - min(one["full"] for one in results))
-        texts.append(f"{len(well)} of {len(servers)} other servers as declared, {age} ago at most")
-    if unknown:
-        texts.append(f"not yet: {', '.join(unknown)}")
-    return "; ".join(texts)
+    if not results:
+        return ""
+    well = [name for name in servers if all(clean(one) for one in results if one["server"] == name)]
+    age = duration(now - min(one["full"] for one in results))
+    text = f"{len(well)} of {len(servers)} other servers as declared, {age} ago at most"
+    return f"{text}; not yet: {', '.join(unknown)}" if unknown else text
 
 
 def problems_of(seen: Mapping, verify: str, site: str) -> Iterator[str]:
