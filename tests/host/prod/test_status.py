@@ -122,7 +122,7 @@ FAULTS = {
         "promtail +(STARTING|HEALTHY)",
     ),
     "maintenance": Fault(
-        f"touch {FLAG}",
+        f"install -D /dev/null {FLAG}",
         f"rm {FLAG}",
         r"Clients get 503, the server is in maintenance .*maintenance\.yml -e state=off",
         "NOT OK +ready .*MAINTENANCE",
