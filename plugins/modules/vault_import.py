@@ -192,13 +192,11 @@ def main() -> None:
         argument_spec={
             **vault.CONNECTION,
             **vault.CUSTODY,
+            **vault.ROOT,
             **vault_markers.STATE,
             "src": {"type": "path", "required": True},
             "transit": {"type": "str", "default": "transit"},
             "kv": {"type": "str", "default": "kv"},
-            "root_url": {"type": "str", "default": ""},
-            "root_container": {"type": "str", "default": ""},
-            "shares": {"type": "list", "elements": "str", "no_log": True},
         },
         supports_check_mode=True,
     )

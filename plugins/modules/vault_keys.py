@@ -128,14 +128,12 @@ def main() -> None:
         argument_spec={
             **vault.CONNECTION,
             **vault.CUSTODY,
+            **vault.ROOT,
             **markers.STATE,
             "prove": {"type": "bool", "default": False},
             "again": {"type": "bool", "default": False},
             "by": {"type": "str", "default": "site.yml"},
-            "shares": {"type": "list", "elements": "str", "no_log": True},
             "vault_password_file": {"type": "str", "no_log": False},
-            "root_url": {"type": "str", "default": ""},
-            "root_container": {"type": "str", "default": ""},
         },
         supports_check_mode=True,
     )

@@ -107,11 +107,9 @@ def main() -> None:
         argument_spec={
             **vault.CONNECTION,
             **vault.CUSTODY,
+            **vault.ROOT,
             **vault_markers.STATE,
             "src": {"type": "path", "required": True},
-            "root_url": {"type": "str", "default": ""},
-            "root_container": {"type": "str", "default": ""},
-            "shares": {"type": "list", "elements": "str", "no_log": True},
         },
         supports_check_mode=True,
     )

@@ -45,6 +45,12 @@ CUSTODY: dict[str, t.Any] = {
     "keys_file": {"type": "str", "no_log": False},
     "keys_present": {"type": "bool", "default": False, "no_log": False},
 }
+#: Of a module that needs a root token, which it makes from the unseal shares.
+ROOT: dict[str, t.Any] = {
+    "root_url": {"type": "str", "default": ""},
+    "root_container": {"type": "str", "default": ""},
+    "shares": {"type": "list", "elements": "str", "no_log": True},
+}
 MANAGED: dict[str, t.Any] = {
     "access_file": {"type": "str"},
     "access_role": {"type": "str", "default": "openmates-manage"},
