@@ -34,6 +34,14 @@ def test_an_undeclared_port_ends_it_with_an_error_that_names_it(tmp_path: Path) 
     assert f"Port {declared} " not in words
 
 
+@pytest.mark.parametrize("wrong", ["scan_ports=22,https", "scan_ports=99999", "scan_families=ipv5"])
+def test_what_is_no_port_or_family_is_refused_before_a_scan(tmp_path: Path, wrong: str) -> None:
+    run = scan(tmp_path, "scan_servers=name.invalid", "scan_ports=22", wrong)
+    words = " ".join(run.stdout.split())
+    assert run.returncode != 0 and "Nothing was scanned: scan_ports has to be numbers" in words
+    assert wrong.partition("=")[2] in words and "leads nowhere" not in words
+
+
 def test_names_are_resolved_for_both_families_and_each_address_counts_once(monkeypatch: pytest.MonkeyPatch) -> None:
     v4 = (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("192.0.2.1", 0))
     v6 = (socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("2001:db8::1", 0, 0, 0))
