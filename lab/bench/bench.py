@@ -102,7 +102,8 @@ def profile(host: str) -> dict[str, t.Any]:
         )
         moved = traffic(host) - before
         found = json.loads(tasks.read_text())
-        seconds = [float(line) for line in calls.read_text().split()]
+        # The longest one holds the server's lock as long as the run lasts.
+        seconds = sorted(float(line) for line in calls.read_text().split())[:-1]
     roles: dict[str, float] = {}
     for task in found:
         roles[task["role"]] = roles.get(task["role"], 0) + task["seconds"]
