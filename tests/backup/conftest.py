@@ -141,6 +141,7 @@ class Server:
             rollout_lock=self.folder / "run/rollout.lock",
             vault_address=self.bao.url.removeprefix("http://"),
             run_wait=1,
+            ready_wait=0.3,
             lock_wait=1,
             give_way=10,
             look_every=0.1,

@@ -200,9 +200,28 @@ def test_a_sealed_vault_and_a_refused_login(good: Backup) -> None:
         with pytest.raises(Problem, match="Vault is sealed"):
             good.make()
     finally:
-        client = hvac.Client(good.server.bao.url)
-        client.sys.submit_unseal_key(good.server.shares[0])
-        wait_until(lambda: client.sys.read_health_status().status_code == 200, "Vault is active")
+        unseal(good)
+
+
+def unseal(backup: Backup) -> None:
+    client = hvac.Client(backup.server.bao.url)
+    client.sys.submit_unseal_key(backup.server.shares[0])
+    wait_until(lambda: client.sys.read_health_status().status_code == 200, "Vault is active")
+
+
+def test_a_vault_that_is_still_sealed_is_waited_for(good: Backup) -> None:
+    """As after a boot, at which the timer makes up for a night."""
+    good.server.bao.restart()
+    said = []
+
+    def tell(text: str) -> None:
+        said.append(text)
+        if "Vault is sealed" in text:
+            unseal(good)
+
+    good.provide()
+    assert run.back_up(dataclasses.replace(good.config, ready_wait=60), tell)["success"]
+    assert "waiting for up to 60 s: Vault is sealed" in " ".join(said)
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.9])

@@ -97,7 +97,11 @@ class Watched:
             passed = released - self.begun <= HEAL_SECONDS
         else:
             passed = bool(happened)
-            self.details.append(happened or f"no alert within {LONGEST} s")
+            if happened:
+                self.details.append(happened)
+            else:
+                self._in_time()  # says when each came
+                self.details.append(f"none in time, within {LONGEST} s")
             passed = self._healed(released) and passed
         return self._alerts_end() and passed
 

@@ -27,15 +27,18 @@ def checkout(tmp_path: Path) -> Path:
     return Path(shutil.copytree(ROOT, tmp_path / "checkout", symlinks=True, ignore=ignored))
 
 
-def site(checkout: Path) -> subprocess.CompletedProcess:
+def site(checkout: Path, server: Server) -> subprocess.CompletedProcess:
     environment = {**os.environ, "ANSIBLE_CONFIG": str(checkout / "ansible.cfg"), "ANSIBLE_FORCE_COLOR": "0"}
-    command = ["ansible-playbook", "site.yml", "-i", "prod"]
+    command = ["ansible-playbook", "site.yml", "-i", "prod", "--limit", server.name]
     return subprocess.run(command, cwd=checkout, env=environment, capture_output=True, text=True, check=False)
 
 
 def name_the_host(checkout: Path, server: Server) -> None:
+    """Beside the others of the lab's inventory, which it scans."""
+    lab = yaml.safe_load((VARIABLES.parent / "hosts.yml").read_text())["lab"]["children"]
+    hosts = {group: {"hosts": dict.fromkeys(members["hosts"])} for group, members in lab.items()}
     ssh = {"ansible_host": server.addresses[0], "ansible_ssh_common_args": f"-F {ROOT}/.lab/ssh_config"}
-    hosts = {"prod": {"hosts": {server.name: ssh}}}
+    hosts[server.environment]["hosts"][server.name] = ssh
     (checkout / "prod/hosts.yml").write_text(yaml.safe_dump(hosts))
 
 
@@ -50,14 +53,14 @@ def test_site_yml_with_the_filled_in_inventory_finds_its_server_as_declared(serv
     }
     (checkout / "prod/group_vars/prod/main.yml").write_text(yaml.safe_dump(settings))
     shutil.copy(LAB / "secrets.yml", checkout / "prod/group_vars/prod/secrets.yml")
-    run = site(checkout)
+    run = site(checkout, server)
     assert run.returncode == 0, run.stdout[-3000:]
     assert recap(run.stdout)["changed"] == 0, run.stdout[-3000:]
 
 
 def test_the_inventory_as_shipped_is_refused_before_any_change(server, checkout):
     name_the_host(checkout, server)
-    run = site(checkout)
+    run = site(checkout, server)
     assert run.returncode != 0
     for name in ("domain", "admin_email"):
         assert f"openmates_{name} in inventories/prod/group_vars/prod/main.yml:" in run.stdout

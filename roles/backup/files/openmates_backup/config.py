@@ -35,6 +35,7 @@ class Config:
     vault_unseal: str = "host"  # or operator: then the server cannot open Vault
     vault_address: str = ""  # host:port; empty: that of the container
     run_wait: float = 7200  # seconds to wait for a run of site.yml or deploy.yml
+    ready_wait: float = 600  # seconds to wait for services that are still starting, and for a Vault that is sealed
     lock_wait: float = 900  # seconds to wait for another program that has locked the repository
     give_way: float = 120  # seconds in which a proof ends when a run changes the server; it takes a few
     look_every: float = 5

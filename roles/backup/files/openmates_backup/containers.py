@@ -9,7 +9,7 @@ import json
 import typing as t
 
 from openmates_backup import commands
-from openmates_backup.problem import Problem
+from openmates_backup.problem import NotReady, Problem
 
 
 class Containers:
@@ -25,9 +25,15 @@ class Containers:
         command = ["docker", "ps", "--quiet", "--no-trunc", *(f"--filter=label={label}" for label in labels)]
         found = commands.output(command, "Asking Docker for its containers").decode().split()
         if not found:
-            raise Problem(f"No container of the service {service} runs. See: sudo docker compose ps --all {service}")
+            raise NotReady(f"No container of the service {service} runs. See: sudo docker compose ps --all {service}")
         shown = commands.output(["docker", "inspect", found[0]], f"Asking Docker for the container of {service}")
         return json.loads(shown)[0]
+
+    def require_started(self, services: t.Iterable[str]) -> None:
+        """Raises NotReady unless each runs, and its health check has not still to pass for the first time."""
+        for service in services:
+            if self.inspect(service)["State"].get("Health", {}).get("Status") == "starting":
+                raise NotReady(f"The service {service} is still starting. See: sudo docker compose logs {service}")
 
     def address(self, service: str) -> str:
         """The IPv4 address of a service. Raises Problem."""

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import time
 import typing as t
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ from openmates_backup.cache import Cache
 from openmates_backup.config import Config
 from openmates_backup.containers import Containers
 from openmates_backup.postgres import Databases
-from openmates_backup.problem import Problem
+from openmates_backup.problem import NotReady, Problem
 from openmates_backup.vault import Vault
 
 FORMAT = 1
@@ -34,6 +35,27 @@ class Parts:
 
     def volumes(self, rule: str) -> dict[str, dict[str, t.Any]]:
         return {name: volume for name, volume in self.config.volumes.items() if volume["rule"] == rule}
+
+    def wait_until_ready(self) -> None:
+        """The timer makes up for a night in which the server was off as soon as it boots. Raises Problem."""
+        end, said = time.monotonic() + self.config.ready_wait, ""
+        while True:
+            try:
+                return self._require_ready()
+            except NotReady as reason:
+                if time.monotonic() >= end:
+                    raise
+                if said != str(reason):
+                    said = str(reason)
+                    self.say(f"waiting for up to {self.config.ready_wait:.0f} s: {said}")
+            time.sleep(self.config.look_every)
+
+    def _require_ready(self) -> None:
+        """Raises Problem, and NotReady where waiting may help."""
+        snapshots = {volume["service"] for volume in self.volumes(SNAPSHOT).values()}
+        Containers(self.config.project).require_started(sorted({*self.databases, *snapshots} - {VAULT}))
+        if VAULT in snapshots:
+            self._vault().close()
 
     def check_space(self) -> None:
         """Raises Problem if the copies would fill a disk. The caches write their snapshots on Docker's."""
@@ -80,8 +102,7 @@ class Parts:
     def _snapshot(self, volume: str, service: str, found: dict[str, t.Any]) -> None:
         """Vault and the cache write snapshots, each in its own way. Raises Problem."""
         if service == VAULT:
-            address = self.config.vault_address or f"{self.containers.address(service)}:{VAULT_PORT}"
-            vault = Vault(address, self.vault_login)
+            vault = self._vault()
             try:
                 described = vault.back_up(self.config.staging / "vault" / "vault.snap")
             finally:
@@ -92,6 +113,11 @@ class Parts:
             path = self.config.staging / "cache" / service / "dump.rdb"
             described = Cache(self.containers, service).back_up(self.config.volume_path(volume), path)
             found["caches"][service] = {"volume": f"{self.config.project}-{volume}", **described}
+
+    def _vault(self) -> Vault:
+        """Raises Problem, and NotReady if it is sealed or does not run."""
+        address = self.config.vault_address or f"{Containers(self.config.project).address(VAULT)}:{VAULT_PORT}"
+        return Vault(address, self.vault_login)
 
     def _files(self, name: str) -> dict[str, t.Any]:
         """Describe a volume that restic reads as it is, and copy what would not be consistent then. Raises Problem."""

@@ -17,7 +17,7 @@ import zlib
 from pathlib import Path
 
 from openmates_backup import files, state
-from openmates_backup.problem import Problem
+from openmates_backup.problem import NotReady, Problem
 
 MOUNT, KEY = "transit", "openmates-canary"
 SECONDS = 120
@@ -30,11 +30,11 @@ class Vault:
     """Vault's API with the login of the backup. No proxy takes part."""
 
     def __init__(self, address: str, login: dict[str, str]) -> None:
-        """`address`: host:port. Raises Problem."""
+        """`address`: host:port. Raises Problem, and NotReady if it is sealed or does not answer."""
         self.address, self.token = address, ""
         health = self.call("GET", "sys/health?sealedcode=200&uninitcode=200&standbyok=true")
         if not health.get("initialized") or health.get("sealed"):
-            raise Problem(
+            raise NotReady(
                 "Vault is sealed, so it cannot be backed up. `sudo journalctl -u openmates-vault-unseal` shows why;"
                 " with openmates_vault_unseal: operator, unseal.yml unseals it."
             )
@@ -50,7 +50,7 @@ class Vault:
             answer = connection.getresponse()
         except (OSError, http.client.HTTPException) as error:
             connection.close()
-            raise Problem(f"Vault does not answer at {self.address}: {error}.") from None
+            raise NotReady(f"Vault does not answer at {self.address}: {error}.") from None
         if answer.status >= 400:
             connection.close()
             raise Problem(f"Vault refuses {method} {path.partition('?')[0]} (status {answer.status}). {AGAIN}")
