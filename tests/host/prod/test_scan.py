@@ -21,6 +21,7 @@ def peer(server, neighbour) -> Iterator:
     server.run(f"cp -p {CONFIG} /root/scan.kept && mkdir -p {TARGETS} && rm -f /var/lib/openmates/scan.json")
     server.run(f"echo '{declared}' > {TARGETS}/neighbour.json && echo '{changed}' > {CONFIG}")
     yield neighbour
+    neighbour.try_run("systemctl stop undeclared")
     server.run(f"mv /root/scan.kept {CONFIG} && rm -f {TARGETS}/neighbour.json /var/lib/openmates/scan.json {METRICS}")
 
 
