@@ -1,0 +1,75 @@
+"""The genuine Alertmanager silences what follows from another alert, and not what names a cause of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+from rendering import render
+from test_rules import CHANNELS, written
+
+#: An alert, another one that fires at the same time, and whether that is left out.
+CASES = [
+    ("ServiceDown service=cms", "ApiNotReady part=directus_login", True),
+    ("ServiceDown service=cms", "ApiNotReady part=cache", False),
+    ("ServiceUnhealthy service=api", "ApiNotReady part=transit", False),
+    ("ServiceUnhealthy service=api", "ApiAnswersFail", True),
+    ("VaultSealed service=vault", "ApiNotReady part=transit", True),
+    ("VaultSealed service=vault", "ServiceUnhealthy service=cache", False),
+    ("ServiceUnhealthy service=cache", "VaultSealed service=vault", False),
+    ("ServiceUnhealthy service=cache", "ApiNotReady part=cache", True),
+    ("ServiceOutOfMemory service=loki", "ServiceDown service=loki", True),
+    ("ServiceOutOfMemory service=loki", "ServiceDown service=grafana", False),
+]
+
+
+def docker(*arguments: str) -> str:
+    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
+
+
+@pytest.fixture(scope="module")
+def alertmanagers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
+    """One for each case, with the configuration of a production server."""
+    folder = tmp_path_factory.mktemp("alertmanager")
+    files = render("prod", folder / "inventory", **CHANNELS)
+    mounted = f"--volume={written(files, folder / 'files')}/config/alertmanager:/etc/alertmanager:ro"
+    started: list[str] = []
+    try:
+        for _ in CASES:
+            command = ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"]
+            command += ["--cluster.listen-address="]
+            image = "openmates-lab/alertmanager:latest"
+            started.append(docker("run", "--detach", "--network=none", mounted, image, *command))
+        yield started
+    finally:
+        docker("rm", "--force", "--volumes", *started)
+
+
+def amtool(container: str, *arguments: str) -> str:
+    return docker("exec", container, "amtool", "--alertmanager.url=http://127.0.0.1:9093", "alert", *arguments)
+
+
+def inhibited(container: str, alert: str) -> bool:
+    """Whether it is there and left out, as soon as Alertmanager answers. Raises CalledProcessError, StopIteration."""
+    name, *labels = (f"alertname={alert}").split()
+    found = json.loads(amtool(container, "query", "--inhibited", "--active", "--output=json", name, *labels))
+    return bool(next(iter(found))["status"]["inhibitedBy"])
+
+
+@pytest.mark.parametrize(("number", "case"), list(enumerate(CASES)), ids=[" - ".join(case[:2]) for case in CASES])
+def test_what_follows_from_another_alert_is_left_out(alertmanagers: list[str], number: int, case: tuple) -> None:
+    container, (cause, other, left_out) = alertmanagers[number], case
+    end = time.monotonic() + 60
+    while True:
+        try:
+            for alert in (cause, other):
+                amtool(container, "add", *f"alertname={alert}".split(), "severity=critical")
+            break
+        except subprocess.CalledProcessError:
+            assert time.monotonic() < end, docker("logs", container)
+            time.sleep(0.2)
+    assert inhibited(container, other) is left_out
+    assert not inhibited(container, cause), "it names the cause"
