@@ -214,7 +214,9 @@ def test_pings_are_answered_but_not_a_flood(server, neighbour):
 def metadata(server, neighbour) -> Iterator[Neighbour]:
     """The neighbour as a cloud's metadata service, and as a web server on the internet."""
     neighbour.run(f"ip address replace {METADATA}/32 dev eth0")
-    neighbour.run("systemctl is-active --quiet web || systemd-run --collect --unit web python3 -m http.server --bind :: 80")
+    neighbour.run(
+        "systemctl is-active --quiet web || systemd-run --collect --unit web python3 -m http.server --bind :: 80"
+    )
     server.run(f"ip route replace {METADATA} via {neighbour.addresses[0]}")
     wait_until(lambda: server.host.run(f"curl -sf -m 2 http://{METADATA}").rc == 0, "the host reaches the metadata")
     yield neighbour
