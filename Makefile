@@ -177,6 +177,13 @@ import-drill: ## Prove that a server of OpenMates' own installer is taken over, 
 	lab/progress.py import-drill lab/proofs.py run 'import drill' -- \
 	  env VAULT_BINARY=$(CURDIR)/.cache/genuine/vault-file pytest -v tests/importing tests/integration/test_vault_import.py
 
+.PHONY: import-playbook
+import-playbook: lab-base ## Prove import.yml as a whole: onto lab host HOST=real1, which is made anew, after import-drill
+	ansible-playbook lab/playbooks/destroy.yml -i inventories/lab --limit localhost,$(or $(HOST),real1)
+	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),real1)
+	ansible-playbook site.yml -i inventories/lab --limit $(or $(HOST),real1)
+	lab/progress.py import-playbook lab/proofs.py run 'import by playbook' -- pytest -v --hosts=docker://openmates-lab-$(or $(HOST),real1) tests/host/imported
+
 .PHONY: restore-drill
 restore-drill: lab-base ## Prove restores: lab host HOST=prod2 is provisioned, backed up, lost, and restored on a new one
 	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),prod2)

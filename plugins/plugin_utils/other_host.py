@@ -27,8 +27,18 @@ class OtherHost:
             become = become_loader.get(variables.get("ansible_become_method") or task.become_method or "sudo")
             keys = {key: value for key, value in task.dump_attrs().items() if key.startswith("become")}
             become.set_options(task_keys=keys, var_options=_chosen("become", become, variables))
+            # As Ansible does: a server on which root logs in may have no sudo.
+            if become.get_option("become_user") == self._user() and not C.BECOME_ALLOW_SAME_USER:
+                become = None
         self.become = become
         self.connection.set_become_plugin(become)
+
+    def _user(self) -> str | None:
+        """The login user, if it is known here: the configuration of ssh may name it."""
+        try:
+            return self.connection.get_option("remote_user")
+        except KeyError:
+            return getattr(self.connection, "default_user", None)
 
     def output(self, command: str) -> tuple[int, str, str]:
         """Status, output and errors of a command of the shell."""

@@ -58,11 +58,14 @@ class Drill:
         return ["ansible-playbook", playbook, "-i", "inventories/lab", "--limit", self.name, *arguments]
 
     def playbook(self, playbook: str, *arguments: str, good: bool = True) -> str:
-        done = subprocess.run(
-            self.command(playbook, *arguments), cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False
-        )
+        return " ".join(self.called(self.command(playbook, *arguments), good).split())
+
+    @staticmethod
+    def called(command: list[str], good: bool) -> str:
+        """What a command of the operator printed."""
+        done = subprocess.run(command, cwd=ROOT, env=ENVIRONMENT, capture_output=True, text=True, check=False)
         assert (done.returncode == 0) == good, done.stdout[-6000:] + done.stderr[-1000:]
-        return " ".join(done.stdout.split())
+        return done.stdout
 
     def lab(self, playbook: str) -> None:
         command = ["ansible-playbook", f"lab/playbooks/{playbook}", "-i", "inventories/lab", "--limit"]
