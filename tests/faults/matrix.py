@@ -50,7 +50,9 @@ QUIET_SECONDS = 1200  # an alert that looks back ends 10 minutes after its cause
 class Watched:
     """One cell on a host, from a server that is well to one that is well."""
 
-    def __init__(self, host: LabHost, cell: Cell, visitors: Visitors, shared: bool = False) -> None:
+    def __init__(self, host: LabHost, cell: Cell, visitors: Visitors, shared: bool = False, times: float = 1) -> None:
+        """`shared`: other services have the same fault; `times`: how much longer than allowed everything may take."""
+        self.heal_seconds, self.on_its_way, self.times = HEAL_SECONDS * times, ON_ITS_WAY * times, times
         self.host, self.cell, self.visitors, self.shared = host, cell, visitors, shared
         self.fault = FAULTS[cell.fault](host, cell.service)
         self.patience = patience()
@@ -80,7 +82,7 @@ class Watched:
         self._apply()
         healed = self._healed(self.begun)
         if self.cell.fault == "out-of-memory":
-            self._wait(self._arrived, self.begun + ON_ITS_WAY + 30)
+            self._wait(self._arrived, self.begun + self.on_its_way + 30)
             return healed and self._in_time()
         self._mention_alerts()
         return healed
@@ -94,7 +96,7 @@ class Watched:
         released = time.time()
         if happened == "healed":
             self.details.insert(0, f"well again after {released - self.begun:.0f} s, while the fault lasted")
-            passed = released - self.begun <= HEAL_SECONDS
+            passed = released - self.begun <= self.heal_seconds
         else:
             passed = bool(happened)
             if happened:
@@ -130,7 +132,7 @@ class Watched:
         for alert in self._arrived():
             after, limit = alert.time - self.begun, self.patience[alert.labels["alertname"]] + ON_ITS_WAY
             seen.setdefault(alert.name, f"{alert.name} after {after:.0f} of {limit} s")
-            well = well or after <= limit
+            well = well or after <= limit * self.times
         if say:
             self.details += seen.values() or ["no alert that names it"]
         return well
@@ -148,17 +150,17 @@ class Watched:
                     last[alert.name] = alert
             return sorted(name for name, alert in last.items() if alert.firing)
 
-        if self._wait(lambda: not open_alerts(), time.time() + HEAL_SECONDS):
+        if self._wait(lambda: not open_alerts(), time.time() + self.heal_seconds):
             return True
         self.details.append(f"without an end: {', '.join(open_alerts())}")
         return False
 
     def _healed(self, since: float) -> bool:
         """Wait until it is well, and say for how long."""
-        if self._wait(self._well, since + HEAL_SECONDS):
+        if self._wait(self._well, since + self.heal_seconds):
             self.details.insert(0, f"well again after {time.time() - since:.0f} s")
             return True
-        self.details.insert(0, f"not well within {HEAL_SECONDS} s: {self._unwell()}")
+        self.details.insert(0, f"not well within {self.heal_seconds:.0f} s: {self._unwell()}")
         return False
 
     def _well(self) -> bool:
@@ -214,13 +216,13 @@ def calm(host: LabHost, services: set[str]) -> None:
         time.sleep(1)
 
 
-def run_batch(host: LabHost, batch: list[Cell]) -> Iterator[tuple[Cell, bool, str, float]]:
-    """Run cells at once: each with its own verdict as soon as there is one, its requests those of all. Raises HostError
-    if none could begin."""
+def run_batch(host: LabHost, batch: list[Cell], times: float = 1) -> Iterator[tuple[Cell, bool, str, float]]:
+    """Run cells at once: each with its own verdict as soon as there is one, its requests those of all. `times`: how
+    much longer than allowed everything may take. Raises HostError if none could begin."""
     services = {cell.service for cell in batch}
     calm(host, services)
     visitors = Visitors(host)
-    watched = [Watched(host, cell, visitors, len(batch) > 1) for cell in batch]
+    watched = [Watched(host, cell, visitors, len(batch) > 1, times) for cell in batch]
 
     def one(cell: Watched) -> tuple[Cell, bool, str, float]:
         begun = time.monotonic()

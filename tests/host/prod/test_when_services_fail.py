@@ -26,6 +26,7 @@ TOLD_APART = [
 
 @pytest.mark.parametrize("batch", [[Cell(service, "killed") for service in KILLED], TOLD_APART], ids=["killed", "told"])
 def test_each_service_is_well_again_or_an_alert_names_it(server, batch) -> None:
-    results = list(run_batch(LabHost(server.name), batch))
+    # Machines are noisy: `make fault-matrix` is exact.
+    results = list(run_batch(LabHost(server.name), batch, times=3))
     failed = {cell.name: detail for cell, passed, detail, _ in results if not passed}
     assert len(results) == len(batch) and not failed, failed
