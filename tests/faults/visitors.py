@@ -40,6 +40,11 @@ class Visitors:
             self.ended.set()
             thread.join()
 
+    def answered(self) -> bool:
+        """Whether a request that needs the api alone succeeds now."""
+        self._request("GET", "/whoami")
+        return self.results.pop()[1]
+
     def failed(self, since: float, until: float) -> str:
         """What happened to the requests of a time, in words."""
         sent = [(moment, well) for moment, well in self.results if since <= moment <= until]
