@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,6 +43,15 @@ def test_promtail_labels_each_line_with_its_service_and_container() -> None:
     assert set(by_name["labels"]) == {"service", "container_id"} and by_name["labeldrop"] == ["filename"]
 
 
+def test_promtail_ends_no_line_with_dockers_newline() -> None:
+    """In a search of Loki, `$` matches at the end of the text only, not before a newline there."""
+    (job,) = config("promtail/promtail.yml")["scrape_configs"]
+    docker, replace = job["pipeline_stages"][-2:]
+    assert "docker" in docker, "the newline is in what it makes of Docker's JSON"
+    (group,) = re.search(replace["replace"]["expression"], "first\nsecond\n").groups()
+    assert (group, replace["replace"]["replace"]) == ("\n", "")
+
+
 def test_alloy_does_the_same_as_promtail() -> None:
     """Its own program is not in the lab: labels, positions and limits are compared with Promtail's."""
     promtail = config("promtail/promtail.yml")
@@ -50,12 +60,13 @@ def test_alloy_does_the_same_as_promtail() -> None:
     by_name = {name: stage[name] for name, stage in zip(stages, job["pipeline_stages"], strict=True)}
     text = (CONFIG / "alloy/config.alloy").read_text()
     order = [line.split(".")[1].split()[0] for line in text.splitlines() if line.strip().startswith("stage.")]
-    assert order == ["json", "regex", "labels", "label_drop", "docker"]
+    assert order == ["json", "regex", "labels", "label_drop", "docker", "replace"]
     assert [name.replace("_", "") for name in order] == stages
     service = by_name["json"]["expressions"]["service"]
     assert f"expressions = {{service = `{service}`}}" in text
     assert f'expression = "{by_name["regex"]["expression"]}"' in text
     assert f'source     = "{by_name["regex"]["source"]}"' in text
+    assert f"expression = `{by_name['replace']['expression']}`" in text
     assert 'values = {service = "", container_id = ""}' in text and 'values = ["filename"]' in text
     (client,) = promtail["clients"]
     assert f'= "{client["url"]}"' in text and f'= "{client["backoff_config"]["max_period"]}"' in text
