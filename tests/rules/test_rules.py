@@ -11,7 +11,7 @@ import alerts
 import pytest
 import scan_alerts
 import yaml
-from alerts import Case
+from alerts import HOUR, MINUTE, Case
 from rendering import ROOT, render
 
 RULES = ROOT / "files/compose/config/prometheus/rules"
@@ -122,11 +122,27 @@ def as_test(name: str, case: Case) -> dict:
     }
 
 
-def test_each_alert_fires_once_and_ends(tmp_path: Path) -> None:
+def tried(cases: dict[str, Case], tmp_path: Path) -> subprocess.CompletedProcess:
     (tmp_path / "rules").mkdir()
-    for name, case in CASES.items():
+    for name, case in cases.items():
         alone = {"groups": [{"name": name, "rules": [DECLARED[name]]}]}  # all rules at once would take a minute
         (tmp_path / "rules" / f"{name}.yml").write_text(yaml.safe_dump(alone, sort_keys=False))
         (tmp_path / f"{name}.yml").write_text(yaml.safe_dump(as_test(name, case), sort_keys=False))
-    tested = tool("prometheus", "promtool", written({}, tmp_path), "test", "rules", *(f"{name}.yml" for name in CASES))
+    return tool("prometheus", "promtool", written({}, tmp_path), "test", "rules", *(f"{name}.yml" for name in cases))
+
+
+def test_each_alert_fires_once_and_ends(tmp_path: Path) -> None:
+    tested = tried(CASES, tmp_path)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_logs_that_stop_before_loki_restarts_are_an_alert(tmp_path: Path) -> None:
+    """Until the first line arrives, the genuine Loki does not have the counter."""
+    lines = [("0+9", 10 * MINUTE), ("stale", 15), ("_", 40 * MINUTE - 15), ("0+9", HOUR)]
+    restarted = {
+        "loki_distributor_lines_received_total": lines,
+        'process_start_time_seconds{job="loki"}': [(0, 10 * MINUTE), (10 * MINUTE, 2 * HOUR)],
+    }
+    silent = (28 * MINUTE, 52 * MINUTE)
+    tested = tried({"LogsStopped": CASES["LogsStopped"]._replace(series=restarted, silent=silent)}, tmp_path)
     assert tested.returncode == 0, tested.stdout + tested.stderr
