@@ -389,7 +389,7 @@ CASES = {
     ),
     "LogsLost": Case(
         {
-            'loki_discarded_samples_total{reason="too_far_behind"}': [(0, 5 * MINUTE), (57, 3 * HOUR)],
+            'loki_discarded_samples_total{reason="too_far_behind"}': [("_", 5 * MINUTE), (57, 3 * HOUR)],
             'loki_discarded_samples_total{reason="rate_limited"}': [("0+99", 3 * HOUR)],
             "promtail_dropped_entries_total": [(0, 3 * HOUR)],
             "loki_write_dropped_entries_total": [(0, 3 * HOUR)],

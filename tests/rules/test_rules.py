@@ -146,3 +146,11 @@ def test_logs_that_stop_before_loki_restarts_are_an_alert(tmp_path: Path) -> Non
     silent = (28 * MINUTE, 52 * MINUTE)
     tested = tried({"LogsStopped": CASES["LogsStopped"]._replace(series=restarted, silent=silent)}, tmp_path)
     assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_lines_lost_again_are_an_alert(tmp_path: Path) -> None:
+    """The counter of a reason for which Loki has refused lines before."""
+    again = {'loki_discarded_samples_total{reason="too_far_behind"}': [(9, 5 * MINUTE), (66, 3 * HOUR)]}
+    case = CASES["LogsLost"]._replace(series=again, fires=19 * MINUTE, silent=(22 * MINUTE,))
+    tested = tried({"LogsLost": case}, tmp_path)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
