@@ -95,7 +95,7 @@ class Cell(NamedTuple):
             found = alert == "DiskFull" and labels.get("device") == disk(self.service)
             return found or (self.service, alert) in NAMES_DISK
         if labels.get("service") == self.service:
-            return True
+            return alert != "ServiceRestarts"  # the restarts that earlier cells caused are among those that it counts
         return any(alert == name and part.startswith(begin) for name, begin in ALSO_NAMED.get(self.service, ()))
 
 
