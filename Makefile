@@ -169,16 +169,19 @@ backup-drill: backup-tools ## Test a backup of a real database, cache and Vault 
 backup-proof: backup-tools ## Prove backups: as backup-drill, with all sabotages, restores, nightly proofs and repositories on other machines
 	lab/progress.py backup-proof lab/proofs.py run 'backup' -- pytest -v tests/backup
 
-.PHONY: import-drill
-import-drill: ## Prove that a server of OpenMates' own installer is taken over, with a genuine PostgreSQL 13 and HashiCorp Vault
+.PHONY: import-tools
+import-tools: setup
 	lab/test_tools.sh postgres13
 	python lab/file_vault.py
+
+.PHONY: import-drill
+import-drill: import-tools ## Prove that a server of OpenMates' own installer is taken over, with a genuine PostgreSQL 13 and HashiCorp Vault
 	$(RUN) python lab/images.py build --no-push cms-database cache
 	lab/progress.py import-drill lab/proofs.py run 'import drill' -- \
 	  env VAULT_BINARY=$(CURDIR)/.cache/genuine/vault-file pytest -v tests/importing tests/integration/test_vault_import.py
 
 .PHONY: import-playbook
-import-playbook: lab-base ## Prove import.yml as a whole: onto lab host HOST=real1, which is made anew, after import-drill
+import-playbook: lab-base import-tools ## Prove import.yml as a whole: onto lab host HOST=real1, which is made anew
 	ansible-playbook lab/playbooks/destroy.yml -i inventories/lab --limit localhost,$(or $(HOST),real1)
 	ansible-playbook lab/playbooks/create.yml -i inventories/lab --limit localhost,$(or $(HOST),real1)
 	ansible-playbook site.yml -i inventories/lab --limit $(or $(HOST),real1)

@@ -1,6 +1,6 @@
-"""Makes tests/unit/rendering.py importable."""
+"""Makes tests/unit/rendering.py and tests/directus/real.py importable."""
 
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "unit"))
+sys.path[:0] = [str(Path(__file__).parents[1] / name) for name in ("unit", "directus")]

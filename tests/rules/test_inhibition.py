@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
+from real import docker, wait_until
 from rendering import render
 from test_rules import CHANNELS, written
 
@@ -26,10 +26,6 @@ CASES = [
 ]
 
 
-def docker(*arguments: str) -> str:
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=True).stdout.strip()
-
-
 @pytest.fixture(scope="module")
 def alertmanagers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """One for each case, with the configuration of a production server."""
@@ -42,34 +38,33 @@ def alertmanagers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str
             command = ["--config.file=/etc/alertmanager/alertmanager.yml", "--storage.path=/alertmanager"]
             command += ["--cluster.listen-address="]
             image = "openmates-lab/alertmanager:latest"
-            started.append(docker("run", "--detach", "--network=none", mounted, image, *command))
+            started.append(docker("run", "--detach", "--network=none", mounted, image, *command).stdout.strip())
         yield started
     finally:
         docker("rm", "--force", "--volumes", *started)
 
 
-def amtool(container: str, *arguments: str) -> str:
-    return docker("exec", container, "amtool", "--alertmanager.url=http://127.0.0.1:9093", "alert", *arguments)
+def amtool(container: str, *arguments: str) -> subprocess.CompletedProcess:
+    command = ("amtool", "--alertmanager.url=http://127.0.0.1:9093", "alert", *arguments)
+    return docker("exec", container, *command, check=False)
+
+
+def added(container: str, alert: str) -> bool:
+    """Whether Alertmanager has taken it."""
+    return amtool(container, "add", *f"alertname={alert}".split(), "severity=critical").returncode == 0
 
 
 def inhibited(container: str, alert: str) -> bool:
-    """Whether it is there and left out, as soon as Alertmanager answers. Raises CalledProcessError, StopIteration."""
-    name, *labels = (f"alertname={alert}").split()
-    found = json.loads(amtool(container, "query", "--inhibited", "--active", "--output=json", name, *labels))
-    return bool(next(iter(found))["status"]["inhibitedBy"])
+    """Whether an alert that was added is left out."""
+    shown = amtool(container, "query", "--inhibited", "--active", "--output=json", *f"alertname={alert}".split())
+    [found] = json.loads(shown.stdout)
+    return bool(found["status"]["inhibitedBy"])
 
 
 @pytest.mark.parametrize(("number", "case"), list(enumerate(CASES)), ids=[" - ".join(case[:2]) for case in CASES])
 def test_what_follows_from_another_alert_is_left_out(alertmanagers: list[str], number: int, case: tuple) -> None:
     container, (cause, other, left_out) = alertmanagers[number], case
-    end = time.monotonic() + 60
-    while True:
-        try:
-            for alert in (cause, other):
-                amtool(container, "add", *f"alertname={alert}".split(), "severity=critical")
-            break
-        except subprocess.CalledProcessError:
-            assert time.monotonic() < end, docker("logs", container)
-            time.sleep(0.2)
+    for alert in (cause, other):
+        wait_until(lambda alert=alert: added(container, alert), "Alertmanager takes an alert")
     assert inhibited(container, other) is left_out
     assert not inhibited(container, cause), "it names the cause"
