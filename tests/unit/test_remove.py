@@ -59,10 +59,13 @@ def test_the_word_is_checked_before_the_server_is_contacted_and_nothing_is_chang
     assert sorted(order, key=names.index) == order
     tasks = [task["name"] for task in yaml.safe_load((ROLE / "tasks/main.yml").read_text())]
     assert tasks[:3] == [
-        "Read what is on the server",
+        "Read what is there",
         "Refuse while a roll-out is under way",
         "Show what is removed, and what stays",
     ]
+    # What a unit writes until it is stopped is data as well.
+    order = ["Stop the units that work for the stack", "Read what is left", "Remove secrets, configuration and state"]
+    assert sorted(order, key=tasks.index) == order
 
 
 def test_data_stays_unless_its_removal_is_asked_for() -> None:
