@@ -177,6 +177,7 @@ def test_a_backup_may_write_to_its_own_directories_only(tmp_path: Path, reposito
     assert service["Unit"].get("RequiresMountsFor", "") == written.lstrip("-")
     assert (options["ProtectSystem"], options["NoNewPrivileges"], options["MemoryMax"]) == ("strict", "true", "250M")
     assert (options["IOSchedulingClass"], options["Nice"], options["CPUSchedulingPolicy"]) == ("idle", "19", "idle")
+    assert options["Slice"] == "background.slice"
     assert PASSWORD not in json.dumps({name: dict(section) for name, section in service.items()})
 
 

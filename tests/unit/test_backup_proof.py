@@ -53,7 +53,7 @@ def test_the_proof_has_little_and_cleans_up_however_it_ends(tmp_path: Path) -> N
     service = unit(wired(tmp_path, **SFTP), "openmates-backup-proof.service")["Service"]
     assert int(service["MemoryMax"].removesuffix("M")) + int(proof_project.MEMORY.removesuffix("m")) <= 512
     assert (service["IOSchedulingClass"], service["Nice"], service["ProtectSystem"]) == ("idle", "19", "strict")
-    assert service["CPUSchedulingPolicy"] == "idle"
+    assert (service["CPUSchedulingPolicy"], service["Slice"]) == ("idle", "background.slice")
     assert service["ExecStart"].endswith("openmates-backup prove")
     assert service["ExecStopPost"].endswith("openmates-backup clean")
 
