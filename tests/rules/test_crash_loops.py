@@ -11,11 +11,8 @@ import yaml
 from alerts import MINUTE
 from test_rules import DECLARED, tool, written
 
-ROUND, SCRAPE, YOUNG = (
-    10,
-    15,
-    10,
-)  # seconds: between two rounds of the watcher and two scrapes; until it counts as running
+#: Seconds: between two rounds of the watcher, between two scrapes, and until a service counts as running.
+ROUND, SCRAPE, YOUNG = 10, 15, 10
 BROKEN, END = 15 * MINUTE + 1, 40 * MINUTE  # when the loop begins, and the test ends
 FIRST_DELAY, LAST_DELAY, RESET = 0.1, 60, 10  # of Docker, and after which life it begins anew
 LABELS = {"severity": "critical", "service": "cms"}
