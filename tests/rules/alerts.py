@@ -31,7 +31,7 @@ CASES = {
         3 * MINUTE,
         (2 * MINUTE + 30, 13 * MINUTE),
         {**CRITICAL, "service": "promtail"},
-        "promtail does not run",
+        "promtail does not run, or ends soon after each start",
     ),
     "ServiceUnhealthy": Case(
         {
@@ -43,6 +43,16 @@ CASES = {
         (2 * MINUTE + 45, 13 * MINUTE),
         {**CRITICAL, "service": "cms"},
         "cms runs, but its health check fails or it does not answer",
+    ),
+    "CacheRefusesLogin": Case(
+        {
+            **bad('openmates_service_refused{service="task-scheduler"}', 0, 1),
+            'openmates_service_refused{service="task-worker"}': [(0, 3 * HOUR)],
+        },
+        3 * MINUTE + 15,
+        (2 * MINUTE + 45, 13 * MINUTE),
+        {**CRITICAL, "service": "task-scheduler"},
+        "task-scheduler cannot log in to the cache, so it does nothing",
     ),
     "SchedulerStopped": Case(
         {

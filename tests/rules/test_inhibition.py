@@ -21,6 +21,16 @@ CASES = [
     ("VaultSealed service=vault", "ServiceUnhealthy service=cache", False),
     ("ServiceUnhealthy service=cache", "VaultSealed service=vault", False),
     ("ServiceUnhealthy service=cache", "ApiNotReady part=cache", True),
+    ("ServiceDown service=task-worker", "ApiNotReady part=queue:app_ai", True),
+    ("ServiceDown service=task-scheduler", "ApiNotReady part=queue:app_ai", False),
+    ("CacheRefusesLogin service=task-worker", "ApiNotReady part=queue:email", True),
+    ("CacheRefusesLogin service=task-worker", "ApiNotReady part=queue:app_docs", False),
+    ("CacheRefusesLogin service=task-worker", "ApiNotReady part=transit", False),
+    ("CacheRefusesLogin service=app-docs-worker", "ApiNotReady part=queue:app_docs", True),
+    ("CacheRefusesLogin service=task-scheduler", "SchedulerStopped service=task-scheduler", True),
+    ("CacheRefusesLogin service=cache", "ApiNotReady part=cache", True),
+    ("ServiceDown service=task-scheduler", "CacheRefusesLogin service=task-scheduler", True),
+    ("ServiceDown service=cache", "CacheRefusesLogin service=task-worker", True),
     ("ServiceOutOfMemory service=loki", "ServiceDown service=loki", True),
     ("ServiceOutOfMemory service=loki", "ServiceDown service=grafana", False),
 ]
@@ -30,7 +40,8 @@ CASES = [
 def alertmanagers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[str]]:
     """One for each case, with the configuration of a production server."""
     folder = tmp_path_factory.mktemp("alertmanager")
-    files = render("prod", folder / "inventory", **CHANNELS)
+    worker = {"name": "app-docs-worker", "kind": "worker", "queues": ["app_docs"]}
+    files = render("prod", folder / "inventory", openmates_apps=[worker], **CHANNELS)
     mounted = f"--volume={written(files, folder / 'files')}/config/alertmanager:/etc/alertmanager:ro"
     started: list[str] = []
     try:

@@ -11,7 +11,7 @@ import alerts
 import pytest
 import scan_alerts
 import yaml
-from alerts import HOUR, MINUTE, Case
+from alerts import HOUR, MINUTE, Case, bad
 from rendering import ROOT, render
 
 RULES = ROOT / "files/compose/config/prometheus/rules"
@@ -28,7 +28,10 @@ GROUPS = [group for file in sorted(RULES.glob("*.yml")) for group in yaml.safe_l
 DECLARED = {rule["alert"]: rule for group in GROUPS for rule in group["rules"]}
 CASES = alerts.CASES | scan_alerts.CASES
 #: A minute at most, for what is down, sealed or out of memory.
-QUICK = ("ServiceDown", "ServiceUnhealthy", "TargetDown", "VaultSealed", "ServiceOutOfMemory", "HostOutOfMemory")
+QUICK = (
+    *("ServiceDown", "ServiceUnhealthy", "CacheRefusesLogin", "TargetDown"),
+    *("VaultSealed", "ServiceOutOfMemory", "HostOutOfMemory"),
+)
 
 
 def tool(image: str, program: str, folder: Path, *arguments: str) -> subprocess.CompletedProcess:
@@ -133,6 +136,17 @@ def tried(cases: dict[str, Case], tmp_path: Path) -> subprocess.CompletedProcess
 
 def test_each_alert_fires_once_and_ends(tmp_path: Path) -> None:
     tested = tried(CASES, tmp_path)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+def test_a_cache_that_refuses_all_logins_is_named_itself(tmp_path: Path) -> None:
+    cause = bad('openmates_service_refused{service="task-scheduler"}', 0, 1) | bad(
+        'openmates_service_refused{service="task-worker"}', 0, 1
+    )
+    summary = "Neither the scheduler nor any worker can log in to the cache"
+    labels = {**alerts.CRITICAL, "service": "cache"}
+    case = CASES["CacheRefusesLogin"]._replace(series=cause, labels=labels, summary=summary)
+    tested = tried({"CacheRefusesLogin": case}, tmp_path)
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 

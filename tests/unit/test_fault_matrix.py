@@ -91,7 +91,7 @@ def test_an_alert_that_names_the_cause(cell: Cell, labels: dict, named: bool) ->
 def test_what_is_down_sealed_or_out_of_memory_is_waited_for_a_minute_at_most() -> None:
     seconds = patience()
     down = ("ServiceDown", "ServiceUnhealthy", "TargetDown", "VaultSealed", "ServiceOutOfMemory", "ServiceRestarts")
-    assert max(seconds[name] for name in (*down, "PrometheusStoresNothing")) <= 60
+    assert max(seconds[name] for name in (*down, "CacheRefusesLogin", "PrometheusStoresNothing")) <= 60
 
 
 class Host(LabHost):

@@ -16,6 +16,8 @@ import pytest
 FILE = Path(__file__).parents[2] / "roles/heal/templates/usr/local/lib/openmates/heal.py"
 SERVICES = ["cms-database", "cache", "vault", "cms", "api", "task-worker", "task-scheduler"]
 HEALTHY = "Up 2 hours (healthy)"
+#: A connection to 172.30.0.9, port 6379, that was closed.
+REFUSED = "   1: 02001EAC:8154 09001EAC:18EB 06 00000000:00000000 03:00000520 00000000     0        0 0 3 0\n"
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +50,9 @@ class FakeHost:
 
     def events(self, since: float, until: float) -> list:
         return []
+
+    def refused(self, containers) -> dict[str, bool | None]:
+        return {}
 
     def silent(self, containers) -> set[str]:
         self.questions += 1
@@ -117,10 +122,30 @@ def test_a_server_that_is_well_is_probed_every_ten_minutes_only(server) -> None:
     assert server.host.done == [] and server.words == []
 
 
+def test_the_scheduler_and_the_workers_are_looked_at_for_a_refused_login(program, tmp_path, monkeypatch) -> None:
+    """In the network of each one's process."""
+    tables = {"task-scheduler": REFUSED, "task-worker": REFUSED.replace(" 06 ", " 01 ")}
+    for number, text in enumerate(tables.values(), 1):
+        (tmp_path / f"{number}/net").mkdir(parents=True)
+        (tmp_path / f"{number}/net/tcp").write_text(text)
+    monkeypatch.setattr(program, "PROC", tmp_path)
+    host = program.Host(SimpleNamespace(project="openmates"))
+    pids = {"task-scheduler": 1, "task-worker": 2, "app-ai-worker": 99}
+    monkeypatch.setattr(host, "inspect", lambda container: {"State": {"Pid": pids[container.service]}})
+    celery = "/bin/sh /openmates/with-secrets.sh celery -A backend.core.api.app.tasks.celery_config beat"
+    containers = [
+        program.Container("cache", "cache", HEALTHY, "172.30.0.9", "dragonfly"),
+        program.Container("api", "api", HEALTHY, "172.30.0.2", "/bin/sh /openmates/with-secrets.sh uvicorn x"),
+        *(program.Container(name, name, HEALTHY, "172.30.0.3", celery) for name in pids),
+    ]
+    assert host.refused(containers) == {"task-scheduler": True, "task-worker": False, "app-ai-worker": None}
+    assert set(host.refused(containers[1:]).values()) == {None}, "without a cache there is nothing to refuse a login"
+
+
 def test_a_disk_that_is_full_stops_the_metrics_and_not_the_repairs(server) -> None:
     written: list[set] = []
 
-    def write(containers, unreachable, failing, events, now) -> None:
+    def write(containers, unreachable, failing, refused, events, now) -> None:
         written.append({container.service for container in containers})
         raise OSError(28, "No space left on device")
 

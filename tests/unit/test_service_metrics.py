@@ -22,12 +22,12 @@ def seen(tmp_path: Path):
     writer = ServiceMetrics(tmp_path, SERVICES, now=1000.0)
     asked: list[tuple[float, float]] = []
 
-    def write(containers, unreachable=(), failing=(), events=(), now=1010.0) -> dict[str, float]:
+    def write(containers, unreachable=(), failing=(), refused=None, events=(), now=1010.0) -> dict[str, float]:
         def happened(since: float, until: float):
             asked.append((since, until))
             return events
 
-        writer.write(containers, set(unreachable), failing, happened, now)
+        writer.write(containers, set(unreachable), failing, refused or {}, happened, now)
         lines = (tmp_path / "services.prom").read_text().splitlines()
         return {line.rpartition(" ")[0]: float(line.rpartition(" ")[2]) for line in lines if line[0] != "#"}
 
@@ -39,7 +39,7 @@ def test_each_expected_service_has_its_state(seen) -> None:
         [
             container("api"),
             container("cms", "Up 3 hours (unhealthy)"),
-            container("cache", "Up 3 seconds (health: starting)"),
+            container("cache", "Up 31 seconds (health: starting)"),
         ],
         unreachable={"cache"},
     )
@@ -56,6 +56,37 @@ def test_each_expected_service_has_its_state(seen) -> None:
 
 def test_a_container_that_restarts_does_not_run(seen) -> None:
     assert seen.write([container("api", "Restarting (1) 3 seconds ago")])['openmates_service_up{service="api"}'] == 0
+
+
+@pytest.mark.parametrize(
+    ("status", "runs"),
+    [
+        ("Up Less than a second", False),
+        ("Up 1 second (health: starting)", False),
+        ("Up 9 seconds (healthy)", False),
+        ("Up 10 seconds (healthy)", True),
+        ("Up About a minute", True),
+        ("Up 9 minutes (unhealthy)", True),
+    ],
+)
+def test_a_service_runs_after_ten_seconds(seen, status: str, runs: bool) -> None:
+    """A life of a service that ends at once, again and again, is shorter."""
+    assert seen.write([container("api", status)])['openmates_service_up{service="api"}'] == runs
+
+
+def test_a_refused_login_counts_until_one_succeeds(seen) -> None:
+    name, both = 'openmates_service_refused{service="%s"}', [container("api"), container("loki")]
+    rounds = [
+        ({"api": None, "loki": False}, (0, 0)),
+        ({"api": True, "loki": False}, (1, 0)),
+        ({"api": None, "loki": None}, (1, 0)),  # a new life that has not tried yet
+        ({"api": False, "loki": True}, (0, 1)),
+    ]
+    for refused, expected in rounds:
+        found = seen.write(both, refused=refused)
+        assert (found[name % "api"], found[name % "loki"]) == expected
+    assert seen.write([container("api")], refused={})[name % "loki"] == 0, "it was stopped"
+    assert name % "cms" not in found, "it has no login"
 
 
 def test_a_part_of_the_probe_that_fails_is_named(seen) -> None:
@@ -90,11 +121,11 @@ def test_the_time_of_the_schedule_is_that_of_the_file_that_was_saved_last(tmp_pa
     schedule = tmp_path / "celerybeat-data"
     schedule.mkdir()
     writer = ServiceMetrics(tmp_path, SERVICES, 1000.0, schedule)
-    writer.write([], set(), [], lambda *_: [], 1010.0)
+    writer.write([], set(), [], {}, lambda *_: [], 1010.0)
     name = "openmates_schedule_saved_timestamp_seconds "
     assert name not in (tmp_path / "services.prom").read_text(), "no scheduler has run yet"
     for file, saved in (("celerybeat-schedule", 900), ("celerybeat-schedule-wal", 990)):
         (schedule / file).touch()
         os.utime(schedule / file, (saved, saved))
-    writer.write([], set(), [], lambda *_: [], 1020.0)
+    writer.write([], set(), [], {}, lambda *_: [], 1020.0)
     assert f"{name}990" in (tmp_path / "services.prom").read_text()

@@ -24,12 +24,14 @@ import urllib.parse
 from collections.abc import Callable
 
 try:
+    from ansible_collections.openmates.server.plugins.module_utils import connections
     from ansible_collections.openmates.server.plugins.module_utils.answers import silent
     from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker, DockerProblem
     from ansible_collections.openmates.server.plugins.module_utils.file_lock import locked
     from ansible_collections.openmates.server.plugins.module_utils.service_metrics import ServiceMetrics
 except ImportError:  # on the host all files are in one directory, which an isolated Python does not search by itself
     sys.path.insert(0, str(pathlib.Path(__file__).parent))
+    import connections
     from answers import silent
     from docker_api import Docker, DockerProblem
     from file_lock import locked
@@ -38,11 +40,13 @@ except ImportError:  # on the host all files are in one directory, which an isol
 HOLD = pathlib.Path("/run/openmates-heal/hold")
 HOLD_SECONDS = 3600  # a forgotten hold expires
 ROLLOUT = pathlib.Path("/run/openmates/rollout.lock")  # locked by rollout.py as long as it runs
+PROC = pathlib.Path("/proc")
 # What `docker compose` does when it changes containers. `logs --follow` or `exec` may run for days and change none.
 CHANGES = {b"up", b"down", b"start", b"stop", b"restart", b"create", b"rm", b"run", b"kill", b"pause", b"unpause"}
 
 # Never restarted by this program: they hold data, and work again when they are reachable again.
 DATA = ("cms-database", "cache", "vault")
+CACHE_PORT = 6379
 
 # Through which alerts go: nothing on this server reports that they hang. They need none of the others.
 ALERTING = ("prometheus", "alertmanager")
@@ -75,6 +79,7 @@ class Container:
     service: str
     status: str
     address: str
+    command: str = ""
 
     @property
     def unhealthy(self) -> bool:
@@ -130,6 +135,7 @@ class Host:
                 next(
                     (net["IPAddress"] for net in entry["NetworkSettings"]["Networks"].values() if net["IPAddress"]), ""
                 ),
+                entry["Command"],
             )
             for entry in found
             if entry["Labels"].get("com.docker.compose.oneoff", "False") == "False"
@@ -148,6 +154,24 @@ class Host:
         """The services that do not answer. A container that restarts has no address."""
         running = [container for container in containers if container.status.startswith("Up")]
         return {container.service for container in containers if container not in running} | silent(running)
+
+    def refused(self, containers: list[Container]) -> dict[str, bool | None]:
+        """Of the scheduler and each worker, whether the cache refuses its login; None: not known now."""
+        cache = next((container.address for container in containers if container.service == "cache"), "")
+        found: dict[str, list[bool | None]] = {}
+        for container in containers:
+            if "celery" in container.command.split():
+                found.setdefault(container.service, []).append(self._refused(container, cache))
+        return {service: connections.worst(known) for service, known in found.items()}
+
+    def _refused(self, container: Container, cache: str) -> bool | None:
+        if not cache or not container.status.startswith("Up"):
+            return None
+        try:
+            table = (PROC / str(self.inspect(container)["State"]["Pid"]) / "net/tcp").read_text()
+        except (Trouble, OSError):  # it has just ended
+            return None
+        return connections.refused(table, cache, CACHE_PORT)
 
     def inspect(self, container: Container) -> dict:
         return self.docker("GET", f"/containers/{container.identity}/json")
@@ -300,7 +324,8 @@ class Watcher:
         problem = ""
         try:
             if self.metrics:
-                self.metrics.write(containers, unreachable, self.failing_since, self.host.events, now)
+                refused = self.host.refused(containers)
+                self.metrics.write(containers, unreachable, self.failing_since, refused, self.host.events, now)
         except (OSError, Trouble) as error:
             problem = f"<4>The metrics of the services cannot be written: {error}."
             if problem != self.unpublished:  # once, not in each round
