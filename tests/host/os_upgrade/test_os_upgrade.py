@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import subprocess
+from pathlib import Path
 import time
 
 from upgrading import (
@@ -48,21 +49,25 @@ def test_dockers_packages_are_upgraded_in_maintenance_and_held_again(server: Ser
     assert (history(server)[-1]["result"], recap(upgrade(server))["changed"]) == ("ok", 0)
 
 
-def test_a_run_that_is_killed_while_docker_is_upgraded_is_continued(server: Server, packages: Packages) -> None:
+def test_a_run_that_is_killed_while_docker_is_upgraded_is_continued(
+    server: Server, packages: Packages, tmp_path: Path
+) -> None:
     packages.add(DOCKER, "3", f"{UPGRADES_DOCKER}; sleep 20")
     server.run(f"rm -f {SEEN}")
     operator = server.operator
+    log = tmp_path / "upgrade.log"
     command = ["ansible-playbook", operator.playbook("playbooks/upgrade.yml"), "-i", operator.inventory]
     run = subprocess.Popen(
         [*command, "--limit", server.name],
         cwd=operator.directory,
         env={**os.environ, "ANSIBLE_CONFIG": str(operator.directory / "ansible.cfg")},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+        stdout=log.open("w"),
+        stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
-        wait_until(lambda: server.host.file(SEEN).exists, "Docker is upgraded", 300)
+        wait_until(lambda: server.host.file(SEEN).exists or run.poll() is not None, "Docker is upgraded", 300)
+        assert run.poll() is None, log.read_text()
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(run.pid, signal.SIGKILL)
