@@ -7,8 +7,8 @@ import json
 import os
 import signal
 import subprocess
-from pathlib import Path
 import time
+from pathlib import Path
 
 from upgrading import (
     DOCKER,
