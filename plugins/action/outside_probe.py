@@ -70,10 +70,11 @@ def _scanned(parameters: dict) -> dict | str:
 
 
 def finished(file: Path) -> tuple[dict, dict]:
-    """The parameters and the result of a scan, after its end. Raises RuntimeError if there is none."""
+    """The parameters and the result of a scan, after its end, once. Raises RuntimeError if there is none."""
     with contextlib.suppress(OSError), file.open() as result:
         fcntl.flock(result, fcntl.LOCK_SH)
         text = result.read()
+        file.unlink()
         if text:
             parameters, found = json.loads(text)
             if isinstance(found, dict):

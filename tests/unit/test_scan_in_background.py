@@ -12,6 +12,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from ansible import constants
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from ansible_collections.openmates.server.plugins.action import outside_probe as action
 from ansible_collections.openmates.server.plugins.lookup.changes import LookupModule
 from ansible_collections.openmates.server.plugins.module_utils import tcp_scan
@@ -156,8 +158,39 @@ def test_the_scan_starts_after_the_firewall_is_in_force_and_before_what_takes_lo
     assert order.index(("firewall", "main")) + 1 == order.index(("verify", "start")) < order.index(("docker", "main"))
 
 
-def test_a_scan_from_before_a_change_is_not_taken() -> None:
-    """The role starts one of its own then, before anything of it."""
-    first = yaml.safe_load((ROOT / "roles/verify/tasks/main.yml").read_text())[0]
-    assert first["ansible.builtin.import_tasks"] == "start.yml"
-    assert first["when"] == "verify_scan.changes | default('') != lookup('openmates.server.changes')"
+@pytest.mark.parametrize(
+    ("difference", "holds"),
+    [
+        ({}, True),
+        ({"verify_scan": {"skipped": True}}, False),
+        ({"verify_scan": {"scan": "/there/is/no/such/file", "changes": 0}}, False),
+        ({"verify_scan": {"scan": str(ROOT), "changes": 1}}, False),
+        ({"verify_ready": {"delta": "0:00:10.000001"}}, False),
+        ({"verify_ready": {"delta": "0:02:01.000001"}}, False),
+        ({"verify_ready": {"skipped": True}}, True),
+        ({"verify_services": {"attempts": 2}}, False),
+    ],
+)
+def test_a_scan_is_not_taken_if_the_server_may_be_another_since(callback, difference: dict, holds: bool) -> None:
+    expression = yaml.safe_load((ROOT / "roles/verify/vars/main.yml").read_text())["verify_scan_holds"]
+    given = {
+        "inventory_hostname": "one",
+        "verify_scan": {"scan": str(ROOT), "changes": 0},
+        "verify_ready": {"delta": "0:00:01.234567"},
+        "verify_services": {"attempts": 1},
+    }
+    assert Templar(DataLoader(), given | difference).template(trust_as_template(expression)) is holds
+
+
+def test_the_role_scans_the_server_itself_if_the_scan_does_not_hold() -> None:
+    tasks = yaml.safe_load((ROOT / "roles/verify/tasks/main.yml").read_text())
+    [number] = [n for n, task in enumerate(tasks) if task.get("ansible.builtin.import_tasks") == "start.yml"]
+    assert tasks[number]["when"] == "not verify_scan_holds"
+    assert "openmates.server.outside_probe" in tasks[number + 1]
+
+
+def test_a_result_is_taken_once() -> None:
+    file = action.started({"addresses": [], "ports": "1", **PARAMETERS})
+    action.finished(Path(file))
+    with pytest.raises(RuntimeError, match="without a result"):
+        action.finished(Path(file))
