@@ -10,7 +10,7 @@ from __future__ import annotations
 from ansible.plugins.callback import CallbackBase
 from ansible.utils.display import Display
 from ansible_collections.openmates.server.plugins.plugin_utils.change.lifelines import LIFELINES
-from ansible_collections.openmates.server.plugins.plugin_utils.change.outcome import Outcomes
+from ansible_collections.openmates.server.plugins.plugin_utils.change.outcome import OUTCOMES
 
 DOCUMENTATION = r"""
 name: openmates_changes
@@ -36,7 +36,8 @@ class CallbackModule(CallbackBase):
 
     def __init__(self) -> None:
         super().__init__()
-        self.outcomes = Outcomes()
+        self.outcomes = OUTCOMES
+        self.outcomes.begin()
 
     def v2_runner_on_start(self, host, task) -> None:
         LIFELINES.current = ""
@@ -71,6 +72,7 @@ class CallbackModule(CallbackBase):
 
     def _failed(self, result, ignored: bool) -> None:
         host = result.host.get_name()
+        self.outcomes.uncertain(host)
         if result.task.action == LOCK:
             LIFELINES.settle(host, False)
         elif not ignored:

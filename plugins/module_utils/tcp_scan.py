@@ -228,8 +228,9 @@ def scan(
     others = [port for port in ports if port not in set(wanted)]
     random.shuffle(others)
     if len(others) >= MIN_CONTROLS:
+        # What accepts in place of the server does it at once. Those that stay silent are tried again with all others.
         controls, others = others[:CONTROLS], others[CONTROLS:]
-        left |= set(scanner.sweep(controls, timeout))
+        others += scanner.sweep(controls, timeout - SYN_AGAIN_SECONDS)
         accepted = len(scanner.open.intersection(controls))
         if accepted > MAX_SHARE_OF_OPEN_CONTROLS * len(controls):
             return result | {

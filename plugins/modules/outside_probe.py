@@ -10,8 +10,10 @@ module: outside_probe
 short_description: Find the open TCP ports of addresses and check web addresses, from where it runs
 description:
   - Connects to every given TCP port of every given address, without privileges, and reports those that accept.
-  - Runs on the controller (delegate it to localhost), so that it sees the host as clients do. It changes nothing and
-    sends no data to ports.
+  - Runs on the controller, by an action plugin, so that it sees the host as clients do. It changes nothing and sends no
+    data to ports.
+  - With O(start) the ports are scanned in the background while the play goes on, since a scan waits for silence most of
+    its time. A later call with O(scan) takes the result.
   - Ports that stay silent are tried a second time when anything else at the address answered, so that a lost packet
     does not hide an open port. Ports in O(expected) are tried once more, with a longer timeout.
   - Silence is paced at O(concurrency) per timeout; an answer allows the next connection at once.
@@ -22,10 +24,19 @@ description:
     request a name from a given address; a scanner such as nmap would have to be installed.
 options:
   addresses:
-    description: IPv4 and IPv6 addresses to probe.
+    description: IPv4 and IPv6 addresses to probe. Required without O(scan).
     type: list
     elements: str
-    required: true
+  start:
+    description: Start the scan of the ports and return at once. O(web) is not requested.
+    type: bool
+    default: false
+  scan:
+    description:
+      - The RV(scan) of a call with O(start). Waits for its end and takes its addresses, ports and result.
+      - The ports in O(expected) of that call are tried once more. If others of them are open now, a service has started
+        or ended since, and all ports are scanned again.
+    type: path
   ports:
     description: Ports and inclusive ranges, separated by commas.
     type: str
@@ -107,15 +118,20 @@ EXAMPLES = r"""
     web:
       - {name: api.example.com, path: /health}
       - {name: api.example.com, scheme: http, expect_status: [301, 302, 307, 308], expect_redirect: "https://api.example.com"}
-  delegate_to: localhost
-  become: false
+
+- name: Start a scan while the play goes on
+  openmates.server.outside_probe: {addresses: ["198.51.100.11"], expected: [22, 80, 443], start: true}
+  register: started
+
+- name: Take its result
+  openmates.server.outside_probe: {scan: "{{ started.scan }}"}
 """
 
 RETURN = r"""
 addresses:
   description: The result for each address, by address.
   type: dict
-  returned: always
+  returned: without O(start)
   contains:
     reachable: {type: bool, description: Whether this machine has a route to the address.}
     reason: {type: str, description: Why it has none, or why the result is not reliable, or empty.}
@@ -134,7 +150,7 @@ addresses:
 web:
   description: The answer to each request at each address.
   type: list
-  returned: always
+  returned: without O(start)
   contains:
     address: {type: str, description: Address that it was sent to.}
     url: {type: str, description: The requested URL.}
@@ -148,7 +164,15 @@ web:
 elapsed:
   description: Seconds that the probe took.
   type: float
-  returned: always
+  returned: without O(start)
+scan:
+  description: Where the result of the scan will be, on the controller and until the end of the run.
+  type: path
+  returned: with O(start)
+changes:
+  description: What the lookup P(openmates.server.changes#lookup) returned when the scan started.
+  type: raw
+  returned: with O(start)
 """
 
 import multiprocessing
@@ -177,6 +201,29 @@ def in_process(job: Callable[[], dict], context: multiprocessing.context.BaseCon
 def probe(parameters: dict) -> dict:
     """Probe all addresses at the same time. Takes the module's parameters and returns its result."""
     began = time.monotonic()
+    running = start(parameters)
+    web = ask_everywhere([address for address in running if not no_way(address)], parameters)
+    return {"addresses": collect(running, parameters, began), "web": web, "elapsed": _since(began)}
+
+
+def probe_after(parameters: dict, found: dict, web: dict) -> dict:
+    """The same, from what a scan with these parameters has found earlier, and with the parameters of the requests."""
+    began = time.monotonic()
+    expected = set(parameters["expected"])
+    now = scan_ports(parameters | {"ports": ",".join(map(str, sorted(expected)))}) if expected else {}
+    if any(set(entry["open"]) != expected.intersection(found[address]["open"]) for address, entry in now.items()):
+        found = scan_ports(parameters)
+    answers = ask_everywhere([address for address in found if not no_way(address)], web)
+    return {"addresses": found, "web": answers, "elapsed": _since(began)}
+
+
+def scan_ports(parameters: dict) -> dict[str, dict]:
+    """The entry of each address, without any request."""
+    return collect(start(parameters), parameters, time.monotonic())
+
+
+def start(parameters: dict) -> dict[str, tuple]:
+    """The processes that scan, by address."""
     ports = parse_ports(parameters["ports"])
     names = ("expected", "timeout", "concurrency", "deadline")
     context = multiprocessing.get_context("fork")
@@ -184,7 +231,11 @@ def probe(parameters: dict) -> dict:
     for address in dict.fromkeys(parameters["addresses"]):
         job = (lambda where: lambda: scan(where, ports, *(parameters[name] for name in names)))(address)
         running[address] = in_process(job, context)
-    web = ask_everywhere([address for address in running if not no_way(address)], parameters)
+    return running
+
+
+def collect(running: dict[str, tuple], parameters: dict, began: float) -> dict[str, dict]:
+    """What those processes have found. Raises RuntimeError for one that ended without a result."""
     found = {}
     for address, (process, receiver) in running.items():
         left = max(0.0, began + parameters["deadline"] + 30 - time.monotonic())
@@ -197,7 +248,11 @@ def probe(parameters: dict) -> dict:
         finally:
             process.kill()
             process.join()
-    return {"addresses": found, "web": web, "elapsed": round(time.monotonic() - began, 2)}
+    return found
+
+
+def _since(began: float) -> float:
+    return round(time.monotonic() - began, 2)
 
 
 def ask_everywhere(addresses: list[str], parameters: dict) -> list[dict]:
@@ -217,38 +272,48 @@ def ask_everywhere(addresses: list[str], parameters: dict) -> list[dict]:
     return answers
 
 
-def main() -> None:
-    request = {
-        "name": {"type": "str", "required": True},
-        "scheme": {"type": "str", "choices": ["http", "https"], "default": "https"},
-        "port": {"type": "int"},
-        "path": {"type": "str", "default": "/"},
-        "ca_file": {"type": "path"},
-        "expect_status": {"type": "list", "elements": "int", "default": [200]},
-        "expect_redirect": {"type": "str"},
-    }
-    module = AnsibleModule(
-        argument_spec={
-            "addresses": {"type": "list", "elements": "str", "required": True},
-            "ports": {"type": "str", "default": "1-65535"},
-            "expected": {"type": "list", "elements": "int", "default": []},
-            "timeout": {"type": "float", "default": 1.0},
-            "concurrency": {"type": "int", "default": 16384},
-            "deadline": {"type": "float", "default": 120.0},
-            "web": {"type": "list", "elements": "dict", "default": [], "options": request},
-            "web_timeout": {"type": "float", "default": 10.0},
-            "web_wait": {"type": "float", "default": 0.0},
-        },
-        supports_check_mode=True,
-    )
-    parameters = module.params
+REQUEST = {
+    "name": {"type": "str", "required": True},
+    "scheme": {"type": "str", "choices": ["http", "https"], "default": "https"},
+    "port": {"type": "int"},
+    "path": {"type": "str", "default": "/"},
+    "ca_file": {"type": "path"},
+    "expect_status": {"type": "list", "elements": "int", "default": [200]},
+    "expect_redirect": {"type": "str"},
+}
+ARGUMENTS = {
+    "addresses": {"type": "list", "elements": "str"},
+    "start": {"type": "bool", "default": False},
+    "scan": {"type": "path"},
+    "ports": {"type": "str", "default": "1-65535"},
+    "expected": {"type": "list", "elements": "int", "default": []},
+    "timeout": {"type": "float", "default": 1.0},
+    "concurrency": {"type": "int", "default": 16384},
+    "deadline": {"type": "float", "default": 120.0},
+    "web": {"type": "list", "elements": "dict", "default": [], "options": REQUEST},
+    "web_timeout": {"type": "float", "default": 10.0},
+    "web_wait": {"type": "float", "default": 0.0},
+}
+RULES = {"required_one_of": [("addresses", "scan")], "mutually_exclusive": [("addresses", "scan")]}
+
+
+def check(parameters: dict) -> None:
+    """Raises ValueError for values that their types allow and that make no sense."""
     for name in ("timeout", "concurrency", "deadline", "web_timeout"):
         if parameters[name] <= 0:
-            module.fail_json(msg=f"{name} must be greater than 0")
+            raise ValueError(f"{name} must be greater than 0")
+    for address in parameters["addresses"] or []:
+        family_of(address)
+    parse_ports(parameters["ports"])
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec=ARGUMENTS, supports_check_mode=True, **RULES)
+    if module.params["scan"] or module.params["start"]:
+        module.fail_json(msg="start and scan are for the action plugin, on the controller.")
     try:
-        for address in parameters["addresses"]:
-            family_of(address)
-        result = probe(parameters)
+        check(module.params)
+        result = probe(module.params)
     except (ValueError, RuntimeError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, **result)
