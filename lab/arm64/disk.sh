@@ -1,0 +1,26 @@
+#!/bin/sh
+# Makes the disk of an ARM machine: Debian 13 as a cloud's image has it, with its own kernel. It is cached: the machine
+# writes to a layer above it. Takes minutes, because an emulator runs the packages' scripts.
+#
+# Usage: disk.sh DIRECTORY NAME IPV4 IPV6 RESOLVER
+# DIRECTORY has authorized_keys, ssh_host_ed25519_key(.pub) and ca.crt; it gets disk.raw, vmlinuz and initrd.img.
+set -eu
+export STATE="$1" NAME="$2" IPV4="$3" IPV6="$4" RESOLVER="$5"
+here="$(cd "$(dirname "$0")" && pwd)"
+export CUSTOMIZE="$here/customize.sh"
+root="$STATE/root"
+rm -rf "$root" "$STATE/disk.raw"
+
+mmdebstrap --skip=check/qemu --architectures=arm64 --variant=minbase --format=directory \
+  --include=apparmor,ca-certificates,curl,dbus,e2fsprogs,initramfs-tools,iproute2,iputils-ping,kmod,libpam-systemd \
+  --include=linux-image-arm64,locales,netbase,openssh-server,procps,python3,python3-apt,sudo,systemd,systemd-resolved \
+  --include=systemd-sysv,systemd-timesyncd,udev,unattended-upgrades,zstd \
+  --aptopt='Apt::Install-Recommends "false"' --dpkgopt='force-unsafe-io' \
+  --customize-hook='sh "$CUSTOMIZE" "$1"' \
+  trixie "$root"
+
+cp "$root"/boot/vmlinuz-* "$STATE/vmlinuz"
+cp "$root"/boot/initrd.img-* "$STATE/initrd.img"
+mke2fs -q -t ext4 -L root -d "$root" "$STATE/disk.part" 24G
+rm -rf "$root"
+mv "$STATE/disk.part" "$STATE/disk.raw"
