@@ -30,5 +30,5 @@ python3 /usr/local/lib/machine/resolver.py "$resolver" &
 exec qemu-system-aarch64 -machine virt -cpu neoverse-n1 -accel tcg,thread=multi -smp 2 -m "$memory" -nodefaults -nographic \
   -kernel /disk/vmlinuz -initrd /disk/initrd.img -append 'root=/dev/vda console=ttyAMA0' \
   -drive "file=/disk/$disk,if=none,id=disk,discard=unmap" -device virtio-blk-pci,drive=disk \
-  -netdev tap,id=net,ifname=tap0,script=no,downscript=no -device virtio-net-pci,netdev=net,mac=02:00:c6:33:64:0f \
+  -netdev tap,id=net,ifname=tap0,script=no,downscript=no -device virtio-net-pci,netdev=net,mac=02:00:c6:33:64:0f,romfile= \
   -device virtio-rng-pci -serial stdio -monitor unix:/run/monitor,server,nowait
