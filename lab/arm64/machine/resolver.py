@@ -18,7 +18,7 @@ class Datagram(socketserver.BaseRequestHandler):
             try:
                 own.sendto(docker.recv(65535), self.client_address)
             except TimeoutError:
-                return  # whoever asked asks again
+                return  # the machine asks again
 
 
 class Stream(socketserver.StreamRequestHandler):
