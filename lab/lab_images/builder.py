@@ -117,7 +117,8 @@ class Builder:
         return str(image_id(self.tag(row)))
 
     def _platform(self) -> list[str]:
-        return ["--platform", f"linux/{self.architecture}"] if self.architecture else []
+        """The options for another processor. Emulation takes long, so it takes what others leave of this machine's."""
+        return ["--platform", f"linux/{self.architecture}", "--cpu-shares", "256"] if self.architecture else []
 
     def _import_rootfs(self, row: Image, scratch: Path, output) -> str:
         scratch.chmod(0o755)
