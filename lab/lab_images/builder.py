@@ -138,7 +138,13 @@ class Builder:
 
     def _build_recipe(self, row: Image, scratch: Path, output) -> str:
         folder = LAB / "images" / row.recipe
-        arguments = {"PARENT": self.tag(self.rows[str(row.parent)]), **row.args}
+        builder = f"{NAMESPACE}/{row.parent}:{recipe_hash(self.rows[str(row.parent)], self.rows, self.authorities)}"
+        dockerfile = (folder / "Dockerfile").read_text(encoding="utf-8")
+        arguments = {
+            "PARENT": self.tag(self.rows[str(row.parent)]),
+            **foreign.cross_arguments(dockerfile, builder, self.architecture),
+            **row.args,
+        }
         proxies = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy")]
         for _ in range(2):  # a step whose download broke off is tried again; the steps before it are cached
             result = docker(

@@ -12,6 +12,8 @@ from lab_images.engine import docker
 #: Debian's names of processors, and uname's.
 MACHINES = {"arm64": "aarch64"}
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
+#: The processor in the words of a recipe whose first stage fetches and compiles on this machine's.
+CROSS = {"arm64": {"CPU": "arm64", "GNU": "aarch64", "GOARCH": "arm64", "WHEEL": "manylinux2014_aarch64"}}
 #: How the kernel recognises a program for the processor: the beginning of its file, and which bits of that count.
 MAGIC = {"arm64": rb"\x7fELF\x02\x01\x01" + rb"\x00" * 9 + rb"\x02\x00\xb7\x00"}
 MASK = rb"\xff" * 7 + rb"\x00" + rb"\xff" * 8 + rb"\xfe\xff\xff\xff"
@@ -59,6 +61,17 @@ def emulate(state: Path, architecture: str) -> None:
         (BINFMT / "register").write_bytes(registration(architecture, emulator))
     except (OSError, subprocess.CalledProcessError) as error:
         raise LabError(f"the kernel cannot be made to run {architecture} programs (as root?): {error}") from None
+
+
+def cross_arguments(dockerfile: str, builder: str, architecture: str) -> dict[str, str]:
+    """The build arguments of a recipe with a stage on this machine's processor; none for any other recipe.
+
+    builder: the parent's image for this machine's processor.
+    """
+    if "ARG BUILDER" not in dockerfile:
+        return {}
+    platform = docker("version", "--format", "{{.Server.Os}}/{{.Server.Arch}}").stdout.strip()
+    return {"BUILDER": builder, "BUILDER_PLATFORM": platform, **CROSS.get(architecture, {})}
 
 
 def import_rootfs(script: Path, scratch: Path, output, architecture: str, timeout: float) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from test_lab_images import builder, catalogue, foreign, local, recipe
@@ -54,3 +55,13 @@ def test_it_is_pushed_below_the_name_of_its_processor(monkeypatch: pytest.Monkey
     assert not local.push("postgres:17", "sha256:1", "registry", "arm64")
     assert not local.push("postgres:17", "sha256:1", "registry")
     assert asked == ["arm64/library/postgres:17", "library/postgres:17"]
+
+
+def test_only_recipes_with_a_stage_on_this_processor_are_compiled_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(foreign, "docker", lambda *_: SimpleNamespace(stdout="linux/amd64\n"))
+    recipe_text = "ARG PARENT\nARG BUILDER\n"
+    assert foreign.cross_arguments("ARG PARENT\n", "python:native", "arm64") == {}
+    own = foreign.cross_arguments(recipe_text, "python:native", "")
+    assert own == {"BUILDER": "python:native", "BUILDER_PLATFORM": "linux/amd64"}
+    other = foreign.cross_arguments(recipe_text, "python:native", "arm64")
+    assert other == own | {"CPU": "arm64", "GNU": "aarch64", "GOARCH": "arm64", "WHEEL": "manylinux2014_aarch64"}
