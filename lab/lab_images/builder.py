@@ -138,18 +138,21 @@ class Builder:
 
     def _build_recipe(self, row: Image, scratch: Path, output) -> str:
         folder = LAB / "images" / row.recipe
-        builder = f"{NAMESPACE}/{row.parent}:{recipe_hash(self.rows[str(row.parent)], self.rows, self.authorities)}"
-        dockerfile = (folder / "Dockerfile").read_text(encoding="utf-8")
-        arguments = {
-            "PARENT": self.tag(self.rows[str(row.parent)]),
-            **foreign.cross_arguments(dockerfile, builder, self.architecture),
-            **row.args,
-        }
+        arguments = {"PARENT": self.tag(self.rows[str(row.parent)]), **row.args}
+        dockerfile = folder / "Dockerfile"
+        recipe = dockerfile.read_text(encoding="utf-8")
+        if self.architecture and foreign.CROSS_STAGE.search(recipe):
+            own = f"{NAMESPACE}/{row.parent}:{recipe_hash(self.rows[str(row.parent)], self.rows, self.authorities)}"
+            dockerfile = scratch / "Dockerfile"
+            dockerfile.write_text(
+                foreign.compile_here(recipe, folder, own, scratch, output, self.architecture, BUILD_TIMEOUT),
+                encoding="utf-8",
+            )
         proxies = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy")]
         for _ in range(2):  # a step whose download broke off is tried again; the steps before it are cached
             result = docker(
                 "build", *self._platform(), "--network", "host", "--force-rm", "--iidfile", str(scratch / "id"),
-                "--file", str(folder / "Dockerfile"),
+                "--file", str(dockerfile),
                 *(part for key, value in arguments.items() for part in ("--build-arg", f"{key}={value}")),
                 *(part for name in proxies for part in ("--build-arg", name)),
                 str(LAB / row.context if row.context else folder),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,9 @@ from lab_images.engine import docker
 #: Debian's names of processors, and uname's.
 MACHINES = {"arm64": "aarch64"}
 BINFMT = Path("/proc/sys/fs/binfmt_misc")
-#: The processor in the words of a recipe whose first stage fetches and compiles on this machine's.
+#: The stage of a recipe that only fetches and compiles, up to the next one.
+CROSS_STAGE = re.compile(r"^FROM \S+ AS cross\n.*?(?=^FROM )", re.MULTILINE | re.DOTALL)
+#: The processor in the words of that stage.
 CROSS = {"arm64": {"CPU": "arm64", "GNU": "aarch64", "GOARCH": "arm64", "WHEEL": "manylinux2014_aarch64"}}
 #: How the kernel recognises a program for the processor: the beginning of its file, and which bits of that count.
 MAGIC = {"arm64": rb"\x7fELF\x02\x01\x01" + rb"\x00" * 9 + rb"\x02\x00\xb7\x00"}
@@ -63,22 +66,55 @@ def emulate(state: Path, architecture: str) -> None:
         raise LabError(f"the kernel cannot be made to run {architecture} programs (as root?): {error}") from None
 
 
-def cross_arguments(dockerfile: str, builder: str, architecture: str) -> dict[str, str]:
-    """The build arguments of a recipe with a stage on this machine's processor; none for any other recipe.
+def without_cross(dockerfile: str, result: str) -> str:
+    """The recipe with an image that holds /built in the place of its stage `cross`."""
+    return CROSS_STAGE.sub(f"FROM {result} AS cross\n", dockerfile)
 
-    builder: the parent's image for this machine's processor.
+
+def compile_here(
+    dockerfile: str, folder: Path, parent: str, scratch: Path, output, architecture: str, timeout: float
+) -> str:
+    """Run a recipe's stage `cross` on this machine's processor; the recipe that takes its result from an image.
+
+    parent: the parent's image for this machine's processor. The builder refuses to copy between the stages of two
+    processors, so what the stage left in /built becomes an image of the other one.
     """
-    if "ARG BUILDER" not in dockerfile:
-        return {}
-    platform = docker("version", "--format", "{{.Server.Os}}/{{.Server.Arch}}").stdout.strip()
-    return {"BUILDER": builder, "BUILDER_PLATFORM": platform, **CROSS.get(architecture, {})}
+    pairs = [part for key, value in CROSS[architecture].items() for part in ("--build-arg", f"{key}={value}")]
+    options = {"stdout": output, "stderr": output, "capture_output": False, "timeout": timeout}
+    for _ in range(2):  # as for any recipe: a download may have broken off
+        result = docker(
+            "build", "--target", "cross", "--network", "host", "--force-rm", "--iidfile", str(scratch / "cross"),
+            "--build-arg", f"PARENT={parent}", *pairs, str(folder), **options,
+        )  # fmt: skip
+        if result.returncode == 0:
+            break
+    else:
+        raise LabError(f"the stage cross failed ({result.returncode})")
+    container = docker("create", (scratch / "cross").read_text(encoding="ascii").strip()).stdout.strip()
+    image = scratch / "built"
+    image.mkdir()
+    with (image / "built.tar").open("wb") as archive:
+        docker("cp", f"{container}:/built", "-", stdout=archive, stderr=output, capture_output=False, timeout=timeout)
+    docker("rm", container)
+    return without_cross(dockerfile, _image_of(image, "built.tar", scratch / "built.id", output, architecture, timeout))
+
+
+def _image_of(folder: Path, archive: str, identity: Path, output, architecture: str, timeout: float) -> str:
+    """Make an archive an image of the processor, which `docker import` cannot; its id."""
+    (folder / "Dockerfile").write_text(f'FROM scratch\nADD {archive} /\nENV LANG=C.UTF-8\nCMD ["bash"]\n')
+    result = docker(
+        "build", "--platform", f"linux/{architecture}", "--iidfile", str(identity), str(folder),
+        stdout=output, stderr=output, capture_output=False, timeout=timeout,
+    )  # fmt: skip
+    if result.returncode:
+        raise LabError(f"{archive} could not be made an image ({result.returncode})")
+    return identity.read_text(encoding="ascii").strip()
 
 
 def import_rootfs(script: Path, scratch: Path, output, architecture: str, timeout: float) -> str:
     """Make the root file system of the processor's Debian by a recipe's script; the image's id.
 
-    The script is the one for this machine's processor: an mmdebstrap in front of Debian's adds the processor. `docker
-    import` takes no processor, a build does.
+    The script is the one for this machine's processor: an mmdebstrap in front of Debian's adds the processor.
     """
     wrapper = scratch / "bin/mmdebstrap"
     wrapper.parent.mkdir()
@@ -95,11 +131,4 @@ def import_rootfs(script: Path, scratch: Path, output, architecture: str, timeou
             ["sh", script, scratch], check=True, stdout=archive, stderr=output, timeout=timeout,
             env={**os.environ, "PATH": f"{wrapper.parent}:{os.environ['PATH']}"},
         )  # fmt: skip
-    (image / "Dockerfile").write_text('FROM scratch\nADD rootfs.tar /\nENV LANG=C.UTF-8\nCMD ["bash"]\n')
-    result = docker(
-        "build", "--platform", f"linux/{architecture}", "--iidfile", str(scratch / "id"), str(image),
-        stdout=output, stderr=output, capture_output=False, timeout=timeout,
-    )  # fmt: skip
-    if result.returncode:
-        raise LabError("the root file system could not be made an image")
-    return (scratch / "id").read_text(encoding="ascii").strip()
+    return _image_of(image, "rootfs.tar", scratch / "id", output, architecture, timeout)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from test_lab_images import builder, catalogue, foreign, local, recipe
+from test_lab_images import LAB, builder, catalogue, foreign, local, recipe
 
 
 @pytest.fixture
@@ -57,11 +57,17 @@ def test_it_is_pushed_below_the_name_of_its_processor(monkeypatch: pytest.Monkey
     assert asked == ["arm64/library/postgres:17", "library/postgres:17"]
 
 
-def test_only_recipes_with_a_stage_on_this_processor_are_compiled_for_another(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(foreign, "docker", lambda *_: SimpleNamespace(stdout="linux/amd64\n"))
-    recipe_text = "ARG PARENT\nARG BUILDER\n"
-    assert foreign.cross_arguments("ARG PARENT\n", "python:native", "arm64") == {}
-    own = foreign.cross_arguments(recipe_text, "python:native", "")
-    assert own == {"BUILDER": "python:native", "BUILDER_PLATFORM": "linux/amd64"}
-    other = foreign.cross_arguments(recipe_text, "python:native", "arm64")
-    assert other == own | {"CPU": "arm64", "GNU": "aarch64", "GOARCH": "arm64", "WHEEL": "manylinux2014_aarch64"}
+@pytest.mark.parametrize("name", ["directus", "cadvisor"])
+def test_a_stage_on_this_processor_gives_way_to_its_result(name: str) -> None:
+    dockerfile = (LAB / "images" / name / "Dockerfile").read_text()
+    text = foreign.without_cross(dockerfile, "sha256:1")
+    assert [line for line in text.splitlines() if line.startswith("FROM ")] == [
+        "FROM sha256:1 AS cross",
+        "FROM ${PARENT}",
+    ]
+    assert "COPY --from=cross /built/" in text and "pip install" not in text
+    assert set(re.findall(r"^ARG (\w+)$", dockerfile, re.MULTILINE)) - {"PARENT"} <= set(foreign.CROSS["arm64"])
+
+
+def test_other_recipes_have_no_such_stage() -> None:
+    assert not foreign.CROSS_STAGE.search((LAB / "images/postgres/Dockerfile").read_text())
