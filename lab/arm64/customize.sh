@@ -4,7 +4,6 @@ set -eu
 root=$1
 
 echo "$NAME" > "$root/etc/hostname"
-echo 'LABEL=root / ext4 defaults,errors=remount-ro 0 1' > "$root/etc/fstab"
 echo 'LANG=C.UTF-8' > "$root/etc/default/locale"
 cat > "$root/etc/systemd/network/10-cloud.network" <<TEXT
 [Match]

@@ -11,11 +11,13 @@ export CUSTOMIZE="$here/customize.sh"
 root="$STATE/root"
 rm -rf "$root" "$STATE/disk.raw"
 
+# The initrd checks the file systems that /etc/fstab names when it is made.
 mmdebstrap --skip=check/qemu --architectures=arm64 --variant=minbase --format=directory \
   --include=apparmor,ca-certificates,curl,dbus,e2fsprogs,initramfs-tools,iproute2,iputils-ping,kmod,libpam-systemd \
   --include=linux-image-arm64,locales,netbase,openssh-server,procps,python3,python3-apt,sudo,systemd,systemd-resolved \
   --include=systemd-sysv,systemd-timesyncd,udev,unattended-upgrades,zstd \
   --aptopt='Apt::Install-Recommends "false"' --dpkgopt='force-unsafe-io' \
+  --setup-hook='install -d "$1/etc"; echo "LABEL=root / ext4 defaults,errors=remount-ro 0 1" > "$1/etc/fstab"' \
   --customize-hook='sh "$CUSTOMIZE" "$1"' \
   trixie "$root"
 
