@@ -23,6 +23,6 @@ mmdebstrap --skip=check/qemu --architectures=arm64 --variant=minbase --format=di
 
 cp "$root"/boot/vmlinuz-* "$STATE/vmlinuz"
 cp "$root"/boot/initrd.img-* "$STATE/initrd.img"
-mke2fs -q -t ext4 -L root -d "$root" "$STATE/disk.part" 24G
+mke2fs -q -t ext4 -L root -d "$root" "$STATE/disk.part" 40G
 rm -rf "$root"
 mv "$STATE/disk.part" "$STATE/disk.raw"
