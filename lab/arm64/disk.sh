@@ -7,7 +7,7 @@
 set -eu
 export STATE="$1" NAME="$2" IPV4="$3" IPV6="$4" RESOLVER="$5"
 here="$(cd "$(dirname "$0")" && pwd)"
-export CUSTOMIZE="$here/customize.sh"
+export CUSTOMIZE="$here/customize.sh" FSTAB="$here/fstab"
 root="$STATE/root"
 rm -rf "$root" "$STATE/disk.raw"
 
@@ -17,7 +17,7 @@ mmdebstrap --skip=check/qemu --architectures=arm64 --variant=minbase --format=di
   --include=linux-image-arm64,locales,netbase,openssh-server,procps,python3,python3-apt,sudo,systemd,systemd-resolved \
   --include=systemd-sysv,systemd-timesyncd,udev,unattended-upgrades,zstd \
   --aptopt='Apt::Install-Recommends "false"' --dpkgopt='force-unsafe-io' \
-  --setup-hook='install -d "$1/etc"; echo "LABEL=root / ext4 defaults,errors=remount-ro 0 1" > "$1/etc/fstab"' \
+  --setup-hook='install -d "$1/etc"; install -m 0644 "$FSTAB" "$1/etc/fstab"' \
   --customize-hook='sh "$CUSTOMIZE" "$1"' \
   trixie "$root"
 

@@ -4,11 +4,12 @@
 #
 # Needs the capability NET_ADMIN, the device /dev/net/tun, and the machine's disk, kernel and initrd in /disk.
 #
-# Usage: machine.sh RESOLVER_ADDRESS MEMORY_MB DISK
+# Usage: machine.sh RESOLVER_ADDRESS MEMORY_MB DISK DISK_OF_DOCKER
 set -eu
 resolver=$1
 memory=$2
 disk=$3
+docker=$4
 if [ ! -e /.dockerenv ]; then
   echo 'machine: only for a container' >&2
   exit 1
@@ -30,5 +31,6 @@ python3 /usr/local/lib/machine/resolver.py "$resolver" &
 exec qemu-system-aarch64 -machine virt -cpu neoverse-n1 -accel tcg,thread=multi -smp 2 -m "$memory" -nodefaults -nographic \
   -kernel /disk/vmlinuz -initrd /disk/initrd.img -append 'root=/dev/vda console=ttyAMA0' \
   -drive "file=/disk/$disk,if=none,id=disk,discard=unmap" -device virtio-blk-pci,drive=disk \
+  -drive "file=/disk/$docker,if=none,id=docker,discard=unmap" -device virtio-blk-pci,drive=docker \
   -netdev tap,id=net,ifname=tap0,script=no,downscript=no -device virtio-net-pci,netdev=net,mac=02:00:c6:33:64:0f,romfile= \
   -device virtio-rng-pci -serial stdio -monitor unix:/run/monitor,server,nowait
