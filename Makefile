@@ -18,7 +18,7 @@ SHOW_FAILURES = if [ -d $(FAILURES) ]; then echo; echo "What failed, by part:"; 
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-21s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: $(VENV)/.complete .vault-password ## Install Ansible and the tools, pinned, into .venv
@@ -241,6 +241,10 @@ upgrade-proof: lab-ready ## Prove the upgrade from an earlier Directus, which is
 .PHONY: genuine
 genuine: lab-base ## Prove all of it with genuine HashiCorp Vault, built from its Go module; FORCE=1: also what passed before
 	lab/progress.py genuine python lab/genuine.py
+
+.PHONY: arm64
+arm64: lab-base ## Prove the project on an emulated ARM machine with a kernel of its own (hours the first time); CASE='power cut' FORCE=1 KEEP=1
+	lab/progress.py arm64 python lab/arm64.py $(if $(CASE),'$(CASE)')
 
 .PHONY: hcloud
 hcloud: lab-base ## Prove playbooks/create_server.yml against a local HcloudApi, with Python 3.12 or later (a container's)

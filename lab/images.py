@@ -16,7 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from lab_images import LAB, LabError
+from lab_images import LAB, LabError, foreign
 from lab_images.builder import Builder
 from lab_images.catalogue import CATALOGUE, load, wanted
 from lab_images.listing import describe, print_table
@@ -33,6 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--state", type=Path, default=STATE, help="folder for logs; default: .lab in the project")
     parser.add_argument("--source", choices=["auto", "built"], default="auto",
                         help="auto: upstream's images where a registry answers; built: never ask")  # fmt: skip
+    parser.add_argument("--architecture", choices=sorted(foreign.MACHINES), default="",
+                        help="another processor than this machine's; in the registry, below its name")  # fmt: skip
     verbs = parser.add_subparsers(dest="verb", required=True)
     build = verbs.add_parser("build", help="pull or build what is missing and push it to the lab's registry")
     build.add_argument("--registry", default=REGISTRY, help=f"registry on loopback to push to; default: {REGISTRY}")
@@ -55,8 +57,10 @@ def main(arguments: list[str] | None = None) -> int:
             pulled = refresh(options.host, images, options.registry_name)
             print(f"local images: {len(images)}, {len(pulled)} pulled again")
             return 0
-        builder = Builder(rows, probe, options.state, options.source)
+        builder = Builder(rows, probe, options.state, options.source, options.architecture)
         chosen = wanted(options.names, rows)
+        if options.architecture:
+            foreign.emulate(options.state, options.architecture)
         if options.verb == "build":
             builder.make_all(chosen, None if options.no_push else options.registry, max(1, options.jobs))
             print(f"images: {len(chosen)}, " + ", ".join(f"{number} {verb}" for verb, number in builder.counts.items()))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import concurrent.futures
 import json
 import os
+import platform
 import subprocess
 import tempfile
 import time
 from pathlib import Path
 
-from lab_images import LAB, LabError
+from lab_images import LAB, LabError, foreign
 from lab_images.catalogue import Image
 from lab_images.engine import docker, image_id
 from lab_images.local import push
@@ -27,14 +28,19 @@ PROBE_TIMEOUT, PULL_TIMEOUT, BUILD_TIMEOUT = 20, 900, 1800
 class Builder:
     """Makes, finds and pushes the images of one catalogue."""
 
-    def __init__(self, rows: dict[str, Image], probe: str, state: Path, source: str = "auto") -> None:
+    def __init__(
+        self, rows: dict[str, Image], probe: str, state: Path, source: str = "auto", architecture: str = ""
+    ) -> None:
+        """architecture: Debian's name of another processor than this machine's, for which images are always built."""
         self.rows = rows
         self.probe = probe
-        self.logs = state / "logs"
+        self.architecture = architecture
+        self.logs = state / "logs" / architecture
         self.authorities = authorities()
-        self.hashes = {name: recipe_hash(row, rows, self.authorities) for name, row in rows.items()}
+        machine = foreign.MACHINES[architecture] if architecture else platform.machine()
+        self.hashes = {name: recipe_hash(row, rows, self.authorities, machine=machine) for name, row in rows.items()}
         self.upstream = False
-        self.source = source
+        self.source = "built" if architecture else source
         self.counts = {"built": 0, "pulled": 0, "pushed": 0}
         self.watch = Watch()
 
@@ -72,7 +78,7 @@ class Builder:
         if not found:
             found = self._build(row)
         if found == image_id(self.tag(row)):
-            docker("tag", found, f"{NAMESPACE}/{row.name}:latest")
+            docker("tag", found, f"{NAMESPACE}/{row.name}:{self.architecture or 'latest'}")
         if registry and row.image:
             self._push(row, found, registry)
 
@@ -110,11 +116,17 @@ class Builder:
         print(f"{row.name}: built in {time.monotonic() - start:.0f} s", flush=True)
         return str(image_id(self.tag(row)))
 
+    def _platform(self) -> list[str]:
+        """The options for another processor. Emulation takes long, so it takes what others leave of this machine's."""
+        return ["--platform", f"linux/{self.architecture}", "--cpu-shares", "256"] if self.architecture else []
+
     def _import_rootfs(self, row: Image, scratch: Path, output) -> str:
         scratch.chmod(0o755)
         for key, pem in self.authorities.items():
             (scratch / f"controller-{key}.crt").write_text(pem, encoding="ascii")
         script = LAB / "images" / row.recipe / "rootfs.sh"
+        if self.architecture:
+            return foreign.import_rootfs(script, scratch, output, self.architecture, BUILD_TIMEOUT)
         with subprocess.Popen(["sh", str(script), str(scratch)], stdout=subprocess.PIPE, stderr=output) as maker:
             result = docker(
                 "import", "--change", 'CMD ["bash"]', "--change", "ENV LANG=C.UTF-8", "-",
@@ -127,11 +139,20 @@ class Builder:
     def _build_recipe(self, row: Image, scratch: Path, output) -> str:
         folder = LAB / "images" / row.recipe
         arguments = {"PARENT": self.tag(self.rows[str(row.parent)]), **row.args}
+        dockerfile = folder / "Dockerfile"
+        recipe = dockerfile.read_text(encoding="utf-8")
+        if self.architecture and foreign.CROSS_STAGE.search(recipe):
+            own = f"{NAMESPACE}/{row.parent}:{recipe_hash(self.rows[str(row.parent)], self.rows, self.authorities)}"
+            dockerfile = scratch / "Dockerfile"
+            dockerfile.write_text(
+                foreign.compile_here(recipe, folder, own, scratch, output, self.architecture, BUILD_TIMEOUT),
+                encoding="utf-8",
+            )
         proxies = [name for name in os.environ if name.lower() in ("http_proxy", "https_proxy", "no_proxy")]
         for _ in range(2):  # a step whose download broke off is tried again; the steps before it are cached
             result = docker(
-                "build", "--network", "host", "--force-rm", "--iidfile", str(scratch / "id"),
-                "--file", str(folder / "Dockerfile"),
+                "build", *self._platform(), "--network", "host", "--force-rm", "--iidfile", str(scratch / "id"),
+                "--file", str(dockerfile),
                 *(part for key, value in arguments.items() for part in ("--build-arg", f"{key}={value}")),
                 *(part for name in proxies for part in ("--build-arg", name)),
                 str(LAB / row.context if row.context else folder),
@@ -144,8 +165,9 @@ class Builder:
     def _label(self, row: Image, plain: str, output) -> None:
         """Give the image its labels and, last of all, its name: a build cut short leaves nothing that looks done."""
         asked = docker(
-            "run", "--rm", "--network", "none", "--user", "0", "--entrypoint", row.shell, plain, "-c", row.version
-        )
+            "run", "--rm", *self._platform(), "--network", "none", "--user", "0", "--entrypoint", row.shell,
+            plain, "-c", row.version,
+        )  # fmt: skip
         if asked.returncode or not asked.stdout.strip():
             raise LabError(f"`{row.version}` fails in the image: {asked.stderr.strip()}")
         labels = {f"{LABEL}.software": row.software.replace("{version}", asked.stdout.strip())}
@@ -153,7 +175,7 @@ class Builder:
             labels[f"{LABEL}.stand-in"] = row.stand_in
         lines = [f"FROM {plain}", *([f"CMD {json.dumps(row.cmd)}"] if row.cmd else [])]
         result = docker(
-            "build", "--tag", self.tag(row),
+            "build", *self._platform(), "--tag", self.tag(row),
             *(part for key, value in labels.items() for part in ("--label", f"{key}={value}")), "-",
             input="\n".join(lines) + "\n", stdout=output, stderr=output, capture_output=False,
         )  # fmt: skip
@@ -162,7 +184,7 @@ class Builder:
 
     def _push(self, row: Image, identity: str, registry: str) -> None:
         with self.watch.doing(row.name, f"pushing {registry_path(str(row.image))}"):
-            pushed = push(str(row.image), identity, registry)
+            pushed = push(str(row.image), identity, registry, self.architecture)
         if pushed:
             self.counts["pushed"] += 1
             print(f"{row.name}: pushed {registry_path(str(row.image))}", flush=True)

@@ -10,9 +10,12 @@ from lab_images.registry import in_registry, registry_path
 PUSH_TIMEOUT = 900
 
 
-def push(reference: str, identity: str, registry: str) -> bool:
-    """Put the local image into the registry under its own path; False if the registry holds it already."""
-    path = registry_path(reference)
+def push(reference: str, identity: str, registry: str, below: str = "") -> bool:
+    """Put the local image into the registry under its own path; False if the registry holds it already.
+
+    below: a folder of the registry, for the images of another processor, whose paths and tags are the same.
+    """
+    path = f"{below}/{registry_path(reference)}" if below else registry_path(reference)
     if in_registry(registry, path) == identity:
         return False
     target = f"{registry}/{path}"

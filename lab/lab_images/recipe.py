@@ -52,17 +52,20 @@ def _hash_folder(digest: hashlib._Hash, folder: Path) -> None:
             digest.update(f"{'/'.join(parts)}\0{mode}\0{content}\n".encode())
 
 
-def recipe_hash(row: Image, rows: dict[str, Image], extra: Iterable[str], lab: Path = LAB) -> str:
+def recipe_hash(
+    row: Image, rows: dict[str, Image], extra: Iterable[str], lab: Path = LAB, machine: str = platform.machine()
+) -> str:
     """Twelve hex digits that change whenever the image would: recipe, context, row, parent, processor, authorities.
 
     extra: what counts for images without a parent besides their recipe, such as the fingerprints of authorities.
+    machine: the processor that the image is for, as uname names it.
     """
     digest = hashlib.sha256(f"{row}\n".encode())
     _hash_folder(digest, lab / "images" / row.recipe)
     if row.context:
         _hash_folder(digest, lab / row.context)
     if row.parent:
-        digest.update(recipe_hash(rows[row.parent], rows, extra, lab).encode())
+        digest.update(recipe_hash(rows[row.parent], rows, extra, lab, machine).encode())
     else:
-        digest.update("\n".join([platform.machine(), *extra]).encode())
+        digest.update("\n".join([machine, *extra]).encode())
     return digest.hexdigest()[:12]

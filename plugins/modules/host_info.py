@@ -179,6 +179,11 @@ rollout:
   description: Whether containers are being replaced, by a run that is under way or was killed.
   type: bool
   returned: always
+processor_lacks:
+  description: Instructions of x86-64-v2 that this processor does not have; none on another architecture.
+  type: list
+  elements: str
+  returned: always
 can:
   description: Features that root can use on this kernel.
   type: dict
@@ -223,6 +228,8 @@ NLM_F_REQUEST = 1
 NLMSG_ERROR = 2
 #: As openmates-release has it: secrets stay what they are, whatever release runs.
 NOT_RELEASED = {"secrets", ".vault-init", ".vault-root", ".vault-wipe"}
+#: What x86-64-v2 adds, as the kernel names it.
+X86_64_V2 = frozenset({"cx16", "lahf_lm", "pni", "popcnt", "sse4_1", "sse4_2", "ssse3"})
 
 
 def package_states(status: str) -> dict[str, str]:
@@ -234,6 +241,14 @@ def package_states(status: str) -> dict[str, str]:
         elif line.startswith("Status: "):
             states[name] = line.split()[-1]
     return {name: state for name, state in states.items() if state not in ("not-installed", "config-files")}
+
+
+def processor_lacks(machine: str, cpuinfo: str) -> list[str]:
+    """The instructions of x86-64-v2 that are missing, by the text of /proc/cpuinfo."""
+    if machine != "x86_64":
+        return []
+    line = next((line for line in cpuinfo.splitlines() if line.startswith("flags")), "")
+    return sorted(X86_64_V2.difference(line.split()))
 
 
 def has_capability(number: int, status: str) -> bool:
@@ -350,6 +365,7 @@ def main() -> None:
         move=record(Path("/var/lib/openmates/move.json")),
         rollout=locked(Path("/run/openmates/rollout.lock")),
         release=newest_release(Path("/var/lib/openmates/releases"), Path(given["project_src"])),
+        processor_lacks=processor_lacks(platform.machine(), Path("/proc/cpuinfo").read_text()),
         can=capabilities(),
     )
 

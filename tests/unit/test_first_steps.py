@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from pathlib import Path
 
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
 MAKEFILE = (ROOT / "Makefile").read_text()
-TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+TARGETS = set(re.findall(r"^([a-z0-9-]+):", MAKEFILE, re.MULTILINE))
 GALAXY = yaml.safe_load((ROOT / "galaxy.yml").read_text())
 
 
@@ -37,14 +38,21 @@ def test_ci_calls_only_make_targets() -> None:
 
 def test_every_make_target_that_is_documented_exists() -> None:
     for name, text in documents().items():
-        for target in re.findall(r"(?:^|`)make ([a-z-]+)", text, re.MULTILINE):
+        for target in re.findall(r"(?:^|`)make ([a-z0-9-]+)", text, re.MULTILINE):
             assert target in TARGETS, f"{name} names make {target}"
 
 
 def test_help_and_readme_name_check_beside_test() -> None:
-    described = set(re.findall(r"^([a-z-]+):.*## ", MAKEFILE, re.MULTILINE))
+    described = set(re.findall(r"^([a-z0-9-]+):.*## ", MAKEFILE, re.MULTILINE))
     assert {"check", "test"} <= described
     assert re.search(r"^make check .*\n^make test ", documents()["README.md"], re.MULTILINE)
+
+
+def test_help_lists_every_described_target() -> None:
+    listed = subprocess.run(["make", "help"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    described = set(re.findall(r"^(\S+):.*## ", MAKEFILE, re.MULTILINE))
+    assert set(re.findall(r"^ *make (\S+)", listed, re.MULTILINE)) == described
+    assert "arm64" in described
 
 
 def test_every_path_in_the_readme_exists() -> None:

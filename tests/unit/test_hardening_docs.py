@@ -7,11 +7,15 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/hardening.md").read_text()
 BASE = yaml.safe_load((ROOT / "roles/base/defaults/main.yml").read_text())
 HARDENING = yaml.safe_load((ROOT / "roles/hardening/defaults/main.yml").read_text())
+ARCH = yaml.safe_load((ROOT / "roles/hardening/vars/main.yml").read_text())["hardening_audit_arch"]
+AUDIT_TEMPLATE = (ROOT / "roles/hardening/templates/etc/audit/rules.d/openmates.rules.j2").read_text()
 #: Heading of a table -> what has to stand in its first column.
 TABLES = {
     "Packages that are added": {
@@ -96,3 +100,25 @@ def test_audit_rules_are_for_both_architectures_and_have_a_key(rule: str) -> Non
         "link",
         "stime",
     }
+
+
+@pytest.mark.parametrize("architecture", ["aarch64", "x86_64"])
+def test_auditctl_is_not_asked_for_calls_that_the_processor_lacks(architecture: str) -> None:
+    """Of a rule with perm= and an architecture, auditctl names the calls, some of which aarch64 does not have."""
+    variables = {
+        **HARDENING,
+        "hardening_audit_arch": trust_as_template(ARCH),
+        "ansible_facts": {"architecture": architecture},
+    }
+    text = Templar(DataLoader(), variables).template(trust_as_template(AUDIT_TEMPLATE), escape_backslashes=False)
+    plain = [rule for item in HARDENING["hardening_audit_rules"] for rule in item["rules"]]
+    rendered = [rule for rule in text.splitlines() if rule.startswith("-a ") and "arch=b32" not in rule]
+    if architecture == "x86_64":
+        assert rendered == plain
+        return
+    of_files = [bool(re.search("-F (dir|path)=", rule)) and "perm=x" not in rule for rule in plain]
+    assert sum(of_files) > 10
+    expected = [
+        rule.replace(" -F arch=b64", "") if of_file else rule for rule, of_file in zip(plain, of_files, strict=True)
+    ]
+    assert rendered == expected

@@ -89,3 +89,16 @@ def test_a_roll_out_is_under_way_as_long_as_its_lock_is_held(tmp_path: Path) -> 
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert locked(file)
     assert not locked(file)
+
+
+@pytest.mark.parametrize(
+    ("machine", "flags", "lacks"),
+    [
+        ("x86_64", "fpu sse2 pni ssse3 cx16 sse4_1 sse4_2 popcnt lahf_lm avx", []),
+        ("x86_64", "fpu sse2 pni cx16", ["lahf_lm", "popcnt", "sse4_1", "sse4_2", "ssse3"]),  # QEMU's qemu64
+        ("aarch64", "fp asimd", []),
+    ],
+)
+def test_instructions_that_a_processor_lacks(machine: str, flags: str, lacks: list[str]) -> None:
+    cpuinfo = f"processor\t: 0\nflags\t\t: {flags}\nbugs\t\t:\n"
+    assert host_info.processor_lacks(machine, cpuinfo) == lacks

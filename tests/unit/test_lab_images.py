@@ -45,9 +45,9 @@ def _load(name: str, path: Path) -> ModuleType:
 
 
 _load("lab_images", LAB / "lab_images/__init__.py")  # a package: what it holds is imported by its name
-builder, catalogue, local, recipe, registry, watch = (
+builder, catalogue, foreign, local, recipe, registry, watch = (
     importlib.import_module(f"lab_images.{name}")
-    for name in ("builder", "catalogue", "local", "recipe", "registry", "watch")
+    for name in ("builder", "catalogue", "foreign", "local", "recipe", "registry", "watch")
 )
 LabError = sys.modules["lab_images"].LabError
 dragonfly = _load("lab_dragonfly", LAB / "images/dragonfly/dragonfly.py")

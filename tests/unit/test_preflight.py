@@ -148,6 +148,12 @@ def test_both_architectures_pass(architecture: str) -> None:
     assert problems(good("prod"), FACTS | {"architecture": architecture}) == []
 
 
+def test_a_processor_that_hides_instructions_is_refused() -> None:
+    assert problems(good("prod"), host_state={"processor_lacks": []}) == []
+    [found] = problems(good("prod"), host_state={"processor_lacks": ["sse4_2", "ssse3"]})
+    assert "its processor lacks sse4_2, ssse3" in found and "`host` in Proxmox" in found
+
+
 def test_a_host_that_could_not_be_asked_about_the_domain_is_no_problem() -> None:
     assert problems(good("prod"), resolved=None) == []
 

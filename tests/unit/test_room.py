@@ -8,6 +8,8 @@ import io
 import json
 import os
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -96,6 +98,27 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     monkeypatch.delenv("DOCKER_CONFIG", raising=False)
     monkeypatch.chdir(tmp_path)
     return Host(tmp_path, monkeypatch)
+
+
+def test_a_slow_server_asks_about_few_images_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Thirteen of Docker's client at once took an ARM server longer than each of them may take."""
+    now, most, lock = 0, 0, threading.Lock()
+
+    def size(image: str, platform: str) -> int:
+        nonlocal now, most
+        with lock:
+            now += 1
+            most = max(most, now)
+        time.sleep(0.01)
+        with lock:
+            now -= 1
+        return 1
+
+    monkeypatch.setattr(script, "compressed_size", size)
+    monkeypatch.setattr(script, "docker", lambda *words: "/" if words[0] == "info" else "")
+    monkeypatch.setattr(script.os, "statvfs", lambda _: SimpleNamespace(f_bavail=5 * 10**6, f_frsize=1000))
+    assert script.disk_problem({f"image:{number}": [] for number in range(13)}) == ""
+    assert most == 3
 
 
 def test_with_much_space_no_registry_is_asked(host: Host) -> None:

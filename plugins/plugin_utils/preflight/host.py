@@ -31,6 +31,15 @@ def check_architecture(run: Preflight) -> Iterator[str]:
         )
 
 
+def check_processor(run: Preflight) -> Iterator[str]:
+    """A virtual machine may hide instructions that its host has; Directus' image processing needs them."""
+    if lacks := run.host.get("processor_lacks"):
+        yield run.host_problem(
+            f"its processor lacks {', '.join(lacks)}, which x86-64-v2 includes and the image of Directus needs",
+            "Give the virtual machine its host's processor type (`host` in Proxmox and QEMU), or use a newer machine",
+        )
+
+
 def check_disk(run: Preflight) -> Iterator[str]:
     """The disk of Docker's data, and those that configuration and state are written to."""
     minimum = run.get("openmates_min_disk_gb", 20)
@@ -81,5 +90,6 @@ CHECKS = (
     check_moved,
     check_operating_system,
     check_architecture,
+    check_processor,
     check_disk,
 )

@@ -32,6 +32,8 @@ UNPACKED = 4
 #: Space for what the services write meanwhile.
 RESERVE = GB
 ASK_SECONDS = 20
+#: Images at a time: more of Docker's client at once take a small server's processors for longer than each may take.
+ASKED_AT_ONCE = 3
 PROJECT = "openmates"
 #: Logins of registries, openmates_registry_logins. Without them, those of root count.
 LOGINS = Path("secrets/.docker/config.json")
@@ -79,7 +81,7 @@ def disk_problem(images: dict[str, list[str]]) -> str:
     if free >= len(missing) * LARGEST + RESERVE:
         return ""
     platform = docker("version", "--format", "{{.Server.Os}}/{{.Server.Arch}}")
-    with ThreadPoolExecutor(len(missing)) as pool:
+    with ThreadPoolExecutor(ASKED_AT_ONCE) as pool:
         sizes = list(pool.map(lambda image: compressed_size(image, platform), missing))
     needs = [UNKNOWN if size is None else size * UNPACKED for size in sizes]
     if free >= sum(needs) + RESERVE:

@@ -1,0 +1,1 @@
+"""The ARM machine of `make arm64`."""
