@@ -62,6 +62,8 @@ def watched(addresses: Iterable[str], ports: Iterable[int], control: int = 22) -
 
     def keep_trying(address: str, port: int) -> None:
         while not done.wait(PAUSE):
+            if port == control and window.up is not None:
+                return  # more would keep sshd from answering others
             window.seen(port, attempt(address, port), control)
 
     pairs = [(address, port) for address in addresses for port in (control, *ports)]
