@@ -1,4 +1,4 @@
-"""Images for another processor: how the kernel is told of the emulator, and that hashes and paths differ."""
+"""Images for another processor: the emulator's registration with the kernel, and hashes and paths that differ."""
 
 from __future__ import annotations
 

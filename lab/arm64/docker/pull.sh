@@ -14,7 +14,6 @@ awk '$2 ~ "^/sys/fs/cgroup" { print $2 }' /proc/mounts | while read -r mount; do
 done
 dockerd --iptables=false --bridge=none > /var/log/dockerd.log 2>&1 &
 engine=$!
-trap 'kill "$engine"; wait "$engine" || true' EXIT
 deadline=$(($(date +%s) + 60))
 until docker info > /dev/null 2>&1; do
   if [ "$(date +%s)" -ge "$deadline" ]; then
@@ -24,3 +23,5 @@ until docker info > /dev/null 2>&1; do
   sleep 0.5
 done
 for image; do docker pull --quiet --platform linux/arm64 "$image"; done
+kill "$engine"
+wait "$engine" # it fails if the engine has not ended in order: what it has stored may be incomplete
