@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import typing as t
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -71,11 +73,15 @@ class Units:
     def __init__(self, module: AnsibleModule) -> None:
         self.dry, self.run_command = module.check_mode, module.run_command
         self.done: list[str] = []
+        self.would_write: Collection[str] = ()
 
-    def converge(self, units: list[dict]) -> None:
-        """Bring the units to their state, in their order. Raises UnitFailed."""
+    def converge(self, units: list[dict], written: Collection[str] = ()) -> None:
+        """Bring the units to their state, in their order. ``written``: the files that this run of the module has
+        written, or in check mode would have. Raises UnitFailed."""
         if not units:
             return
+        if self.dry:
+            self.would_write = written
         shown = self._show(units)
         stale = any(state["NeedDaemonReload"] == "yes" for state in shown.values())
         self.done += ["daemon-reload"] * stale
@@ -101,12 +107,15 @@ class Units:
         elif unit["state"] == "run":
             verbs = ["restart"]  # not `start`: it accepts a run that began before its prerequisites were there
         else:
-            changes = newest_change(unit["files"]), newest_change(unit["restart_files"])
+            changes = self._newest_change(unit["files"]), self._newest_change(unit["restart_files"])
             verbs = actions(shown, unit["state"] == "started", *changes, unit["refresh"])
         for verb in verbs:
             self.done.append(f"{verb} {unit['name']}")
             if not self.dry:
                 self._do(verb, unit)
+
+    def _newest_change(self, files: list[str]) -> float:
+        return math.inf if set(files).intersection(self.would_write) else newest_change(files)
 
     def _do(self, verb: str, unit: dict) -> None:
         name, began = unit["name"], time.time()
