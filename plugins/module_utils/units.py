@@ -19,7 +19,7 @@ _PATHS: dict[str, t.Any] = {"type": "list", "elements": "path", "default": []}
 #: The argument spec of a module's option `units`; see the documentation fragment of the same name.
 UNITS = several(
     name=TEXT | REQUIRED,
-    state=one_of("started", "stopped", "run", "loaded") | {"default": "started"},
+    state=one_of("started", "stopped", "run", "loaded", "refreshed") | {"default": "started"},
     files=_PATHS,
     refresh=one_of("reload", "restart") | {"default": "reload"},
     restart_files=_PATHS,
@@ -102,13 +102,15 @@ class Units:
             self._systemctl("daemon-reload")
 
     def _converge(self, unit: dict, shown: dict[str, str]) -> None:
-        if unit["state"] == "loaded":
+        if unit["state"] == "loaded" or (unit["state"] == "refreshed" and shown["ActiveState"] != "active"):
             verbs = []
         elif unit["state"] == "run":
             verbs = ["restart"]  # not `start`: it accepts a run that began before its prerequisites were there
         else:
             changes = self._newest_change(unit["files"]), self._newest_change(unit["restart_files"])
-            verbs = actions(shown, unit["state"] == "started", *changes, unit["refresh"])
+            verbs = actions(shown, unit["state"] != "stopped", *changes, unit["refresh"])
+            if unit["state"] == "refreshed":
+                verbs = [verb for verb in verbs if verb != "enable"]
         for verb in verbs:
             self.done.append(f"{verb} {unit['name']}")
             if not self.dry:
@@ -131,7 +133,7 @@ class Units:
 
     @staticmethod
     def _missing(unit: dict, shown: dict[str, dict[str, str]]) -> bool:
-        return unit["state"] != "stopped" and shown[unit["name"]]["LoadState"] == "not-found"
+        return unit["state"] not in ("stopped", "refreshed") and shown[unit["name"]]["LoadState"] == "not-found"
 
     def _show(self, units: list[dict]) -> dict[str, dict[str, str]]:
         """What systemd knows of each unit. A timer counts as stale if the service that it starts is."""

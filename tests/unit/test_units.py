@@ -195,6 +195,15 @@ def test_a_unit_that_others_start_is_only_read_again(host: Host) -> None:
     assert host({"name": "job", "state": "loaded"}, job=changed)[1] == ["daemon-reload"], "a run of it goes on"
 
 
+def test_a_unit_that_may_not_run_reads_its_files_only_if_it_does(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("new")
+    unit = {"name": "network", "state": "refreshed", "files": [str(tmp_path / "file")]}
+    assert host(unit)[1] == ["reload network"]
+    assert host(unit, network={"UnitFileState": "disabled"})[1] == ["reload network"]
+    assert host(unit, network={"ActiveState": "inactive", "UnitFileState": "disabled"})[1] == []
+    assert host(unit, network={"LoadState": "not-found", "ActiveState": "inactive"})[1] == []
+
+
 def test_a_failure_is_tried_again_by_the_next_run_and_names_the_command_for_its_log(host: Host, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_text("new")
