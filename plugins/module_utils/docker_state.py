@@ -46,7 +46,7 @@ def found(engine: Docker) -> dict[str, t.Any]:
 
 
 def access(socket: Path = SOCKET) -> str:
-    """Owner, group and permissions of the engine's socket, as C(stat --format '%U:%G %a') has them; empty without it."""
+    """Owner, group and permissions of the engine's socket, as in root:docker 660; empty without it."""
     try:
         return f"{socket.owner()}:{socket.group()} {socket.stat().st_mode & 0o7777:o}"
     except (OSError, KeyError):  # or a group that was removed

@@ -11,7 +11,8 @@ short_description: Read the state of a Debian host and the features of its kerne
 description:
   - Returns facts that several tasks need, so that a run without changes needs one short call.
   - Features are tested in the kernel, not derived from the type of machine.
-  - Returns facts of Ansible, too, under their usual names; M(ansible.builtin.setup) asks every disk for what no role needs.
+  - Returns facts of Ansible, too, under their usual names. M(ansible.builtin.setup) asks every disk for what no role
+    needs.
   - A module of our own because M(ansible.builtin.setup), M(ansible.builtin.package_facts), M(ansible.builtin.getent)
     and M(ansible.builtin.mount_facts) are four calls on the path of every run, and cannot tell what the kernel
     supports.
@@ -59,8 +60,8 @@ EXAMPLES = r"""
 RETURN = r"""
 ansible_facts:
   description:
-    - Those of the subsets C(platform), C(distribution) and C(network), and C(memtotal_mb) and C(mounts), the latter with
-      mount point, device, type and sizes only.
+    - Those of the subsets C(platform), C(distribution) and C(network), and C(memtotal_mb) and C(mounts).
+    - A mount has its mount point, device, type and sizes only.
   type: dict
   returned: always
 packages:
@@ -131,7 +132,7 @@ name_servers:
   elements: str
   returned: always
 resolved:
-  description: The addresses of each of O(names) and, if they were asked for, O(names_without_ipv4); null if the lookup failed.
+  description: The addresses of each name that was looked up; null if the lookup failed.
   type: dict
   returned: always
   sample: {api.example.com: [192.0.2.1]}
