@@ -21,8 +21,9 @@ options:
         description: >-
           V(started) runs now and at boot, V(stopped) neither. V(run) starts a service that ends, and waits for its end.
           V(loaded) only has systemd read its file again if that changed: a timer or another unit starts it.
+          V(refreshed) reads its files again if it runs, and is neither started nor enabled.
         type: str
-        choices: [started, stopped, run, loaded]
+        choices: [started, stopped, run, loaded, refreshed]
         default: started
       files:
         description: The configuration files that the unit reads when it starts or reloads.

@@ -20,6 +20,10 @@ class DockerProblem(Exception):
     """Why the engine did not do what was asked, in one sentence."""
 
 
+class NotFound(DockerProblem):
+    """The engine has no such object."""
+
+
 class UnixConnection(http.client.HTTPConnection):
     """HTTP to a Unix socket."""
 
@@ -66,15 +70,26 @@ class Docker:
         finally:
             connection.close()
         if answer.status >= 400:
-            raise DockerProblem(f"Docker refuses {method} {path}: {answered.decode(errors='replace').strip()}.")
+            kind = NotFound if answer.status == 404 else DockerProblem
+            raise kind(f"Docker refuses {method} {path}: {answered.decode(errors='replace').strip()}.")
         return answered
 
-    def containers(self, service: str) -> list[dict]:
-        """What is known of each running container of a service."""
-        labels = [f"com.docker.compose.project={self.project}", f"com.docker.compose.service={service}"]
-        filters = json.dumps({"label": labels, "status": ["running"]}).replace(" ", "").replace('"', "%22")
-        found = self.call("GET", f"/containers/json?filters={filters}")
-        return [self.call("GET", f"/containers/{entry['Id']}/json") for entry in found]
+    def inspect(self, kind: str, name: str) -> dict | None:
+        """What is known of an object (containers, images, networks, volumes); None if there is none of that name."""
+        try:
+            return self.call("GET", f"/{kind}/{name}/json" if kind in ("containers", "images") else f"/{kind}/{name}")
+        except NotFound:
+            return None
+
+    def containers(self, service: str = "", running: bool = True) -> list[dict]:
+        """What is known of each container of a service, or of all services; `running`: only of those that run."""
+        labels = [f"com.docker.compose.project={self.project}"]
+        labels += [f"com.docker.compose.service={service}"] * bool(service)
+        wanted = {"label": labels} | ({"status": ["running"]} if running else {})
+        filters = json.dumps(wanted).replace(" ", "").replace('"', "%22")
+        found = self.call("GET", f"/containers/json?all=true&filters={filters}")
+        inspected = (self.inspect("containers", entry["Id"]) for entry in found)
+        return [container for container in inspected if container]  # without one that was removed meanwhile
 
     def address(self, service: str) -> str | None:
         """The IPv4 address of a service's running container, which changes when it is replaced."""

@@ -14,6 +14,7 @@ PROJECT = "openmates"
 DEFAULT_ROOT = "/var/lib/docker"
 #: Written by a running engine. Without it, connecting to the socket would start the engine.
 RUNNING = Path("/run/docker.pid")
+SOCKET = Path("/run/docker.sock")
 #: Engines that Debian's package manager does not know.
 OTHER_ENGINES = ("/snap/bin/docker", "/usr/local/bin/dockerd")
 _PROJECT_LABEL = "com.docker.compose.project"
@@ -42,6 +43,14 @@ def found(engine: Docker) -> dict[str, t.Any]:
         }
     except (DockerProblem, KeyError, TypeError):
         return {}
+
+
+def access(socket: Path = SOCKET) -> str:
+    """Owner, group and permissions of the engine's socket, as in root:docker 660; empty without it."""
+    try:
+        return f"{socket.owner()}:{socket.group()} {socket.stat().st_mode & 0o7777:o}"
+    except (OSError, KeyError):  # or a group that was removed
+        return ""
 
 
 def _objects(engine: Docker, networks: list[dict]) -> t.Iterator[dict[str, str]]:

@@ -4,9 +4,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 import typing as t
+from collections.abc import Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,7 +19,7 @@ _PATHS: dict[str, t.Any] = {"type": "list", "elements": "path", "default": []}
 #: The argument spec of a module's option `units`; see the documentation fragment of the same name.
 UNITS = several(
     name=TEXT | REQUIRED,
-    state=one_of("started", "stopped", "run", "loaded") | {"default": "started"},
+    state=one_of("started", "stopped", "run", "loaded", "refreshed") | {"default": "started"},
     files=_PATHS,
     refresh=one_of("reload", "restart") | {"default": "reload"},
     restart_files=_PATHS,
@@ -71,11 +73,15 @@ class Units:
     def __init__(self, module: AnsibleModule) -> None:
         self.dry, self.run_command = module.check_mode, module.run_command
         self.done: list[str] = []
+        self.would_write: Collection[str] = ()
 
-    def converge(self, units: list[dict]) -> None:
-        """Bring the units to their state, in their order. Raises UnitFailed."""
+    def converge(self, units: list[dict], written: Collection[str] = ()) -> None:
+        """Bring the units to their state, in their order. ``written``: the files that this run of the module has
+        written, or in check mode would have. Raises UnitFailed."""
         if not units:
             return
+        if self.dry:
+            self.would_write = written
         shown = self._show(units)
         stale = any(state["NeedDaemonReload"] == "yes" for state in shown.values())
         self.done += ["daemon-reload"] * stale
@@ -96,17 +102,22 @@ class Units:
             self._systemctl("daemon-reload")
 
     def _converge(self, unit: dict, shown: dict[str, str]) -> None:
-        if unit["state"] == "loaded":
+        if unit["state"] == "loaded" or (unit["state"] == "refreshed" and shown["ActiveState"] != "active"):
             verbs = []
         elif unit["state"] == "run":
             verbs = ["restart"]  # not `start`: it accepts a run that began before its prerequisites were there
         else:
-            changes = newest_change(unit["files"]), newest_change(unit["restart_files"])
-            verbs = actions(shown, unit["state"] == "started", *changes, unit["refresh"])
+            changes = self._newest_change(unit["files"]), self._newest_change(unit["restart_files"])
+            verbs = actions(shown, unit["state"] != "stopped", *changes, unit["refresh"])
+            if unit["state"] == "refreshed":
+                verbs = [verb for verb in verbs if verb != "enable"]
         for verb in verbs:
             self.done.append(f"{verb} {unit['name']}")
             if not self.dry:
                 self._do(verb, unit)
+
+    def _newest_change(self, files: list[str]) -> float:
+        return math.inf if set(files).intersection(self.would_write) else newest_change(files)
 
     def _do(self, verb: str, unit: dict) -> None:
         name, began = unit["name"], time.time()
@@ -122,7 +133,7 @@ class Units:
 
     @staticmethod
     def _missing(unit: dict, shown: dict[str, dict[str, str]]) -> bool:
-        return unit["state"] != "stopped" and shown[unit["name"]]["LoadState"] == "not-found"
+        return unit["state"] not in ("stopped", "refreshed") and shown[unit["name"]]["LoadState"] == "not-found"
 
     def _show(self, units: list[dict]) -> dict[str, dict[str, str]]:
         """What systemd knows of each unit. A timer counts as stale if the service that it starts is."""

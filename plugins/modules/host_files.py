@@ -11,6 +11,7 @@ short_description: Bring any number of small files to their declared state in on
 description:
   - Writes files, removes others, and corrects lines and permissions of files that belong to other packages.
   - A link in place of a declared file is replaced and never followed.
+  - Then brings the systemd units that read these files to their state, as M(openmates.server.host_units) does.
   - Called through its action plugin, which renders a local directory of templates into O(files); see O(src). It needs
     pipelining, because files may hold secrets, and switches it on.
   - A module of our own because a run writes about a hundred files. M(ansible.builtin.template) takes two round trips
@@ -104,10 +105,12 @@ options:
       value: {description: "Its value.", type: str, required: true}
       reason: {description: "The reason, as documentation.", type: str}
 attributes:
-  check_mode: {support: full, description: Reports what would change.}
+  check_mode:
+    support: full
+    description: Reports what would change, with the units that would be restarted for it.
   diff_mode: {support: full, description: "Shows changed files, permissions and settings; use C(no_log) for secrets."}
 author: [The openmates.server contributors]
-extends_documentation_fragment: [openmates.server.files]
+extends_documentation_fragment: [openmates.server.files, openmates.server.units]
 """
 
 EXAMPLES = r"""
@@ -124,6 +127,8 @@ EXAMPLES = r"""
     files:
       - path: /etc/systemd/journald.conf.d/openmates.conf
         content: "[Journal]\nSystemMaxUse=1G\n"
+    units:
+      - {name: systemd-journald, files: [/etc/systemd/journald.conf.d/openmates.conf], refresh: restart}
     permissions:
       - {path: /etc/shadow, mode: "0640", group: shadow, reason: It holds the hashes of passwords.}
 """
@@ -144,6 +149,12 @@ removed:
   type: list
   elements: str
   returned: always
+actions:
+  description: The systemctl verbs that were, or in check mode would be, used, each with its unit.
+  type: list
+  elements: str
+  returned: always
+  sample: [daemon-reload, restart systemd-journald]
 digests:
   description:
     - Maps each directory directly below O(dest) to a digest of the files that are declared in it, so that a change of
@@ -175,7 +186,7 @@ import re
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.openmates.server.plugins.module_utils import files, keyed_digest, sysctl
+from ansible_collections.openmates.server.plugins.module_utils import files, keyed_digest, sysctl, units
 from ansible_collections.openmates.server.plugins.module_utils.arguments import PATH, REQUIRED, TEXT, several
 
 
@@ -285,6 +296,7 @@ def main() -> None:
                 reason=TEXT,
             ),
             "sysctl": several(name=TEXT | REQUIRED, value=TEXT | REQUIRED, reason=TEXT),
+            "units": units.UNITS,
         },
         supports_check_mode=True,
     )
@@ -292,7 +304,7 @@ def main() -> None:
     # Otherwise every result would contain the files' contents, including secrets, in the controller's -vvv output.
     shown = {"module_args": {**params, "files": [file["path"] for file in params["files"]]}}
     dest = Path(params["dest"])
-    changes, result = files.Changes(module, dest), {}
+    changes, run, result = files.Changes(module, dest), units.Units(module), {}
     try:
         wanted = files.declared(params["files"], dest, params["file_mode"])
         if params["digest_key"]:
@@ -301,12 +313,13 @@ def main() -> None:
             result = {"digests": keyed_digest.by_directory(contents, key), "digest_key_written": written}
         bring_about(changes, wanted, params)
         result |= apply_sysctl(changes, params["sysctl"])
-    except (ValueError, files.Refused) as error:
-        module.fail_json(msg=str(error), invocation=shown)
+        run.converge(params["units"], changes.written)
+    except (ValueError, files.Refused, units.UnitFailed) as error:
+        module.fail_json(msg=str(error), actions=run.done, invocation=shown)
     except OSError as error:
         module.fail_json(msg=f"{dest} could not be brought to its declared state: {error}", invocation=shown)
-    result |= changes.result()
-    result["changed"] |= bool(result.get("digest_key_written") or result["sysctl_applied"])
+    result |= changes.result() | {"actions": run.done}
+    result["changed"] |= bool(result.get("digest_key_written") or result["sysctl_applied"] or run.done)
     module.exit_json(**result, invocation=shown)
 
 

@@ -11,6 +11,8 @@ short_description: Read the state of a Debian host and the features of its kerne
 description:
   - Returns facts that several tasks need, so that a run without changes needs one short call.
   - Features are tested in the kernel, not derived from the type of machine.
+  - Returns facts of Ansible, too, under their usual names. M(ansible.builtin.setup) asks every disk for what no role
+    needs.
   - A module of our own because M(ansible.builtin.setup), M(ansible.builtin.package_facts), M(ansible.builtin.getent)
     and M(ansible.builtin.mount_facts) are four calls on the path of every run, and cannot tell what the kernel
     supports.
@@ -21,6 +23,11 @@ options:
     default: ""
   names:
     description: Names to resolve on the host by DNS, without C(/etc/hosts).
+    type: list
+    elements: str
+    default: []
+  names_without_ipv4:
+    description: More of them for a host that has no default route by IPv4.
     type: list
     elements: str
     default: []
@@ -51,6 +58,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+ansible_facts:
+  description:
+    - Those of the subsets C(platform), C(distribution) and C(network), and C(memtotal_mb) and C(mounts).
+    - A mount has its mount point, device, type and sizes only.
+  type: dict
+  returned: always
 packages:
   description: The Debian packages on the host and their state, C(installed) or that of an interrupted installation.
   type: dict
@@ -93,6 +106,11 @@ docker:
     - C(subnets) are those of other networks, each with C(network) and C(subnet).
   type: dict
   returned: always
+docker_access:
+  description: Owner, group and permissions of the socket of Docker's engine; empty if there is none.
+  type: str
+  returned: always
+  sample: "root:docker 660"
 other_engines:
   description: Programs of a Docker that no Debian package brought.
   type: list
@@ -114,7 +132,7 @@ name_servers:
   elements: str
   returned: always
 resolved:
-  description: The addresses of each of O(names); null if the lookup failed.
+  description: The addresses of each name that was looked up; null if the lookup failed.
   type: dict
   returned: always
   sample: {api.example.com: [192.0.2.1]}
@@ -212,6 +230,7 @@ from ansible_collections.openmates.server.plugins.module_utils import (
     alert_channels,
     docker_state,
     firewalls,
+    host_facts,
     listeners,
     name_servers,
     postgres_data,
@@ -326,6 +345,7 @@ def main() -> None:
         argument_spec={
             "database_volume": {"type": "str", "default": ""},
             "names": names,
+            "names_without_ipv4": names,
             "certified": names,
             "docker_root": {"type": "path", "default": docker_state.DEFAULT_ROOT},
             "project_src": {"type": "path", "default": "/opt/openmates"},
@@ -338,8 +358,11 @@ def main() -> None:
     zone = str(link.readlink()) if link.is_symlink() else ""
     packages = package_states(Path("/var/lib/dpkg/status").read_text(errors="replace"))
     mounted = mounts(Path("/proc/mounts").read_text())
+    facts = host_facts.collected(module)
+    has_ipv4 = facts["ansible_default_ipv4"].get("gateway")
     module.exit_json(
         changed=False,
+        ansible_facts=facts,
         packages=packages,
         groups={group.gr_name: group.gr_mem for group in grp.getgrall()},
         users={user.pw_name: user.pw_shell for user in pwd.getpwall()},
@@ -347,11 +370,12 @@ def main() -> None:
         listeners=listeners.found(Path("/proc")),
         firewalls=firewalls.in_force(packages, lambda command: module.run_command(command)[1]),
         docker=docker_state.found(Docker(docker_state.PROJECT)),
+        docker_access=docker_state.access(),
         other_engines=docker_state.other_engines(),
         docker_disk=docker_state.disk_of(given["docker_root"], mounted),
         project_src=str(Path(given["project_src"]).resolve()),
         name_servers=name_servers.servers_of_containers(),
-        resolved=name_servers.addresses(given["names"]),
+        resolved=name_servers.addresses(given["names"] + ([] if has_ipv4 else given["names_without_ipv4"])),
         caa=name_servers.authorities(given["certified"], name_servers.servers()),
         ipv6=ipv6_is_on(),
         time=time.time(),

@@ -11,12 +11,13 @@ for that, since workers for several hosts do the same.
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import typing as t
 from collections.abc import Iterable, Iterator
 
 from ansible import constants as C
-from ansible.executor.module_common import modify_module
+from ansible.executor import module_common
 from ansible.playbook.block import Block
 from ansible.plugins.loader import action_loader, module_loader
 from ansible.template import Templar
@@ -38,12 +39,19 @@ def sent(names: Iterable[str]) -> list[str]:
     return [name for name, plugin in plugins.items() if getattr(plugin, "_requires_connection", True)]
 
 
+def parse_once() -> None:
+    """Have this process parse each file once: Ansible does it for each module, and nearly all import the same files."""
+    parse = getattr(module_common, "_compile_module_ast", None)
+    if parse:  # another Ansible may have another name for it
+        module_common._compile_module_ast = functools.cache(parse)
+
+
 def pack(names: Iterable[str], loader: t.Any) -> None:
     """Pack these modules. `loader`: Ansible's, of this run."""
     for name in names:
         found = module_loader.find_plugin_with_context(name)
         if found.resolved and found.plugin_resolved_path.endswith(".py"):
-            modify_module(
+            module_common.modify_module(
                 module_name=found.resolved_fqcn,
                 module_path=found.plugin_resolved_path,
                 module_args={},
@@ -68,6 +76,7 @@ def start(names: Iterable[str], loader: t.Any) -> int:
         for standard in (0, 1, 2):
             os.dup2(silence, standard)
         with contextlib.suppress(Exception):
+            parse_once()
             pack(names, loader)
     finally:
         os._exit(0)

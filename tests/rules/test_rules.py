@@ -139,11 +139,14 @@ def test_each_alert_fires_once_and_ends(tmp_path: Path) -> None:
     assert tested.returncode == 0, tested.stdout + tested.stderr
 
 
-def test_a_cache_that_refuses_all_logins_is_named_itself(tmp_path: Path) -> None:
-    cause = bad('openmates_service_refused{service="task-scheduler"}', 0, 1) | bad(
-        'openmates_service_refused{service="task-worker"}', 0, 1
-    )
-    summary = "Neither the scheduler nor any worker can log in to the cache"
+def test_a_cache_that_refuses_more_than_one_is_named_itself(tmp_path: Path) -> None:
+    """Also while a worker that has nothing to do has not tried."""
+    cause = {
+        **bad('openmates_service_refused{service="task-scheduler"}', 0, 1),
+        **bad('openmates_service_refused{service="task-worker"}', 0, 1),
+        'openmates_service_refused{service="app-docs-worker"}': [(0, 3 * HOUR)],
+    }
+    summary = "Several services cannot log in to the cache"
     labels = {**alerts.CRITICAL, "service": "cache"}
     case = CASES["CacheRefusesLogin"]._replace(series=cause, labels=labels, summary=summary)
     tested = tried({"CacheRefusesLogin": case}, tmp_path)

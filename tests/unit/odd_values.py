@@ -115,7 +115,7 @@ SLOTS = {
     "openmates_directus_image": Slot("sentinel/directus:4724.0.0", _image),
     "openmates_vault_images": Slot("sentinel/vault:4725.0.0", lambda text: {"vault": _image(text)}),
     "openmates_services": Slot("sentinel/loki:4726.0.0", lambda text: {"loki": {"image": _image(text)}}),
-    "openmates_cache_maxmemory": Slot("4727mb"),
+    "openmates_cache_maxmemory": Slot("627mb"),
     "openmates_subnet": Slot("172.30.0.0/25"),
     "openmates_gateway": Slot("172.30.0.3"),
     "openmates_dynamic_range": Slot("172.30.0.64/26"),

@@ -1,4 +1,4 @@
-"""The compose_info module against a fake ``docker`` that answers with what Docker and Compose would."""
+"""The compose_info module against a fake Compose, and a fake engine that answers with what Docker would."""
 
 from __future__ import annotations
 
@@ -8,25 +8,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker, DockerProblem, NotFound
 from ansible_collections.openmates.server.plugins.modules import compose_info
 
-# The fake: prints the file that is named after its first words, and fails where there is none.
+# The fake: prints the file that is named after its words, and fails where there is none.
 FAKE_DOCKER = """#!/bin/sh
 # A fake docker, for tests: $0.d holds its answers.
 echo "$*" >> "$0.d/calls"
 case "$*" in
-  "version "*) answer=version ;;
   "compose config --format json") answer=config ;;
   "compose config --hash *") answer=hashes ;;
-  "ps --all --quiet --filter label=com.docker.compose.project=demo") answer=ids ;;
-  "inspect "*) answer=inspect ;;
-  "image inspect "*) answer=images ;;
-  "network inspect "*) answer=networks ;;
-  "volume inspect "*) answer=volumes ;;
   *) answer=nothing ;;
 esac
 cat "$0.d/$answer" 2>/dev/null && exit 0
-echo "Cannot connect to the Docker daemon" >&2
+echo "services.web has no image" >&2
 exit 1
 """
 
@@ -75,9 +70,10 @@ class Host:
         self.answers.mkdir(parents=True)
         self.docker.write_text(FAKE_DOCKER)
         self.docker.chmod(0o755)
-        self.answer(version="26.1.5\n", config=json.dumps(PROJECT))
+        self.answer(config=json.dumps(PROJECT))
         self.answer(hashes="".join(f"{service} {digest}\n" for service, digest in HASHES.items()))
-        self.answer(images=json.dumps([{"Id": "sha256:1", "RepoTags": ["demo/web:1"], "RepoDigests": []}]))
+        self.asked: list[str] = []
+        self.engine: dict[str, object] = {"/_ping": "OK", "/images/demo/web:1/json": {"Id": "sha256:1"}}
         self.runs(container("web"), container("setup"))
 
     def answer(self, **answers: str) -> None:
@@ -86,8 +82,20 @@ class Host:
 
     def runs(self, *containers: dict) -> None:
         """Set the containers of the host."""
-        ids = "".join(f"id{number}\n" for number, _ in enumerate(containers))
-        self.answer(ids=ids, inspect=json.dumps(containers))
+        self.engine["/containers/json"] = [{"Id": f"id{number}"} for number, _ in enumerate(containers)]
+        self.engine |= {f"/containers/id{number}/json": found for number, found in enumerate(containers)}
+
+    def request(self, method: str, path: str, body: object = None, seconds: float = 0) -> bytes:
+        """What the engine answers."""
+        self.asked.append(method)
+        if not self.engine:
+            raise DockerProblem("Docker does not answer: [Errno 2] No such file or directory.")
+        if path.startswith("/containers/json?"):
+            assert "all=true" in path and "com.docker.compose.project=demo" in path
+            path = "/containers/json"
+        if path not in self.engine:
+            raise NotFound(f"Docker refuses {method} {path}")
+        return json.dumps(self.engine[path]).encode()
 
     def info(self, **options: object) -> dict:
         result = self.run_module(compose_info.main, project_src=str(self.project_src), **options)
@@ -98,6 +106,7 @@ class Host:
 @pytest.fixture
 def host(tmp_path: Path, run_module: Callable[..., dict], monkeypatch: pytest.MonkeyPatch) -> Host:
     host = Host(tmp_path, run_module)
+    monkeypatch.setattr(Docker, "_request", lambda self, *arguments, **options: host.request(*arguments, **options))
     monkeypatch.setenv("PATH", f"{host.docker.parent}{os.pathsep}{os.environ['PATH']}")
     return host
 
@@ -120,16 +129,16 @@ def test_a_host_without_the_compose_file_is_no_error(host: Host) -> None:
 
 
 def test_an_engine_that_is_down_is_no_error(host: Host) -> None:
-    (host.answers / "version").unlink()
+    host.engine.clear()
     result = host.info()
-    assert result["problem"] == "Docker does not answer: Cannot connect to the Docker daemon"
+    assert result["problem"] == "Docker does not answer: [Errno 2] No such file or directory"
     assert not result["converged"]
 
 
 def test_compose_files_that_compose_refuses_are_an_error(host: Host) -> None:
     (host.answers / "config").unlink()
     result = host.run_module(compose_info.main, project_src=str(host.project_src))
-    assert result["failed"] and "compose config" in result["cmd"]
+    assert result["failed"] and "compose config" in result["msg"] and "services.web has no image" in result["msg"]
 
 
 # ---------------------------------------------------------------- what there is
@@ -167,9 +176,8 @@ def test_a_converged_project(host: Host, check: bool) -> None:
 def test_it_runs_nothing_that_changes_anything(host: Host) -> None:
     host.info()
     calls = (host.answers / "calls").read_text().splitlines()
-    assert {call.split()[0] for call in calls} == {"version", "compose", "ps", "inspect", "image"}
-    assert {call.split()[1] for call in calls if call.startswith("image")} == {"inspect"}
-    assert {call.split()[1] for call in calls if call.startswith("compose")} == {"config"}
+    assert {tuple(call.split()[:2]) for call in calls} == {("compose", "config")}
+    assert set(host.asked) == {"GET"}
 
 
 def test_a_project_without_any_container(host: Host) -> None:
@@ -202,14 +210,19 @@ def test_an_outdated_service_has_a_reason(host: Host, service: str, changes: dic
 
 
 def test_an_image_that_was_rebuilt_under_its_tag_outdates_every_service_of_it(host: Host) -> None:
-    host.answer(images=json.dumps([{"Id": "sha256:2", "RepoTags": ["demo/web:1"], "RepoDigests": None}]))
+    host.engine["/images/demo/web:1/json"] = {"Id": "sha256:2"}
     reason = "its image was rebuilt under the same tag"
     assert host.info()["outdated"] == {"web": reason, "setup": reason}
 
 
 def test_an_image_that_the_host_does_not_have_outdates_nothing(host: Host) -> None:
-    host.answer(images="[]")
+    del host.engine["/images/demo/web:1/json"]
     assert host.info()["converged"]
+
+
+def test_a_container_that_is_removed_while_it_is_read_is_left_out(host: Host) -> None:
+    del host.engine["/containers/id0/json"]
+    assert host.info()["outdated"] == {"web": "it has no container"}
 
 
 @pytest.mark.parametrize("health", ["starting", "unhealthy"])
@@ -264,7 +277,7 @@ EXISTING_NETWORK = {
 
 def with_network(host: Host, **changes: object) -> dict:
     host.answer(config=json.dumps({**PROJECT, "networks": {"default": NETWORK}}))
-    host.answer(networks=json.dumps([{**EXISTING_NETWORK, **changes}]))
+    host.engine["/networks/demo"] = {**EXISTING_NETWORK, **changes}
     return host.info()
 
 
@@ -324,7 +337,8 @@ def with_volume(host: Host, owner: str, existing: list[dict]) -> dict:
     services = {"setup": setup, **{name: PROJECT["services"][name] for name in PROJECT["services"] if name != "setup"}}
     services["web"] = web
     host.answer(config=json.dumps({**PROJECT, "services": services, "volumes": {"data": volume}}))
-    host.answer(volumes=json.dumps(existing))
+    host.engine.pop("/volumes/demo_data", None)
+    host.engine |= {f"/volumes/{volume['Name']}": volume for volume in existing}
     return host.info()
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import platform
 from pathlib import Path
 
 import pytest
+from ansible_collections.openmates.server.plugins.module_utils import docker_state, host_facts
 from ansible_collections.openmates.server.plugins.module_utils.file_lock import locked
 from ansible_collections.openmates.server.plugins.modules import host_info
 
@@ -55,6 +57,40 @@ def test_this_machine_answers(run_module) -> None:
     result = run_module(host_info.main)
     assert result["packages"]["dpkg"] == "installed"
     assert "root" in result["users"] and set(result["can"]) >= {"clock", "modules", "zram", "audit", "apparmor", "usb"}
+
+
+def test_its_facts_are_those_of_ansible_without_the_slow_ones(run_module) -> None:
+    facts = run_module(host_info.main)["ansible_facts"]
+    assert facts["ansible_architecture"] == platform.machine() and facts["ansible_distribution"] == "Debian"
+    assert facts["ansible_memtotal_mb"] > 0 and "address" in facts["ansible_default_ipv4"]
+    assert "ansible_devices" not in facts
+
+
+def test_disks_are_devices_only() -> None:
+    table = "overlay / overlay rw 0 0\n/dev/vda1 / ext4 rw 0 0\nproc /proc proc rw 0 0\n"
+    [disk] = host_facts.disks(table)
+    assert (disk["mount"], disk["device"]) == ("/", "/dev/vda1")
+    assert 0 < disk["size_available"] <= disk["size_total"]
+
+
+def test_memory_is_in_megabytes() -> None:
+    assert host_facts.memory("MemTotal:        7946420 kB\nMemFree: 1 kB\n") == 7760
+
+
+@pytest.mark.parametrize(("gateway", "asked"), [("192.0.2.1", {"a.test"}), ("", {"a.test", "registry.test"})])
+def test_registries_are_looked_up_where_there_is_no_way_by_ipv4(run_module, monkeypatch, gateway, asked) -> None:
+    facts = {"ansible_default_ipv4": {"gateway": gateway} if gateway else {}}
+    monkeypatch.setattr(host_info.host_facts, "collected", lambda module: facts)
+    monkeypatch.setattr(host_info.name_servers, "addresses", dict.fromkeys)
+    given = {"names": ["a.test"], "names_without_ipv4": ["registry.test"]}
+    assert set(run_module(host_info.main, **given)["resolved"]) == asked
+
+
+def test_the_access_to_dockers_socket(tmp_path: Path) -> None:
+    file = tmp_path / "docker.sock"
+    assert docker_state.access(file) == ""
+    file.touch(0o600)
+    assert docker_state.access(file) == f"{file.owner()}:{file.group()} 600"
 
 
 def test_the_release_is_the_one_that_was_recorded_last(tmp_path: Path) -> None:

@@ -175,12 +175,11 @@ def test_the_network_declares_the_size_of_packets_if_it_is_not_dockers_own(
 
 def test_names_that_lead_to_the_server_are_looked_up_and_registries_where_ipv4_is_missing(tmp_path: Path) -> None:
     names = {"openmates_domain": "api.example.test", "openmates_directus_domain": "cms.example.test"}
-    ipv4 = {"default_ipv4": {"gateway": "198.51.100.1"}}
-    assert wired(tmp_path / "1", ipv4, **names)("openmates_looked_up_names") == ["api.example.test", "cms.example.test"]
-    found = wired(tmp_path / "2", {}, **names)("openmates_looked_up_names")
-    assert {"ghcr.io", "registry-1.docker.io", "docker.dragonflydb.io"} <= set(found)
-    mirror = wired(tmp_path / "3", {}, openmates_registry="mirror.example.net:5000/x")("openmates_looked_up_names")
-    assert mirror == ["api.example.test", "mirror.example.net"]
+    host = wired(tmp_path / "1", {}, **names)
+    assert host("openmates_public_names") == ["api.example.test", "cms.example.test"]
+    assert {"ghcr.io", "registry-1.docker.io", "docker.dragonflydb.io"} <= set(host("openmates_registries"))
+    mirror = wired(tmp_path / "2", {}, openmates_registry="mirror.example.net:5000/x")
+    assert mirror("openmates_registries") == ["mirror.example.net"]
 
 
 # ---------------------------------------------------------------- logins of registries

@@ -403,6 +403,18 @@ BAD = [
         SETTINGS,
         ["add up to 10576 MB", "7700 MB", "720 for the system", "128 for openmates_apps", "512 for a second api"],
     ),
+    (
+        "prod",
+        {"openmates_cache_maxmemory": "128mb"},
+        SETTINGS,
+        ["openmates_cache_maxmemory", "128mb is too little", "two threads", "512mb or more"],
+    ),
+    (
+        "prod",
+        {"openmates_cache_maxmemory": "1GB"},
+        SETTINGS,
+        ["openmates_cache_maxmemory", "its container has 256 MB", "{cache: {memory: 1280M}}"],
+    ),
     ("prod", {"openmates_host_memory_mb": -1}, SETTINGS, ["openmates_host_memory_mb", "-1", "megabytes"]),
     (
         "prod",

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from ansible_collections.openmates.server.plugins.module_utils import units as module_utils
 from ansible_collections.openmates.server.plugins.module_utils.units import actions, newest_change, seconds
+from ansible_collections.openmates.server.plugins.modules import host_files
 from ansible_collections.openmates.server.plugins.modules.host_units import main
 
 STARTED = "Sun 2026-11-22 15:00:00.500000 UTC"
@@ -102,13 +103,18 @@ else:
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setattr(module_utils, "JOURNAL_SECONDS", 0.3)
 
-    def run(*units: dict, refused: str = "", check: bool = False, **states: dict) -> tuple[dict, list[str]]:
+    def run(
+        *units: dict, refused: str = "", check: bool = False, files: tuple[dict, ...] = (), **states: dict
+    ) -> tuple[dict, list[str]]:
         everywhere = {"": {**RUNNING, "LoadState": "loaded"}}
         by_unit = {name.replace("_", "."): state for name, state in states.items()}
         monkeypatch.setenv("STATES", json.dumps(everywhere | by_unit))
         monkeypatch.setenv("REFUSED", refused)
         asked.unlink(missing_ok=True)
-        result = run_module(main, units=list(units), check=check)
+        if files:
+            result = run_module(host_files.main, units=list(units), files=list(files), check=check)
+        else:
+            result = run_module(main, units=list(units), check=check)
         return result, asked.read_text().splitlines() if asked.exists() else []
 
     return run
@@ -123,6 +129,21 @@ def test_several_units_in_one_call_each_by_its_own_files(host: Host, tmp_path: P
     done, asked = host(*units)
     assert done["actions"] == promised["actions"] and asked == ["restart journal"]
     assert host()[0]["changed"] is False
+
+
+def test_a_file_and_the_unit_that_reads_it_in_one_call(host: Host, tmp_path: Path) -> None:
+    """A dry run, which writes nothing, reports the restart too."""
+    path = str(tmp_path / "clock.conf")
+    clock, file = {"name": "clock", "files": [path], "refresh": "restart"}, {"path": path, "content": "new\n"}
+    promised, asked = host(clock, {"name": "other"}, files=(file,), check=True)
+    assert (promised["written"], promised["actions"], asked) == ([path], ["restart clock"], [])
+    done, asked = host(clock, {"name": "other"}, files=(file,))
+    assert (done["written"], done["actions"], asked) == ([path], ["restart clock"], ["restart clock"])
+    started = {"StateChangeTimestamp": STARTED.replace("2026", "2096")}
+    assert host(clock, files=(file,), clock=started)[0]["changed"] is False
+    refused, _ = host(clock, files=({**file, "content": "newer\n"},), refused="restart")
+    assert refused["failed"] and "restart is refused" in refused["msg"]
+    assert host(clock, files=({**file, "content": "newer\n"},))[1] == ["restart clock"], "the next run tries again"
 
 
 @pytest.mark.parametrize(
@@ -172,6 +193,15 @@ def test_a_unit_that_others_start_is_only_read_again(host: Host) -> None:
     assert host({"name": "job", "state": "loaded"}, job={"ActiveState": "inactive", "UnitFileState": "static"})[1] == []
     changed = {"NeedDaemonReload": "yes", "ActiveState": "activating"}
     assert host({"name": "job", "state": "loaded"}, job=changed)[1] == ["daemon-reload"], "a run of it goes on"
+
+
+def test_a_unit_that_may_not_run_reads_its_files_only_if_it_does(host: Host, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("new")
+    unit = {"name": "network", "state": "refreshed", "files": [str(tmp_path / "file")]}
+    assert host(unit)[1] == ["reload network"]
+    assert host(unit, network={"UnitFileState": "disabled"})[1] == ["reload network"]
+    assert host(unit, network={"ActiveState": "inactive", "UnitFileState": "disabled"})[1] == []
+    assert host(unit, network={"LoadState": "not-found", "ActiveState": "inactive"})[1] == []
 
 
 def test_a_failure_is_tried_again_by_the_next_run_and_names_the_command_for_its_log(host: Host, tmp_path: Path) -> None:

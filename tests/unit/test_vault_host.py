@@ -201,7 +201,7 @@ def test_the_program_and_what_it_shares_with_the_modules_work_side_by_side_on_a_
         Path(name).write_text(text)
     unseal = [sys.executable, "-ISu", str(tmp_path / "vault-host.py"), "unseal", "--patience", "0"]
     done = subprocess.run([*unseal, "--address", "127.0.0.1:9"], capture_output=True, text=True, cwd="/", check=False)
-    told = "<3>Nothing answers at http://127.0.0.1:9: ConnectionRefusedError. Waited 0 s. See: sudo docker compose ps\n"
+    told = "<3>Nothing answers at http://127.0.0.1:9: Connection refused. Waited 0 s. See: sudo docker compose ps\n"
     assert (done.returncode, done.stdout, done.stderr) == (1, "", told)
     (tmp_path / "vault_api.py").unlink()
     assert "ModuleNotFoundError" in subprocess.run(unseal, capture_output=True, text=True, check=False).stderr

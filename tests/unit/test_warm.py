@@ -41,8 +41,23 @@ def test_the_modules_that_the_tasks_send_are_packed_where_ansible_finds_them(pla
     assert packed(tmp_path) == {"ansible.modules.ping", units}
 
 
+def test_a_file_that_several_modules_import_is_parsed_once(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:
+    parsed: list[str] = []
+    parse = packing.module_common._compile_module_ast
+
+    def noted(name: str, source: str | bytes) -> object:
+        parsed.append(name)
+        return parse(name, source)
+
+    monkeypatch.setattr(packing.module_common, "_compile_module_ast", noted)
+    packing.parse_once()
+    packing.pack(["ansible.builtin.ping", "ansible.builtin.command"], play.get_loader())
+    assert len(parsed) == len(set(parsed)) and "ansible.module_utils.basic" in parsed
+
+
 def test_an_ansible_that_packs_otherwise_is_left_alone(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:
-    monkeypatch.setattr(packing, "modify_module", lambda: None)
+    monkeypatch.setattr(packing.module_common, "modify_module", lambda: None)
+    monkeypatch.delattr(packing.module_common, "_compile_module_ast")
     assert os.waitpid(packing.start(["ansible.builtin.ping"], play.get_loader()), 0)[1] == 0
 
 

@@ -51,7 +51,7 @@ def _get(address: str, port: int, path: str, **parameters: object) -> t.Any:
         answer = connection.getresponse()
         status, body = answer.status, answer.read()
     except (OSError, http.client.HTTPException) as error:
-        raise NotThere(f"it does not answer ({type(error).__name__})") from None
+        raise NotThere(f"it does not answer ({getattr(error, 'strerror', None) or type(error).__name__})") from None
     finally:
         connection.close()
     if status != 200:

@@ -80,7 +80,8 @@ class Api:
             answer = connection.getresponse()
             status, content = answer.status, answer.read()
         except (OSError, http.client.HTTPException) as error:
-            raise VaultUnreachable(f"Nothing answers at {self.url}: {type(error).__name__}.") from error
+            reason = getattr(error, "strerror", None) or type(error).__name__
+            raise VaultUnreachable(f"Nothing answers at {self.url}: {reason}.") from error
         finally:
             connection.close()
         try:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from ansible_collections.openmates.server.plugins.plugin_utils.preflight.run import Preflight, integer
@@ -17,6 +18,8 @@ from ansible_collections.openmates.server.plugins.plugin_utils.services.memory i
 
 #: Assumed memory of a host that does not report it: the smallest supported server.
 SMALLEST_SERVER_MB = 7700
+#: What Dragonfly needs for the two threads that docker-compose.yml.j2 gives it.
+CACHE_MB = 512
 
 
 def usable_memory(run: Preflight) -> int | None:
@@ -75,4 +78,26 @@ def check_limits(run: Preflight) -> Iterator[str]:
         )
 
 
-CHECKS = (check_host_memory, check_memory, check_limits)
+def check_cache(run: Preflight) -> Iterator[str]:
+    """Dragonfly ends at once with too little, and the kernel ends it where its container may have less than it."""
+    name = "openmates_cache_maxmemory"
+    written = re.fullmatch(r"([\d.]+)([kmg]?)b?", str(run.get(name, "")), re.IGNORECASE)
+    if not written:
+        return  # reported by its form
+    size = float(written[1]) * {"": 1 / 1024**2, "k": 1 / 1024, "m": 1, "g": 1024}[written[2].lower()]
+    limit = megabytes((run.services.get("cache") or {}).get("memory"))
+    if size < CACHE_MB:
+        yield run.problem(
+            name,
+            f"{run.get(name)} is too little: the cache has two threads, and Dragonfly needs 256 MiB for each",
+            f"Set it to {CACHE_MB}mb or more",
+        )
+    elif limit and size > limit:
+        yield run.problem(
+            name,
+            f"the cache may hold {run.get(name)}, but its container has {limit:.0f} MB",
+            f"Set openmates_services: {{cache: {{memory: {size * 1.25:.0f}M}}}}, or lower it",
+        )
+
+
+CHECKS = (check_host_memory, check_memory, check_limits, check_cache)

@@ -113,3 +113,35 @@ def test_a_restart_of_the_daemon_leaves_every_container_running_and_vault_open(s
     health = f"http://{vault}:{SERVICE_PORTS['vault']}/v1/sys/health"
     assert server.run(f"curl -s -o /dev/null -w '%{{http_code}}' {health}") == "200"
     server.wait_until_ready()
+
+
+CLAIMED = "192.0.2.77"  # of a network for documentation
+NETWORKS = {
+    "00-lab": "[Match]\nName=eth0\n[Link]\nUnmanaged=yes\n",  # the host's own card is Docker's outside
+    "10-lab": f"[Match]\nType=ether\n[Network]\nAddress={CLAIMED}/32\n",
+}
+
+
+@pytest.fixture
+def network_daemon(server):
+    """Systemd-networkd with a file for every card, as images of some providers have it, and a pair of cards."""
+    for name, text in NETWORKS.items():
+        file = f"/etc/systemd/network/{name}.network"
+        server.run(f"cat > {file} <<'END'\n{text}END\nchmod 0644 {file}")
+    server.run("systemctl start systemd-networkd")
+    server.run("ip link add vethlab type veth peer name lab1 && ip link set vethlab up && ip link set lab1 up")
+    yield
+    server.run("ip link delete vethlab; systemctl stop systemd-networkd.socket systemd-networkd")
+    server.run("rm /etc/systemd/network/*-lab.network")
+
+
+def test_a_network_file_for_every_card_leaves_those_of_containers_alone(server, network_daemon):
+    """Otherwise they would leave their bridge, and no container could be reached."""
+
+    def has_it(cards: str) -> set[str]:
+        return {
+            line.split("@")[0] for line in server.run(f"ip -brief address show {cards}").splitlines() if CLAIMED in line
+        }
+
+    wait_until(lambda: has_it("lab1"), "systemd-networkd has configured a card that is no container's")
+    assert has_it("type veth") == {"lab1"}
