@@ -127,6 +127,20 @@ def test_all_health_checks_together_cost_one_per_cent_of_a_core(tmp_path: Path) 
     assert sum(per_hour.values()) * EXEC_SECONDS <= 72
 
 
+def test_what_a_slow_server_gets_to_become_healthy_its_health_checks_allow(tmp_path: Path) -> None:
+    """Otherwise Compose would give up when a service counts as unhealthy, long before openmates_wait_timeout."""
+
+    def seconds(wait: int) -> dict[str, int]:
+        services = yaml.safe_load(
+            render("prod", tmp_path / str(wait), openmates_wait_timeout=wait)["docker-compose.yml"]
+        )["services"]
+        checks = {name: service["healthcheck"] for name, service in services.items() if "healthcheck" in service}
+        return {name: int(check["start_period"].removesuffix("s")) for name, check in checks.items()}
+
+    assert seconds(600) == seconds(60)
+    assert seconds(2400) == {name: value + 1800 for name, value in seconds(600).items()}
+
+
 @pytest.mark.parametrize("engine", ["vault", "openbao"])
 def test_no_health_check_starts_the_application_or_a_large_client(engine: str, tmp_path: Path) -> None:
     apps = [{"name": "app-w", "kind": "worker", "queues": ["q"]}, {"name": "app-s", "image": "ghcr.io/x/one:1"}]
