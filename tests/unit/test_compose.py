@@ -130,15 +130,15 @@ def test_all_health_checks_together_cost_one_per_cent_of_a_core(tmp_path: Path) 
 def test_what_a_slow_server_gets_to_become_healthy_its_health_checks_allow(tmp_path: Path) -> None:
     """Otherwise Compose would give up when a service counts as unhealthy, long before openmates_wait_timeout."""
 
-    def seconds(wait: int) -> dict[str, int]:
-        services = yaml.safe_load(
-            render("prod", tmp_path / str(wait), openmates_wait_timeout=wait)["docker-compose.yml"]
-        )["services"]
-        checks = {name: service["healthcheck"] for name, service in services.items() if "healthcheck" in service}
-        return {name: int(check["start_period"].removesuffix("s")) for name, check in checks.items()}
+    def checks(wait: int, key: str) -> dict[str, int]:
+        files = render("prod", tmp_path / f"{wait}-{key}", openmates_wait_timeout=wait)
+        services = yaml.safe_load(files["docker-compose.yml"])["services"]
+        found = {name: service["healthcheck"] for name, service in services.items() if "healthcheck" in service}
+        return {name: int(check[key].removesuffix("s")) for name, check in found.items()}
 
-    assert seconds(600) == seconds(60)
-    assert seconds(2400) == {name: value + 1800 for name, value in seconds(600).items()}
+    for key, more in (("start_period", 1800), ("timeout", 30), ("start_interval", 30)):
+        assert checks(60, key) == checks(600, key)
+        assert checks(2400, key) == {name: value + more for name, value in checks(600, key).items()}
 
 
 @pytest.mark.parametrize("engine", ["vault", "openbao"])
