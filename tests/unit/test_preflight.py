@@ -411,7 +411,7 @@ BAD = [
     ),
     (
         "prod",
-        {"openmates_cache_maxmemory": "1GB"},
+        {"openmates_cache_maxmemory": "1gb"},
         SETTINGS,
         ["openmates_cache_maxmemory", "its container has 256 MB", "{cache: {memory: 1280M}}"],
     ),

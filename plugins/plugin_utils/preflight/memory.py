@@ -81,10 +81,10 @@ def check_limits(run: Preflight) -> Iterator[str]:
 def check_cache(run: Preflight) -> Iterator[str]:
     """Dragonfly ends at once with too little, and the kernel ends it where its container may have less than it."""
     name = "openmates_cache_maxmemory"
-    written = re.fullmatch(r"([\d.]+)([kmg]?)b?", str(run.get(name, "")), re.IGNORECASE)
+    written = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg]?)b?", str(run.get(name, "")))
     if not written:
         return  # reported by its form
-    size = float(written[1]) * {"": 1 / 1024**2, "k": 1 / 1024, "m": 1, "g": 1024}[written[2].lower()]
+    size = float(written[1]) * {"": 1 / 1024**2, "k": 1 / 1024, "m": 1, "g": 1024}[written[2]]
     limit = megabytes((run.services.get("cache") or {}).get("memory"))
     if size < CACHE_MB:
         yield run.problem(
