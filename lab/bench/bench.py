@@ -72,7 +72,7 @@ def run(host: str, *arguments: str, **environment: str) -> Times:
 
 def median(times: list[Times]) -> dict[str, float]:
     return {
-        "seconds": round(statistics.median(one.wall for one in times), 2),  # of a ping a tenth would be a tenth of it
+        "seconds": round(statistics.median(one.wall for one in times), 2),  # a ping takes about one
         "cpu_seconds": round(statistics.median(one.cpu for one in times), 2),
     }
 

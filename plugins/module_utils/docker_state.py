@@ -8,13 +8,12 @@ import re
 import typing as t
 from pathlib import Path
 
-from ansible_collections.openmates.server.plugins.module_utils.docker_api import Docker, DockerProblem
+from ansible_collections.openmates.server.plugins.module_utils.docker_api import SOCKET, Docker, DockerProblem
 
 PROJECT = "openmates"
 DEFAULT_ROOT = "/var/lib/docker"
 #: Written by a running engine. Without it, connecting to the socket would start the engine.
 RUNNING = Path("/run/docker.pid")
-SOCKET = Path("/run/docker.sock")
 #: Engines that Debian's package manager does not know.
 OTHER_ENGINES = ("/snap/bin/docker", "/usr/local/bin/dockerd")
 _PROJECT_LABEL = "com.docker.compose.project"
@@ -45,7 +44,7 @@ def found(engine: Docker) -> dict[str, t.Any]:
         return {}
 
 
-def access(socket: Path = SOCKET) -> str:
+def access(socket: Path = Path(SOCKET)) -> str:
     """Owner, group and permissions of the engine's socket, as in root:docker 660; empty without it."""
     try:
         return f"{socket.owner()}:{socket.group()} {socket.stat().st_mode & 0o7777:o}"

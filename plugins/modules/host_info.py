@@ -11,8 +11,8 @@ short_description: Read the state of a Debian host and the features of its kerne
 description:
   - Returns facts that several tasks need, so that a run without changes needs one short call.
   - Features are tested in the kernel, not derived from the type of machine.
-  - Returns facts of Ansible, too, under their usual names. M(ansible.builtin.setup) asks every disk for what no role
-    needs.
+  - Returns facts of Ansible, too, under their usual names. Of the hardware, which M(ansible.builtin.setup) collects as
+    a whole, it returns memory and mounts only.
   - A module of our own because M(ansible.builtin.setup), M(ansible.builtin.package_facts), M(ansible.builtin.getent)
     and M(ansible.builtin.mount_facts) are four calls on the path of every run, and cannot tell what the kernel
     supports.

@@ -6,7 +6,7 @@ import errno
 import importlib.util
 import socket
 import sys
-import time
+import threading
 from pathlib import Path
 
 import pytest
@@ -32,19 +32,29 @@ def opened():
         yield server.getsockname()[1]
 
 
-def wait_for(condition) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, "not within 30 s"
-        time.sleep(0.01)
+@pytest.fixture
+def answer(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when the watch has noted an answer."""
+    noted = threading.Event()
+
+    class Noted(window.Window):
+        def seen(self, port: int, code: int, control: int) -> None:
+            super().seen(port, code, control)
+            if self.answered:
+                noted.set()
+
+    monkeypatch.setattr(window, "Window", Noted)
+    return noted
 
 
 @pytest.mark.parametrize(("fixture", "how"), [("closed", "refused"), ("opened", "connected")])
-def test_a_port_that_answers_is_seen(fixture: str, how: str, opened: int, request: pytest.FixtureRequest) -> None:
+def test_a_port_that_answers_is_seen(
+    fixture: str, how: str, opened: int, answer: threading.Event, request: pytest.FixtureRequest
+) -> None:
     port = request.getfixturevalue(fixture)
     control = opened if fixture == "closed" else 1
     with window.watched(["127.0.0.1"], [port], control) as seen:
-        wait_for(lambda: seen.answered)
+        assert answer.wait(30), "no answer was noted within 30 s"
     assert {(number, what) for _, number, what in seen.answered} == {(port, how)}
     assert how in seen.text()
 

@@ -499,7 +499,9 @@ def test_hosts_that_are_no_servers_are_left_alone(operator: Operator) -> None:
     assert set(operator.shown()) == {"server", "trial"}
 
 
-@pytest.mark.parametrize("name", ["ansible_port", "ansible_ssh_port", "ansible_ssh_extra_args"])
+@pytest.mark.parametrize(
+    "name", ["ansible_port", "ansible_ssh_port", "ansible_ssh_extra_args", "ansible_scp_extra_args"]
+)
 @pytest.mark.parametrize("place", ["hosts.yml", "group_vars/all.yml", "-e"])
 def test_a_connection_that_the_settings_do_not_know_is_refused(operator: Operator, place: str, name: str) -> None:
     value = "2202" if "port" in name else "-v"

@@ -35,6 +35,8 @@ CONNECTION = {
     "ansible_port": "openmates_ssh_port",
     "ansible_ssh_port": "openmates_ssh_port",
     "ansible_ssh_extra_args": "ansible_ssh_common_args",
+    "ansible_sftp_extra_args": "ansible_ssh_common_args",
+    "ansible_scp_extra_args": "ansible_ssh_common_args",
 }
 #: Names under which an operator may look for what this project cannot do, and what to do instead.
 UNSUPPORTED = {

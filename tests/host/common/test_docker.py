@@ -125,14 +125,16 @@ NETWORKS = {
 @pytest.fixture
 def network_daemon(server):
     """Systemd-networkd with a file for every card, as images of some providers have it, and a pair of cards."""
-    for name, text in NETWORKS.items():
-        file = f"/etc/systemd/network/{name}.network"
-        server.run(f"cat > {file} <<'END'\n{text}END\nchmod 0644 {file}")
-    server.run("systemctl start systemd-networkd")
-    server.run("ip link add vethlab type veth peer name lab1 && ip link set vethlab up && ip link set lab1 up")
-    yield
-    server.run("ip link delete vethlab; systemctl stop systemd-networkd.socket systemd-networkd")
-    server.run("rm /etc/systemd/network/*-lab.network")
+    try:
+        for name, text in NETWORKS.items():
+            file = f"/etc/systemd/network/{name}.network"
+            server.run(f"cat > {file} <<'END'\n{text}END\nchmod 0644 {file}")
+        server.run("systemctl start systemd-networkd")
+        server.run("ip link add vethlab type veth peer name lab1 && ip link set vethlab up && ip link set lab1 up")
+        yield
+    finally:
+        server.run("ip link delete vethlab; systemctl stop systemd-networkd.socket systemd-networkd")
+        server.run("rm /etc/systemd/network/*-lab.network")
 
 
 def test_a_network_file_for_every_card_leaves_those_of_containers_alone(server, network_daemon):
