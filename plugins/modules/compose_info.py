@@ -209,7 +209,7 @@ def owner(path: str) -> str:
 
 
 class Reader:
-    """Reads the files by Compose, and what there is from the engine's API: its command line is a process for each question."""
+    """Reads the files by Compose, and what there is by the engine's API, without a process for each question."""
 
     def __init__(self, module: AnsibleModule, project_src: str) -> None:
         self.module = module
